@@ -1,20 +1,36 @@
 """Findings: the one way in which a room proves a claim.
 
-A finding is one measured number with its unit, the input it was measured on, the promise it is held to, and the
-rivals it stands beside. A `measured` rival ran in the same command on the same input; a `published` one carries its source.
+A finding is one measured number with its unit, the input it was measured on, the promise it is held to, and the rivals
+it stands beside. A `measured` rival ran in the same command on the same input; a `published` one carries its source.
+Saved findings are JSON lines, each whole in itself: the finding, whether the promise is kept, and the machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
+
+from nonet.common.atomic import atomic_write
+from nonet.common.errors import InputError
+from nonet.common.jsonable import dumps
 
 Better = Literal["higher", "lower", "match"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A peer's value beside ours. `kind` is "measured" (same run, same input) or "published" (then `source` is required)."""
+    """A peer's value beside ours, in the finding's unit.
+
+    Args:
+        name: who, e.g. "drain3".
+        value: its number.
+        kind: "measured" (same run, same input) or "published" (then `source` is required).
+        source: where the number, or the peer, comes from.
+    """
 
     name: str
     value: float
@@ -71,3 +87,44 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary, with `kept` beside the fields."""
         return {**asdict(self), "kept": self.kept}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Finding:
+        """The inverse of `to_dict`; keys that are no fields (`kept`, `machine`) are left aside.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record is no finding.
+        """
+        values = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        values["value"] = _number(record["value"])
+        values["rivals"] = tuple(Rival(**{**r, "value": _number(r["value"])}) for r in record.get("rivals", ()))
+        return cls(**values)
+
+
+def _number(value: float | None) -> float:
+    # JSON has no NaN: it is written as null.
+    return math.nan if value is None else value
+
+
+def write_findings(path: str | Path, findings: Iterable[Finding], machine: Mapping[str, Any]) -> None:
+    """Write one JSON object a line, atomically: the finding's fields, `kept`, and `machine` (`describe_machine()`)."""
+    with atomic_write(path) as file:
+        for finding in findings:
+            file.write(dumps({**finding.to_dict(), "machine": machine}) + "\n")
+
+
+def read_findings(path: str | Path) -> list[tuple[Finding, dict[str, Any]]]:
+    """The findings of a file that `write_findings` wrote, each with the machine it was measured on.
+
+    Raises:
+        InputError: a line is no finding; the message names the file and the line.
+    """
+    pairs = []
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = json.loads(line)
+                pairs.append((Finding.from_dict(record), dict(record.get("machine", {}))))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{path}, line {number}: not a finding ({error!r})") from error
+    return pairs

@@ -54,7 +54,7 @@ class Shape:
         count: number of lines.
 
     >>> Shape(b"eth0 up in \x01 ms".replace(b"eth0", b"\x14"), (b"eth0", None), 12).holes
-    [(0, <Kind.ID: 20>), (7, <Kind.INT: 1>)]
+    [(0, <Kind.ID: 20>), (8, <Kind.INT: 1>)]
     """
 
     masked: bytes

@@ -39,8 +39,28 @@ class Parsed:
         [0, 1, 0]
         """
         index: dict[str, int] = {}
-        labels = np.fromiter((index.setdefault(t, len(index)) for t in template_of_line), np.int32, len(template_of_line))
+        labels = np.fromiter(
+            (index.setdefault(t, len(index)) for t in template_of_line), np.int32, len(template_of_line)
+        )
         return cls(labels, list(index))
+
+    @classmethod
+    def from_groups(cls, group_of_line: NDArray[np.integer], template_of_group: Sequence[str]) -> Parsed:
+        """Number the distinct templates of lines that are known by group; groups with one text become one label.
+
+        >>> parsed = Parsed.from_groups(np.array([2, 0, 1, 2]), ["b", "b", "a <*>"])
+        >>> parsed.labels.tolist(), parsed.templates
+        ([0, 1, 1, 0], ['a <*>', 'b'])
+        """
+        index: dict[str, int] = {}
+        text_of_group = [index.setdefault(template, len(index)) for template in template_of_group]
+        texts = list(index)
+        text_of_line = np.array(text_of_group, np.int32)[group_of_line] if len(group_of_line) else np.empty(0, np.int32)
+        used, first_line = np.unique(text_of_line, return_index=True)
+        in_order = used[np.argsort(first_line)]
+        label_of_text = np.empty(len(texts), np.int32)
+        label_of_text[in_order] = np.arange(len(in_order), dtype=np.int32)
+        return cls(label_of_text[text_of_line], [texts[text] for text in in_order])
 
 
 class Parser(ABC):
@@ -53,10 +73,13 @@ class Parser(ABC):
     `settings.json`), check them there and raise `InputError` for a bad one.
 
     Args:
-        mode: "compat" keeps the reference implementation's quirks and must meet the published tables; "fixed" mends them
-            (each parser's docstring says what is mended).
+        mode: "compat" keeps the reference implementation's quirks and must meet the published tables; "fixed" mends
+            them (each parser's docstring says what is mended).
         masks: regular expressions, each substituted in order in the Content before tokenising.
         seed: for parsers that draw random numbers.
+
+    Attributes:
+        name: the field's spelling of the parser's name, set when the class is registered.
     """
 
     name: str
@@ -71,4 +94,13 @@ class Parser(ABC):
         """Give every line a template."""
 
 
-PARSERS: Registry[type[Parser]] = Registry("parser")
+class ParserRegistry(Registry[type[Parser]]):
+    """Parsers by the field's spelling of their names; registering gives the class its `name`."""
+
+    def add(self, name: str, thing: type[Parser]) -> None:
+        """Register a parser under `name`."""
+        super().add(name, thing)
+        thing.name = name
+
+
+PARSERS = ParserRegistry("parser")

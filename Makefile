@@ -1,0 +1,78 @@
+# One verb a chore; each makes .venv itself and is quick when nothing changed. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+# A sibling folder of shared data sets is used when it is there; NONET_MIRROR names another.
+MIRROR := $(realpath ../shared/data)
+ifneq ($(MIRROR),)
+export NONET_MIRROR ?= $(MIRROR)
+endif
+
+.PHONY: help tour test bench lint docs fmt clean
+.DEFAULT_GOAL := help
+
+help: ## List the chores.
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+tour: $(VENV)/.tour ## Run every room's quick bench; write tour/index.html and tour/findings.jsonl.
+	$(BIN)/nonet tour --out tour
+
+test: lint $(VENV)/.test ## Lint, types, import rules, then all tests.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/.tour $(VENV)/.test ## The long runs: full benches with their rivals, and the slow tests.
+	$(BIN)/nonet logs bench --full --json benchmarks/logs/results/latest.jsonl
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.lint ## ruff, mypy and the import rules.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.docs ## Build the documentation into site/.
+	$(BIN)/zensical build --clean --strict
+
+fmt: $(VENV)/.lint ## Format, and mend what ruff can mend.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove what the other chores made, .venv too.
+	rm -rf $(VENV) tour site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Stamps in .venv: a set is installed again when pyproject.toml or constraints.txt changed.
+$(VENV)/.base: pyproject.toml constraints.txt
+	@echo "installing nonet into $(VENV) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	$(INSTALL) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.tour: $(VENV)/.base
+	@echo "installing the rivals of the benches ..."
+	$(INSTALL) --group peers || $(MAKE) --no-print-directory peers-without-compiler
+	@touch $@
+
+.PHONY: peers-without-compiler
+peers-without-compiler:
+	@echo "a rival could not be compiled: taking a newer regex package for logparser3"
+	$(PIP) install --quiet --group peers-without-compiler
+	$(PIP) install --quiet --no-deps logparser3==1.0.4
+
+$(VENV)/.lint: $(VENV)/.base
+	@echo "installing the linters ..."
+	$(INSTALL) --group lint
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.tour
+	@echo "installing the test tools and torch (for the neural parsers) ..."
+	$(INSTALL) --editable '.[all,logs-neural]' --group test
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	@echo "installing the documentation tools ..."
+	$(INSTALL) --group docs
+	@touch $@

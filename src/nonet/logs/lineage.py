@@ -1,0 +1,74 @@
+"""Lineage: what became of template ids when the miner learned more, so that lines labelled earlier can be relabelled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Change = Literal["renamed", "merged", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One template id that ended, and the ids its lines have now.
+
+    Attributes:
+        at_line: lines learned when it happened.
+        change: "renamed" (one heir, that had no other parent), "merged" (one heir with several parents) or "split".
+        old_id: the id that ended.
+        new_ids: its heirs, sorted; more than one only for a split.
+    """
+
+    at_line: int
+    change: Change
+    old_id: str
+    new_ids: tuple[str, ...]
+
+
+class Lineage:
+    """Append-only list of events with a resolver.
+
+    >>> lineage = Lineage()
+    >>> lineage.record(10, {"shape 1": "a", "shape 2": "b"}, {"shape 1": "c", "shape 2": "c"})
+    >>> [(e.change, e.old_id, e.new_ids) for e in lineage]
+    [('merged', 'a', ('c',)), ('merged', 'b', ('c',))]
+    >>> lineage.resolve("a")
+    ('c',)
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._events = list(events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def record(self, at_line: int, before: Mapping[str, str] | Mapping[bytes, str], after: Mapping[str, str] | Mapping[bytes, str]) -> None:
+        """Compare two labellings (shape -> template id) and append an event for every id that ended."""
+        heirs: defaultdict[str, set[str]] = defaultdict(set)
+        parents: defaultdict[str, set[str]] = defaultdict(set)
+        for shape, old in before.items():
+            new = after.get(shape)  # type: ignore[call-overload]
+            if new is not None:
+                heirs[old].add(new)
+                parents[new].add(old)
+        alive = set(after.values())
+        for old in sorted(heirs):
+            new_ids = tuple(sorted(heirs[old]))
+            if old in alive and new_ids == (old,):
+                continue
+            change: Change = "split" if len(new_ids) > 1 else "merged" if len(parents[new_ids[0]]) > 1 else "renamed"
+            self._events.append(Event(at_line, change, old, new_ids))
+
+    def resolve(self, old_id: str) -> tuple[str, ...]:
+        """The ids that lines once labelled `old_id` may have now; one unless it was split."""
+        current = {old_id}
+        for event in self._events:
+            if event.old_id in current:
+                current.remove(event.old_id)
+                current.update(event.new_ids)
+        return tuple(sorted(current))

@@ -1,0 +1,249 @@
+"""Parsing a file: one pass that learns, one that labels, both over blocks on all cores.
+
+Because templates are a function of all shapes, every line gets the template that the whole file supports, not the one
+that was known when it was read. Memory does not grow with the file: blocks are kept for the second pass while they fit
+`KEEP_BYTES`, beyond that the file is read again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nonet.common.errors import InputError
+from nonet.logs.extraction import string_array
+from nonet.logs.labelling import Labeller
+from nonet.logs.miner import Miner
+from nonet.logs.outputs import ParquetSink, Sink
+from nonet.logs.records import ReadReport, RecordBatch, read_records
+from nonet.logs.template import Template
+
+KEEP_BYTES = 256 << 20
+Progress = Callable[[str, int, int | None], None]
+"""Called with ("learn" or "label", bytes done, bytes in all or None)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParseReport:
+    """What `parse_file` did.
+
+    Attributes:
+        source: the path, or "standard input".
+        header: text of the header format in use, None for none.
+        read: where every input line went.
+        templates: by count.
+        num_lines: records labelled; equals `read.records`.
+        num_unplaced: records whose shape was evicted, labelled with the lone wildcard.
+        learn_s, settle_s, label_s: seconds of the passes.
+        outputs: files written.
+    """
+
+    source: str
+    header: str | None
+    read: ReadReport
+    templates: list[Template]
+    num_lines: int
+    num_unplaced: int
+    learn_s: float
+    settle_s: float
+    label_s: float
+    outputs: tuple[Path, ...] = field(default=())
+
+
+def parse_file(
+    source: str | Path,
+    *,
+    out: str | Path | None = None,
+    sinks: Sequence[Sink] = (),
+    miner: Miner | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    **reading: Any,
+) -> ParseReport:
+    """Parse a log file: header, masks, templates, parameters; Parquet out.
+
+    Args:
+        source: a path (plain, gzip, zstd, ...), or "-" for standard input, which is spooled to a temporary file.
+        out: folder for `lines.parquet`, `templates.parquet`, `parameters.parquet`; None writes no Parquet.
+        sinks: other outputs.
+        miner: a miner to go on with (and to keep); by default a new one.
+        threads: worker threads (default: all cores).
+        progress: called from this thread as the passes go on.
+        reading: options of `records.read_records`: header, multiline, json_field, content_column, ...
+
+    Raises:
+        InputError: the input cannot be read, or the header format matches nothing.
+
+    Memory: `KEEP_BYTES` of input, a few blocks a thread, and the miner.
+    """
+    miner = Miner() if miner is None else miner
+    threads = threads or os.cpu_count() or 1
+    all_sinks = [*([ParquetSink(out)] if out is not None else []), *sinks]
+    with _seekable(source) as path, ExitStack() as stack:
+        clock = time.perf_counter()
+        batches = _Batches(path, progress, reading)
+        _learn(miner, batches, threads)
+        learned = time.perf_counter()
+        miner.settle()
+        labeller = miner.labeller()
+        settled = time.perf_counter()
+        num_lines = num_unplaced = 0
+        opened = [stack.enter_context(sink) for sink in all_sinks]
+        for table, unplaced in _label(miner, labeller, batches, threads) if opened else ():
+            num_lines, num_unplaced = num_lines + len(table), num_unplaced + unplaced
+            for sink in opened:
+                sink.write(table)
+        templates = miner.templates()
+        for sink in opened:
+            sink.finish(templates)
+    return ParseReport(
+        source="standard input" if str(source) == "-" else str(source),
+        header=batches.header,
+        read=batches.report,
+        templates=templates,
+        num_lines=num_lines if opened else batches.report.records,
+        num_unplaced=num_unplaced,
+        learn_s=learned - clock,
+        settle_s=settled - learned,
+        label_s=time.perf_counter() - settled,
+        outputs=tuple(sink.folder for sink in all_sinks if isinstance(sink, ParquetSink)),
+    )
+
+
+class _Batches:
+    """The record batches of a source, twice: kept in memory while they fit, else read again."""
+
+    def __init__(self, path: Path, progress: Progress | None, reading: dict[str, Any]) -> None:
+        self._path = path
+        self._progress = progress
+        self._reading = reading
+        self._kept: list[RecordBatch] | None = []
+        self.report = ReadReport()
+        self.header: str | None = None
+
+    def first(self) -> Iterator[RecordBatch]:
+        kept_bytes = 0
+        reader = read_records(self._path, **self._reading)
+        for batch in self._watched(reader, "learn"):
+            kept_bytes += batch.buffer.nbytes + batch.field_starts.nbytes * 2 + 40 * len(batch)
+            if self._kept is not None:
+                self._kept.append(batch)
+                if kept_bytes > KEEP_BYTES:
+                    self._kept = None
+            yield batch
+        self.report = reader.report
+        self.header = None if reader.header is None else reader.header.text
+
+    def second(self) -> Iterator[RecordBatch]:
+        if self._kept is None:
+            yield from self._watched(read_records(self._path, **self._reading), "label")
+            return
+        while self._kept:
+            yield self._kept.pop(0)
+
+    def _watched(self, reader: Any, phase: str) -> Iterator[RecordBatch]:
+        for batch in reader:
+            yield batch
+            if self._progress is not None:
+                self._progress(phase, reader.blocks.bytes_read, reader.blocks.num_bytes)
+
+
+def _learn(miner: Miner, batches: _Batches, threads: int) -> None:
+    """Count shapes in one table a thread; block i goes to table i modulo threads, so evictions are repeatable too."""
+    tables = [miner.new_table() for _ in range(threads)]
+    waiting: deque[Future[None]] = deque()
+
+    def learn(table_number: int, batch: RecordBatch, ordinal: int) -> None:
+        lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends)
+        tables[table_number].learn(lines, ordinal)
+
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(threads)]
+        ordinal = miner.num_lines
+        for number, batch in enumerate(batches.first()):
+            waiting.append(pools[number % threads].submit(learn, number % threads, batch, ordinal))
+            ordinal += len(batch)
+            if len(waiting) > 2 * threads:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
+    for table in tables:
+        miner.absorb(table)
+
+
+def _label(miner: Miner, labeller: Labeller, batches: _Batches, threads: int) -> Iterator[tuple[pa.Table, int]]:
+    """Labelled tables in order of the file, and how many of their lines no template took."""
+    waiting: deque[Future[tuple[pa.Table, int]]] = deque()
+
+    def label(batch: RecordBatch) -> tuple[pa.Table, int]:
+        lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends)
+        table, unplaced = labeller.label(lines)
+        return with_fields(batch, table), unplaced
+
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches.second():
+            waiting.append(pool.submit(label, batch))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def with_fields(batch: RecordBatch, labelled: pa.Table) -> pa.Table:
+    """`line_number`, the header fields, `timestamp` and `header_matched` in front of the columns of the labeller."""
+    columns: dict[str, pa.Array] = {"line_number": pa.array(batch.line_numbers)}
+    content = batch.names.index("Content") if "Content" in batch.names else -1
+    for number, name in enumerate(batch.names):
+        if number != content:
+            columns[name] = _field(batch, number)
+    if batch.timestamps_us is not None:
+        none = batch.timestamps_us == np.iinfo(np.int64).min
+        columns["timestamp"] = pa.array(batch.timestamps_us, pa.timestamp("us"), mask=none)
+    columns["header_matched"] = pa.array(batch.header_matched)
+    for name in labelled.column_names:
+        columns[name] = labelled[name]
+    return pa.table(columns)
+
+
+def _field(batch: RecordBatch, number: int) -> pa.Array:
+    starts = batch.field_starts[:, number].astype(np.int64)
+    ends = np.maximum(batch.field_ends[:, number].astype(np.int64), starts)
+    absent = starts < 0
+    starts[absent], ends[absent] = 0, 0
+    values = string_array(batch.buffer, starts, ends)
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        values = string_array(batch.buffer, starts, ends, some_invalid=True)
+    if not absent.any():
+        return values
+    return pa.compute.if_else(pa.array(absent), pa.scalar(None, pa.string()), values)
+
+
+@contextmanager
+def _seekable(source: str | Path) -> Iterator[Path]:
+    """A path that can be read twice; standard input goes to a temporary file first."""
+    if str(source) != "-":
+        yield Path(source)
+        return
+    import sys
+
+    with tempfile.NamedTemporaryFile(prefix="nonet-stdin-") as spool:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+        except OSError as error:
+            raise InputError(f"standard input: cannot be spooled to {tempfile.gettempdir()} ({error.strerror})") from error
+        spool.flush()
+        yield Path(spool.name)

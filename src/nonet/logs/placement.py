@@ -1,0 +1,118 @@
+"""Placing shapes: which template a shape belongs to, and which of its parts are the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from nonet.logs.clustering import settle
+from nonet.logs.extraction import Region, gaps, is_irregular
+from nonet.logs.shape import Kind, Shape
+from nonet.logs.template import WILDCARD
+
+_MAX_STEPS = 512  # of a search in the index; more means a text made to be slow
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The template of a shape.
+
+    Attributes:
+        template: its text.
+        regions: spans of the masked text that are the parameters, one a hole of the template.
+        irregular: whether lines of the shape have blanks that the template does not show (see `template.restore`).
+        num_constants: soft holes of the shape that had not varied when it was placed; when there are fewer, place it anew.
+    """
+
+    template: str
+    regions: tuple[Region, ...]
+    irregular: bool
+    num_constants: int
+
+
+def place(shapes: Sequence[Shape]) -> list[Placement]:
+    """Settle the shapes together; one placement a shape, whatever their order."""
+    settled = settle(shapes)
+    return [
+        _placement(shape, settled.templates[label], tuple(regions))
+        for shape, label, regions in zip(shapes, settled.labels.tolist(), settled.regions, strict=True)
+    ]
+
+
+def kind_of(shape: Shape, region: Region) -> Kind | None:
+    """The kind of a region that is exactly one hole; None for words and mixtures."""
+    start, end = region
+    return Kind(shape.masked[start]) if end == start + 1 and shape.masked[start] < 0x20 else None
+
+
+def _placement(shape: Shape, template: str, regions: tuple[Region, ...]) -> Placement:
+    num_constants = sum(c is not None for c in shape.constants)
+    return Placement(template, regions, is_irregular(shape, regions), num_constants)
+
+
+def _words(shape: Shape, regions: Sequence[Region]) -> list[Region]:
+    """Spans between the blanks outside regions: one a blank-separated token of the template."""
+    breaks = gaps(shape, regions)
+    return [(left[1], right[0]) for left, right in zip(breaks, breaks[1:], strict=False)]
+
+
+class TemplateIndex:
+    """Templates by their words, for shapes that came in since the last settlement.
+
+    A trie over words; a search prefers the same word over a wildcard at every level and gives up after `_MAX_STEPS` nodes.
+    """
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        self._root: dict[str, dict] = {}  # type: ignore[type-arg]
+        self._templates: set[str] = set()
+        for template in templates:
+            self._add(template)
+
+    def _add(self, template: str) -> None:
+        if template in self._templates:
+            return
+        self._templates.add(template)
+        node = self._root
+        for word in template.split(" "):
+            node = node.setdefault(word, {})
+        node[""] = {}
+
+    def find(self, shape: Shape) -> Placement | None:
+        """The shape as an instance of a known template, or None."""
+        alone = place([shape])[0]
+        if alone.template in self._templates:
+            return alone
+        words = alone.template.split(" ")
+        template = next(self._search(words), None)
+        if template is None:
+            return None
+        regions: list[Region] = []
+        for word, known, span in zip(words, template, _words(shape, alone.regions), strict=True):
+            if known == WILDCARD and word != WILDCARD:
+                regions.append(span)
+            else:
+                regions += [r for r in alone.regions if span[0] <= r[0] and r[1] <= span[1]]
+        return _placement(shape, " ".join(template), tuple(regions))
+
+    def place(self, shape: Shape) -> Placement:
+        """The shape as an instance of a known template, else with a template of its own, which is known from now on."""
+        found = self.find(shape)
+        if found is None:
+            found = place([shape])[0]
+            self._add(found.template)
+        return found
+
+    def _search(self, words: list[str]) -> Iterator[list[str]]:
+        stack: list[tuple[dict, list[str]]] = [(self._root, [])]  # type: ignore[type-arg]
+        for _ in range(_MAX_STEPS):
+            if not stack:
+                return
+            node, path = stack.pop()
+            if len(path) == len(words):
+                if "" in node:
+                    yield path
+                continue
+            word = words[len(path)]
+            for step in dict.fromkeys((WILDCARD, word)):
+                if step in node:
+                    stack.append((node[step], [*path, step]))

@@ -1,0 +1,55 @@
+"""The rooms that exist: one line each, from which the command line, the tour and the docs are made.
+
+Nothing is imported here but names, so listing the rooms costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+
+from nonet.common.errors import MissingExtraError
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room of the house.
+
+    Args:
+        name: its name on the command line and as `nonet.<name>`.
+        help: one line, shown by `nonet --help`.
+        paper: the published system that it rebuilds.
+    """
+
+    name: str
+    help: str
+    paper: str
+
+    def load(self, module: str) -> ModuleType:
+        """Import `nonet.<room>.<module>`.
+
+        Raises:
+            MissingExtraError: a package that the room needs is not installed; the message says how to install it.
+        """
+        try:
+            return importlib.import_module(f"nonet.{self.name}.{module}")
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if missing == "nonet" or missing.startswith("nonet."):
+                raise
+            raise MissingExtraError(
+                f"room {self.name!r} needs the package {missing!r}; install it with: pip install 'nonet[{self.name}]'"
+            ) from error
+
+
+ROOMS: dict[str, Room] = {
+    room.name: room
+    for room in (
+        Room(
+            "logs",
+            "Parse logs into templates and typed parameters; evaluate log parsers at full scale.",
+            "Jiang et al., A Large-Scale Evaluation for Log Parsing Techniques: How Far Are We?, ISSTA 2024",
+        ),
+    )
+}
