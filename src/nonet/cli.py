@@ -48,12 +48,15 @@ class House(TyperGroup):
         self.commands = {**{name: LazyRoom(room) for name, room in ROOMS.items()}, **self.commands}
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a reader that went away (`nonet ... | head`) ends it quietly."""
+        """Run the command; a reader that went away (`nonet ... | head`) ends it, and a missing package is explained."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             _silence_stdout()
             raise typer.Exit(EXIT_READER_GONE) from None
+        except ModuleNotFoundError as error:  # a room that imports its packages late
+            room = ROOMS.get(ctx.invoked_subcommand)
+            raise (room.explain_missing(error) if room else error) from error
 
 
 app = typer.Typer(

@@ -35,12 +35,16 @@ class Room:
         try:
             return importlib.import_module(f"nonet.{self.name}.{module}")
         except ModuleNotFoundError as error:
-            missing = error.name or ""
-            if missing == "nonet" or missing.startswith("nonet."):
-                raise
-            raise MissingExtraError(
-                f"room {self.name!r} needs the package {missing!r}; install it with: pip install 'nonet[{self.name}]'"
-            ) from error
+            raise self.explain_missing(error) from error
+
+    def explain_missing(self, error: ModuleNotFoundError) -> Exception:
+        """The command that installs what the room lacks; the error itself when it is one of our own modules."""
+        package = (error.name or "").partition(".")[0]
+        if package == "nonet":
+            return error
+        return MissingExtraError(
+            f"room {self.name!r} needs the package {package!r}; install it with: pip install 'nonet[{self.name}]'"
+        )
 
 
 ROOMS: dict[str, Room] = {

@@ -1,7 +1,7 @@
 """The tour: every room's quick bench, told on one self-contained HTML page.
 
-A room takes part with `nonet.<room>.bench.bench("quick") -> list[Finding]`; `plots() -> list[(title, chart)]` in the same
-module, if there is one, adds charts. A room that fails is shown with its error, and the tour goes on.
+A room takes part with `nonet.<room>.bench.bench("quick") -> list[Finding]`; `plots() -> list[(title, chart)]` in the
+same module, if there is one, adds charts. A room that fails is shown with its error, and the tour goes on.
 """
 
 from __future__ import annotations

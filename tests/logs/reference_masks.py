@@ -15,7 +15,8 @@ WORD = re.compile(rb"[^ \t\x00-\x1f\x7f" + HARD + rb"]+")
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]+")
 BLANKS = re.compile(rb"[ \t]+")
 URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^ \t\x00-\x1f\x7f\"'<>)\]}|`]*")
-PATH_PREFIX = re.compile(rb"[A-Za-z_]{2,}:(?=~?/.|[^/]*/[^/]*/)(?!//)")
+PREFIX = re.compile(rb"[A-Za-z_]{2,}:(?!//)")
+PREFIXED = (Kind.IP, Kind.IPV6, Kind.MAC, Kind.UUID, Kind.DATE, Kind.TIME, Kind.PATH, Kind.HOST)
 TIME_TAIL = re.compile(rb",\d{3}(?![0-9A-Za-z\x80-\xff])")
 
 _QUAD = rb"\d{1,3}(?:\.\d{1,3}){3}"
@@ -32,7 +33,7 @@ RECOGNISERS: list[tuple[Kind, re.Pattern[bytes]]] = [
     (kind, re.compile(pattern))
     for kind, pattern in [
         (Kind.IP, rb"/?" + _QUAD + rb"(?:[:/]\d+)?"),
-        (Kind.MAC, rb"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}"),
+        (Kind.MAC, rb"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5,}|[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){5}"),
         (Kind.UUID, rb"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"),
         (
             Kind.DATE,
@@ -131,9 +132,10 @@ def _next_pieces(content: bytes, i: int) -> list[tuple[Kind | None, int, int]]:
         return [(Kind.URL, i, i + len(match.group().rstrip(b".,:;!?")))]
     text = word.group().rstrip(b".:")
     end = i + len(text)
-    if prefix := PATH_PREFIX.match(text):
-        return [(None, i, i + prefix.end()), (Kind.PATH, i + prefix.end(), end)]
     kind = recognise(text) if text else None
+    prefix = PREFIX.match(text)
+    if prefix and kind in (None, Kind.PATH, Kind.HOST) and (inner := recognise(text[prefix.end() :])) in PREFIXED:
+        return [(None, i, i + prefix.end()), (inner, i + prefix.end(), end)]
     if kind is None:
         return _subtokens(word.group(), i)
     if kind is Kind.TIME and end == word.end() and (tail := TIME_TAIL.match(content, end)):

@@ -152,10 +152,9 @@ def has_high_bytes(buffer: Bytes) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def count_invalid_utf8(buffer: Bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> int:
-    """Number of lines that are not valid UTF-8."""
-    count = 0
+def invalid_utf8(buffer: Bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """1 for every line that is not valid UTF-8, else 0."""
+    invalid = np.empty(starts.size, np.int64)
     for line in range(starts.size):
-        if not _is_utf8(buffer, starts[line], ends[line]):
-            count += 1
-    return count
+        invalid[line] = 0 if _is_utf8(buffer, starts[line], ends[line]) else 1
+    return invalid

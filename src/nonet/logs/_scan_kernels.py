@@ -55,7 +55,8 @@ def _padded(names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
 _WEEKDAYS = b"Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 _MONTHS = b"January February March April May June July August September October November December".split()
 _DURATION_UNITS = b"ns us ms s sec secs m min mins h hr hrs hour hours d".split()
-_SIZE_UNITS = b"B K M G T KB MB GB TB kB KiB MiB GiB TiB".split()
+_BOUND_UNITS = b"ns us ms s sec secs second seconds min minutes hours".split()
+_SIZE_UNITS = b"B k K M G T KB MB GB TB kB KiB MiB GiB TiB".split()
 
 CLASS = _byte_classes()
 IS_CUT = _members(SUBTOKEN_CUTS)
@@ -63,6 +64,8 @@ IS_URL_STOP = _members(URL_STOPS)
 IS_URL_TAIL = _members(b".,:;!?")
 CALENDAR, CALENDAR_LENGTHS = _padded(sorted({w for n in _WEEKDAYS + _MONTHS for w in (n, n[:3])}))
 DURATION, DURATION_LENGTHS = _padded(_DURATION_UNITS)
+BOUND, BOUND_LENGTHS = _padded(_BOUND_UNITS)
+THROWABLE, THROWABLE_LENGTHS = _padded([b"Exception", b"Error"])
 SIZE, SIZE_LENGTHS = _padded([*_SIZE_UNITS, *(u + b"/s" for u in _SIZE_UNITS)])
 
 K_INT, K_NUMBER, K_HEX, K_IP, K_IPV6 = int(Kind.INT), int(Kind.NUMBER), int(Kind.HEX), int(Kind.IP), int(Kind.IPV6)
@@ -333,15 +336,34 @@ def _is_host(buf, i, t, ats):
         return False
     if k == t:
         return dots >= 2
-    port = t - k - 1
-    if port == 0 or _digits(buf, k + 1, t) != t:
-        return False
-    return dots >= 1 or 2 <= port <= 5
+    return dots >= 1 and k + 1 < t and _digits(buf, k + 1, t) == t
+
+
+@njit(cache=True, nogil=True)
+def _is_throwable(buf, i, t):
+    """A dotted name whose last label ends in Exception or Error."""
+    label, dots = 0, 0
+    for k in range(i, t):
+        if buf[k] == DOT:
+            if label == 0:
+                return False
+            dots, label = dots + 1, 0
+        elif CLASS[buf[k]] & (LETTER | DIGIT) or buf[k] in (DASH, UNDERSCORE):
+            label += 1
+        else:
+            return False
+    for row in range(THROWABLE.shape[0]):
+        length = THROWABLE_LENGTHS[row]
+        if dots and label > length and _one_of(buf, t - length, t, THROWABLE, THROWABLE_LENGTHS):
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)
 def _word_kind(buf, i, t, digits, letters, slashes, colons, dots, dashes, ats):
     """Kind of the whole trimmed word buf[i:t], or 0. URLs are tried before, since they outgrow the word."""
+    if dots and letters > 5 and _is_throwable(buf, i, t):
+        return 0
     if digits:
         if dots >= 3 and _is_ip(buf, i, t):
             return K_IP
@@ -383,10 +405,59 @@ def _is_calendar(buf, i, t):
 
 @njit(cache=True, nogil=True)
 def _subtoken_kind(buf, i, t):
-    """Kind of a subtoken that holds a digit."""
+    """Kind of a subtoken that holds a digit; 0 for a name with a version in it (`ext3_file_write`)."""
     if _digits(buf, i, t) == t:
         return K_INT
-    return K_HEX if _is_bare_hex(buf, i, t) else K_ID
+    if _is_hex(buf, i, t):
+        return K_HEX
+    k = i
+    while k < t and CLASS[buf[k]] != DIGIT:
+        k += 1
+    d = _digits(buf, k, t)
+    if k > i and t - d >= 3 and t - i - (d - k) >= 3 * (d - k):
+        while d < t and CLASS[buf[d]] != DIGIT:
+            d += 1
+        if d == t:
+            return 0
+    return K_ID
+
+
+@njit(cache=True, nogil=True)
+def _bound_end(buf, i, stop):
+    """End of a bound such as `<1 sec` that starts with its sign at i, or -1."""
+    k = i + 1
+    if k < stop and buf[k] in (PLUS, DASH):
+        k += 1
+    d = _digits(buf, k, stop)
+    if d == k:
+        return -1
+    while d + 1 < stop and buf[d] == DOT and CLASS[buf[d + 1]] == DIGIT:
+        d = _digits(buf, d + 1, stop)
+    if d >= stop or buf[d] != SPACE_BYTE:
+        return -1
+    k = d + 1
+    while k < stop and (CLASS[buf[k]] & (DIGIT | LETTER) or buf[k] == UNDERSCORE):
+        k += 1
+    return k if _one_of(buf, d + 1, k, BOUND, BOUND_LENGTHS) else -1
+
+
+@njit(cache=True, nogil=True)
+def _path_prefix_end(buf, i, t):
+    """End of a literal prefix `name:` in front of a path, or -1."""
+    k = i
+    while k < t and buf[k] < 0x80 and (CLASS[buf[k]] & LETTER or buf[k] == UNDERSCORE):
+        k += 1
+    if k - i < 2 or k + 1 >= t or buf[k] != COLON:
+        return -1
+    k += 1
+    if buf[k] == SLASH:
+        return k if k + 1 < t and buf[k + 1] != SLASH else -1
+    if buf[k] == TILDE and k + 2 < t and buf[k + 1] == SLASH:
+        return k
+    slashes = 0
+    for at in range(k, t):
+        slashes += buf[at] == SLASH
+    return k if slashes >= 2 else -1
 
 
 @njit(cache=True, nogil=True)
@@ -448,6 +519,11 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
         elif c == LT and i + 2 < stop and buf[i + 1] == STAR_BYTE and buf[i + 2] == GT:
             j = i + 3
             kind = K_STAR
+        elif c == LT or c == GT:
+            bound = _bound_end(buf, i, stop)
+            if bound > 0:
+                j = bound
+                kind = K_DURATION
         if kind:
             masked[out] = kind
             kinds[hole], starts[hole], ends[hole] = kind, i, j
@@ -497,6 +573,13 @@ def _scan_word(buf, i, j, stop, masked, out, kinds, starts, ends, hole):
         url = _url_end(buf, i, j, stop)
         if url > 0:
             return i, url, out, hole, K_URL
+    if slashes and colons:
+        prefix = _path_prefix_end(buf, i, t)
+        if prefix > 0:
+            while i < prefix and out < MAX_MASKED_BYTES:
+                masked[out] = buf[i]
+                out, i = out + 1, i + 1
+            return (i, t, out, hole, K_PATH) if out < MAX_MASKED_BYTES else (i, i, out, hole, 0)
     kind = _word_kind(buf, i, t, digits, letters, slashes, colons, dots, dashes, ats)
     if kind == K_TIME and t == j and t + 3 < stop and buf[t] == COMMA:
         if _digits(buf, t + 1, stop) == t + 4 and (t + 4 == stop or not CLASS[buf[t + 4]] & LETTER):
@@ -514,8 +597,8 @@ def _scan_word(buf, i, j, stop, masked, out, kinds, starts, ends, hole):
         while k < t and not IS_CUT[buf[k]]:
             seen |= CLASS[buf[k]]
             k += 1
-        if seen & DIGIT:
-            kind = _subtoken_kind(buf, i, k)
+        kind = _subtoken_kind(buf, i, k) if seen & DIGIT else 0
+        if kind:
             masked[out] = kind
             kinds[hole], starts[hole], ends[hole] = kind, i, k
             out, hole, i = out + 1, hole + 1, k

@@ -36,8 +36,8 @@ _LOGHUB_PAPER = (
     "for AI-driven Log Analytics. ISSRE 2023."
 )
 _LOGHUB2_PAPER = (
-    "Zhihan Jiang, Jinyang Liu, Junjie Huang, Yichen Li, Yintong Huo, Jiazhen Gu, Zhuangbin Chen, Jieming Zhu, Michael R. "
-    "Lyu. A Large-scale Evaluation for Log Parsing Techniques: How Far are We? ISSTA 2024."
+    "Zhihan Jiang, Jinyang Liu, Junjie Huang, Yichen Li, Yintong Huo, Jiazhen Gu, Zhuangbin Chen, Jieming Zhu, "
+    "Michael R. Lyu. A Large-scale Evaluation for Log Parsing Techniques: How Far are We? ISSTA 2024."
 )
 _ZENODO = "https://zenodo.org/records/8275861/files/{system}.zip?download=1"
 _REPOSITORY = "https://raw.githubusercontent.com/logpai/{path}/{system}_2k.log"
@@ -65,7 +65,7 @@ class LabelledLog:
     header_format: str
 
     def templates(self) -> pa.ChunkedArray:
-        """The true template of every line, dictionary-encoded bytes; null where there is none. Read anew at each call."""
+        """The true template of every line, dictionary-encoded bytes; null where there is none. Read at each call."""
         return pa.chunked_array(list(read_column(self.labels_path, "EventTemplate", empty_is_null=True)))
 
     def contents(self) -> pa.ChunkedArray:
@@ -118,7 +118,9 @@ def discover(folder: Path | str) -> list[LabelledLog]:
 
 
 def resolve(data: str | Path | LabelledLog | Sequence[str | Path | LabelledLog]) -> list[LabelledLog]:
-    """Labelled logs from what a user writes: names and folders, separated by commas; a bare family name is all of it at hand.
+    """Labelled logs from what a user writes: names and folders, separated by commas.
+
+    A bare family name (`loghub2`) is every system of it that is at hand.
 
     Raises:
         InputError: as `load` and `discover`; or nothing was named, or something twice.

@@ -33,7 +33,7 @@ class PublishedRow:
 
 @dataclass(frozen=True, slots=True)
 class SystemFacts:
-    """What is published about a system: lines and templates of the 2.0 edition (None: it has none) and the 2k samples."""
+    """What is published about a system: lines and templates of 2.0 (None: not in it) and of the 2k sample."""
 
     system: str
     num_lines: int | None

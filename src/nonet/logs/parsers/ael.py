@@ -64,6 +64,8 @@ class AEL(Parser):
     ['disk <*> full', 'up']
     """
 
+    templates_match_lines = True
+
     def __init__(
         self,
         *,

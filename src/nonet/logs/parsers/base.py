@@ -80,9 +80,12 @@ class Parser(ABC):
 
     Attributes:
         name: the field's spelling of the parser's name, set when the class is registered.
+        templates_match_lines: whether every template matches all of its lines when a wildcard stands for any characters
+            and a run of blanks for one blank. Parsers that promise it say so; `nonet.logs.testing` holds them to it.
     """
 
     name: str
+    templates_match_lines: bool = False
 
     def __init__(self, *, mode: Mode = "fixed", masks: Sequence[str] = (), seed: int = 0) -> None:
         self.mode: Mode = mode

@@ -173,6 +173,8 @@ class Drain(Parser):
     (['job started on <*>', 'job ended'], [0, 0, 1])
     """
 
+    templates_match_lines = True
+
     def __init__(
         self,
         *,

@@ -139,6 +139,7 @@ class IPLoM(Parser):
                 raise InputError(f"IPLoM: {name} is a share in [0, 1], not {value}")
         self.ct = ct
         self.lower_bound = lower_bound
+        self.templates_match_lines = mode == "fixed"
 
     def parse(self, contents: Sequence[str]) -> Parsed:
         """Give every line the template of its last partition."""

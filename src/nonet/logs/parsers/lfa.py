@@ -62,6 +62,8 @@ class LFA(Parser):
     ['send <*> ok']
     """
 
+    templates_match_lines = True
+
     def parse(self, contents: Sequence[str]) -> Parsed:
         """Give every line the words that are frequent in it."""
         lines = Masker(self.masks).distinct(contents)

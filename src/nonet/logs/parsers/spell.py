@@ -22,21 +22,31 @@ from nonet.logs.parsers.words import TemplateText, split_words
 def _longest_common(message: list[str], template: list[str]) -> list[str]:
     """The longest common subsequence; among several, the one found from the ends, shortening the message first.
 
+    Bit-parallel (Hyyro 2004): bit j of row i is clear when the subsequence of the first i words of the message and the
+    first j + 1 of the template is longer than without word j. Memory: a bit for every pair of words.
+
     >>> _longest_common("a b c d".split(), "b a d".split())
     ['b', 'd']
     """
-    lengths = [[0] * (len(template) + 1)]
+    places_of: dict[str, int] = {}
+    for place, word in enumerate(template):
+        places_of[word] = places_of.get(word, 0) | 1 << place
+    row = every_place = (1 << len(template)) - 1
+    rows = [row]
     for word in message:
-        above, row = lengths[-1], [0]
-        for column, other in enumerate(template):
-            row.append(above[column] + 1 if word == other else max(above[column + 1], row[column]))
-        lengths.append(row)
+        matched = row & places_of.get(word, 0)
+        row = ((row + matched) | (row - matched)) & every_place
+        rows.append(row)
+
+    def length(num_words: int, num_places: int) -> int:
+        return num_places - (rows[num_words] & ((1 << num_places) - 1)).bit_count()
+
     common: list[str] = []
     at, column = len(message), len(template)
     while at and column:
-        if lengths[at][column] == lengths[at - 1][column]:
+        if length(at, column) == length(at - 1, column):
             at -= 1
-        elif lengths[at][column] == lengths[at][column - 1]:
+        elif rows[at] >> (column - 1) & 1:
             column -= 1
         else:
             at, column = at - 1, column - 1
@@ -115,10 +125,10 @@ class _Clusters:
         return None
 
     def _by_subsequence(self, message: list[str]) -> Cluster | None:
-        """The cluster with the longest common subsequence; ties go to the shorter template, then to age. Rewrites it."""
+        """The cluster with the longest common subsequence, rewritten; ties go to the shorter, then the older template."""
         best: Cluster | None = None
         most = ceil(self._tau * len(message))
-        for cluster in self._index.sharing_half(message):
+        for cluster in self._index.sharing(message, least_common=most):
             length = int(LCSseq.similarity(message, cluster.template, score_cutoff=most))
             if length > most or (length == most and (best is None or len(cluster.template) < len(best.template))):
                 best, most = cluster, length
@@ -171,6 +181,7 @@ class Spell(Parser):
         if not 0 <= tau <= 1:
             raise InputError(f"Spell: tau is a share in [0, 1], not {tau}")
         self.tau = tau
+        self.templates_match_lines = mode == "fixed"
 
     def parse(self, contents: Sequence[str]) -> Parsed:
         """Give every line the final template of its cluster."""

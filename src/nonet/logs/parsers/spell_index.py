@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from math import ceil
 
 from nonet.logs.parsers.base import WILDCARD
@@ -96,7 +98,7 @@ class PrefixTree:
 
 
 class WordIndex:
-    """Which clusters have which words, so that a search looks at few of them; its answers equal those of a full scan."""
+    """Which clusters have which words: a search looks at few clusters, and answers as if it had looked at all."""
 
     def __init__(self) -> None:
         self._clusters: list[Cluster] = []
@@ -137,14 +139,21 @@ class WordIndex:
             if len(cluster.template) >= 0.5 * len(constants) and words.issuperset(cluster.constants):
                 yield cluster
 
-    def sharing_half(self, message: list[str]) -> list[Cluster]:
-        """Clusters in order of birth that share distinct words numbering at least half the message's length."""
-        words = set(message)
-        needed = ceil(0.5 * len(message))
+    def sharing(self, message: list[str], least_common: int) -> list[Cluster]:
+        """Clusters in order of birth that may have a common subsequence of at least `least_common` words.
+
+        They share distinct words numbering at least half the message's length (the reference's own filter), and enough
+        of them to make up such a subsequence.
+        """
+        occurrences = Counter(message)
+        most_by_shared = accumulate(sorted(occurrences.values(), reverse=True), initial=0)
+        enough = next(shared for shared, most in enumerate(most_by_shared) if most >= least_common)
+        needed = max(ceil(0.5 * len(message)), enough)
         if needed == 0:
             return self._clusters
         # Who shares `needed` of the words has at least one among any len(words) - needed + 1 of them: take the rarest.
-        holders = sorted((self._with_word.get(word, set()) for word in words), key=len)
-        candidates: set[int] = set().union(*holders[: max(len(words) - needed + 1, 0)])
+        holders = sorted((self._with_word.get(word, set()) for word in occurrences), key=len)
+        candidates: set[int] = set().union(*holders[: max(len(occurrences) - needed + 1, 0)])
         clusters = map(self._clusters.__getitem__, sorted(candidates))
+        words = occurrences.keys()
         return [cluster for cluster in clusters if len(words & cluster.words) >= needed]

@@ -1,0 +1,96 @@
+"""One way to map a function over items: processes or threads of this machine, or Ray, with the same code.
+
+Results come as they get ready, each with the position of its item. Engines:
+
+* `local`: worker processes (spawned, so no state is inherited); the function and its results must be picklable;
+* `threads`: threads, for functions that wait for something else (a subprocess, the network);
+* `ray`: tasks on a Ray cluster, or on a local one started for the purpose; needs the extra `ray`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from typing import Any, Literal, TypeVar
+
+from nonet.common.errors import InputError, MissingExtraError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Engine = Literal["local", "threads", "ray"]
+ENGINES: tuple[Engine, ...] = ("local", "threads", "ray")
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int = 1, engine: Engine = "local"
+) -> Iterator[tuple[int, Result]]:
+    """Apply `function` to every item.
+
+    Args:
+        function: a picklable function for `local` and `ray`.
+        items: what to apply it to.
+        workers: how many run at a time, at least 1.
+        engine: see the module.
+
+    Yields:
+        (position of the item, result), in order of completion. An exception of the function ends the map: items that
+        have not started are given up, and the exception is raised.
+
+    Raises:
+        InputError: an unknown engine or fewer than one worker.
+        MissingExtraError: Ray is not installed.
+
+    >>> sorted(parallel_map(str.upper, ["a", "b"], workers=2, engine="threads"))
+    [(0, 'A'), (1, 'B')]
+    """
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
+    if engine == "ray":
+        return _ray_map(function, items, workers)
+    if engine == "threads":
+        return _pool_map(ThreadPoolExecutor(workers), function, items)
+    if engine == "local":
+        context = multiprocessing.get_context("spawn")
+        return _pool_map(ProcessPoolExecutor(workers, mp_context=context), function, items)
+    raise InputError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+
+
+def _pool_map(
+    pool: Executor, function: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[tuple[int, Result]]:
+    try:
+        positions = {pool.submit(function, item): position for position, item in enumerate(items)}
+        for future in as_completed(positions):
+            yield positions[future], future.result()
+    except BaseException:
+        # Not waiting: the caller may have to tell its running tasks to stop before they end.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _ray_map(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("the engine 'ray' needs Ray: pip install 'nonet[ray]'") from error
+    if not ray.is_initialized():
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    return _ray_results(ray, ray.remote(max_retries=0)(function), items, workers)
+
+
+def _ray_results(ray: Any, task: Any, items: Sequence[Item], workers: int) -> Iterator[tuple[int, Any]]:
+    waiting = list(enumerate(items))[::-1]
+    positions: dict[Any, int] = {}
+    try:
+        while waiting or positions:
+            while waiting and len(positions) < workers:
+                position, item = waiting.pop()
+                positions[task.remote(item)] = position
+            ready, _ = ray.wait(list(positions), num_returns=1)
+            for reference in ready:
+                yield positions.pop(reference), ray.get(reference)
+    finally:
+        for reference in positions:
+            ray.cancel(reference, force=True)
