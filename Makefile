@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --constraint constraints.txt
+INSTALL := $(PIP) install -qq --constraint constraints.txt
 
 # A sibling folder of shared data sets is used when it is there; NONET_MIRROR names another.
 MIRROR := $(realpath ../shared/data)
@@ -18,7 +18,7 @@ help: ## List the chores.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
 tour: $(VENV)/.tour ## Run every room's quick bench; write tour/index.html and tour/findings.jsonl.
-	$(BIN)/nonet tour --out tour
+	@$(BIN)/nonet tour --out tour
 
 test: lint $(VENV)/.test ## Lint, types, import rules, then all tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -46,33 +46,33 @@ clean: ## Remove what the other chores made, .venv too.
 # Stamps in .venv: a set is installed again when pyproject.toml or constraints.txt changed.
 $(VENV)/.base: pyproject.toml constraints.txt
 	@echo "installing nonet into $(VENV) ..."
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(INSTALL) --editable '.[all]'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -qq --upgrade 'pip>=25.1'
+	@$(INSTALL) --editable '.[all]'
 	@touch $@
 
 $(VENV)/.tour: $(VENV)/.base
 	@echo "installing the rivals of the benches ..."
-	$(INSTALL) --group peers || $(MAKE) --no-print-directory peers-without-compiler
+	@$(INSTALL) --group peers || $(MAKE) --no-print-directory peers-without-compiler
 	@touch $@
 
 .PHONY: peers-without-compiler
 peers-without-compiler:
 	@echo "a rival could not be compiled: taking a newer regex package for logparser3"
-	$(PIP) install --quiet --group peers-without-compiler
-	$(PIP) install --quiet --no-deps logparser3==1.0.4
+	@$(PIP) install -qq --group peers-without-compiler
+	@$(PIP) install -qq --no-deps logparser3==1.0.4
 
 $(VENV)/.lint: $(VENV)/.base
 	@echo "installing the linters ..."
-	$(INSTALL) --group lint
+	@$(INSTALL) --group lint
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.tour
 	@echo "installing the test tools and torch (for the neural parsers) ..."
-	$(INSTALL) --editable '.[all,logs-neural]' --group test
+	@$(INSTALL) --editable '.[all,logs-neural]' --group test
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base
 	@echo "installing the documentation tools ..."
-	$(INSTALL) --group docs
+	@$(INSTALL) --group docs
 	@touch $@

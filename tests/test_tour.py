@@ -10,6 +10,7 @@ import pytest
 
 from nonet import tour
 from nonet.cli import main
+from nonet.common import console
 from nonet.common.findings import Finding, Rival, read_findings
 from nonet.rooms import ROOMS, Room
 
@@ -21,6 +22,7 @@ FINDING = Finding("good", "speed", 30.0, "x", "higher", "synthetic lines", (Riva
 @pytest.fixture
 def scales(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two rooms: one that works and one that raises. The list holds the scales that benches were asked for."""
+    monkeypatch.setitem(console._state, "quiet", False)  # put back after the test, whatever --quiet did
     asked: list[str] = []
     good, bad = ModuleType("good"), ModuleType("bad")
 

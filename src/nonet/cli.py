@@ -63,10 +63,13 @@ app = typer.Typer(
     cls=House,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing what draws boxes takes longer than everything else here
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: nonet logs top /var/log/dpkg.log",
 )
-config_app = typer.Typer(no_args_is_help=True, help="Settings: what they are and where each comes from.")
+config_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Settings: what they are, where each comes from."
+)
 app.add_typer(config_app, name="config")
 
 
@@ -96,7 +99,7 @@ def tour(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and of findings.jsonl.")] = Path("tour"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
-    """Run every room's quick bench and write one self-contained HTML page.
+    """Run every room's quick bench; write one HTML page.
 
     Example: nonet tour -o /tmp/tour
     """
@@ -171,8 +174,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, NonetError):
         return str(error), error.exit_code
     if isinstance(error, typer.TyperException):
-        # A command called without arguments has printed its help already, and its message is empty.
         message, context = error.format_message().strip(), getattr(error, "ctx", None)
+        if message.startswith("Usage:"):  # a command without arguments: its help is the message
+            print(message, file=sys.stderr)
+            return "", error.exit_code
         return (f"{message} (see: {context.command_path} --help)" if message and context else message), error.exit_code
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""

@@ -52,7 +52,7 @@ ROOMS: dict[str, Room] = {
     for room in (
         Room(
             "logs",
-            "Parse logs into templates and typed parameters; evaluate log parsers at full scale.",
+            "Parse logs into templates and parameters; evaluate parsers.",
             "Jiang et al., A Large-Scale Evaluation for Log Parsing Techniques: How Far Are We?, ISSTA 2024",
         ),
     )

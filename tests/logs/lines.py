@@ -7,7 +7,25 @@ from hypothesis import strategies as st
 
 from nonet.logs.shape_table import Spans
 
-WORDS = ["user", "root", "guest", "session", "opened", "closed", "10.0.0.1", "10.0.0.2", "42", "7", "eth0", "eth1", "blk_12", "/var/log", "/tmp/x", "a=1", "b=x"]
+WORDS = [
+    "user",
+    "root",
+    "guest",
+    "session",
+    "opened",
+    "closed",
+    "10.0.0.1",
+    "10.0.0.2",
+    "42",
+    "7",
+    "eth0",
+    "eth1",
+    "blk_12",
+    "/var/log",
+    "/tmp/x",
+    "a=1",
+    "b=x",
+]
 WORDS += ["(uid=0)", "May", "Mon", "é", "<*>", "\x00", "100%", "x:1", "3ms", "0x1f", "a.b.c", "h:80", "'q'", "ext3"]
 BLANKS = [" ", " ", " ", " ", "  ", "\t", ""]
 

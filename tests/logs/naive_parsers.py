@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 W = "<*>"
 
@@ -26,12 +27,12 @@ def drain(lines: list[str], st: float, depth: int, max_child: int) -> list[str]:
             node = node[tok[k]] if tok[k] in node else node.get(W)
         best, rank = None, (-1.0, -1)
         for number in (node or {}).get("leaf", []):
-            sim = sum(a == b != W for a, b in zip(clusters[number], tok)) / len(tok)
+            sim = sum(a == b != W for a, b in zip(clusters[number], tok, strict=True)) / len(tok)
             wild = clusters[number].count(W)
             if (sim, wild) > rank:
                 best, rank = number, (sim, wild)
         if best is not None and rank[0] >= st:
-            clusters[best] = [a if a == b else W for a, b in zip(clusters[best], tok)]
+            clusters[best] = [a if a == b else W for a, b in zip(clusters[best], tok, strict=True)]
             of_line.append(best)
             continue
         clusters.append(tok)
@@ -40,13 +41,9 @@ def drain(lines: list[str], st: float, depth: int, max_child: int) -> list[str]:
             continue
         node = tree.setdefault(len(tok), {})
         for token in tok[:layers]:
-            if token not in node:
-                has_wild = W in node
-                if re.search(r"\d", token) or (not has_wild and len(node) + 1 >= max_child):
-                    token = W
-                elif has_wild and len(node) >= max_child:
-                    token = W
-            node = node.setdefault(token, {})
+            full = len(node) >= max_child if W in node else len(node) + 1 >= max_child
+            goes_to_wild = token not in node and (re.search(r"\d", token) or full)
+            node = node.setdefault(W if goes_to_wild else token, {})
         node.setdefault("leaf", []).append(len(clusters) - 1)
     return [" ".join(clusters[number]) for number in of_line]
 
@@ -69,12 +66,12 @@ def ael(lines: list[str], min_event_count: int, merge_percent: float) -> list[st
             for e2 in events:
                 if e2 in merged or e2 == e1:
                     continue
-                different = sum(a != b for a, b in zip(first, e2.split()))
+                different = sum(a != b for a, b in zip(first, e2.split(), strict=True))
                 if 0 < different / length <= merge_percent:
                     group.append(e2)
             merged.update(group)
             if len(group) > 1:
-                columns = zip(*(event.split() for event in group))
+                columns = zip(*(event.split() for event in group), strict=True)
                 text = " ".join(column[0] if len(set(column)) == 1 else W for column in columns)
                 template.update(dict.fromkeys(group, text))
     return [template[line] for line in lines]
@@ -87,7 +84,7 @@ def lfa(lines: list[str]) -> list[str]:
         tok = line.split()
         values = sorted(count[at, token] for at, token in enumerate(tok) if token != W)
         if len(values) >= 2 and values[0] != values[-1]:
-            gap, _, value = max((b - a, -at, a) for at, (a, b) in enumerate(zip(values, values[1:])))
+            _, _, value = max((b - a, -at, a) for at, (a, b) in enumerate(pairwise(values)))
             tok = [token if count[at, token] > value else W for at, token in enumerate(tok)]
         templates.append(" ".join(tok))
     return templates
@@ -109,7 +106,7 @@ def iplom(lines: list[str], ct: float, lower_bound: float) -> list[str]:
             halves = [(2, [m for m in members if rows[m][at] == w]) for w in {rows[m][at] for m in members}]
         for step, part in halves:
             for leaf in _iplom_step_3(step, part, rows, length, ct, lower_bound):
-                columns = list(zip(*(rows[m] for m in leaf)))
+                columns = list(zip(*(rows[m] for m in leaf), strict=True))
                 text = " ".join(column[0] if len(set(column)) == 1 else W for column in columns)
                 for m in leaf:
                     templates[m] = text
@@ -152,7 +149,7 @@ def _iplom_step_3(
     rest1 = {a for (a, b), k in kind.items() if k == "M-M"}
     rest2 = {b for (a, b), k in kind.items() if k == "M-M"}
     leaves: dict = {}
-    for m, (a, b) in zip(part, pairs):
+    for m, (a, b) in zip(part, pairs, strict=True):
         match kind[a, b]:
             case "1-1":
                 key = a

@@ -59,7 +59,9 @@ RECOGNISERS: list[tuple[Kind, re.Pattern[bytes]]] = [
 SUBTOKEN = re.compile(rb"[^.:+@#$%&\-~*^/\\]+")
 _HEX = re.compile(rb"0[xX][0-9A-Fa-f]+|(?=[A-Fa-f]*[0-9])(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{6,}")
 THROWABLE = re.compile(rb"(?:" + _LABEL + rb"\.)+" + _LABEL + rb"(?:Exception|Error)")
-BOUND = re.compile(rb"[<>]" + _NUMBER + rb" (?:ns|us|ms|s|sec|secs|second|seconds|min|minutes|hours)(?![0-9A-Za-z_\x80-\xff])")
+BOUND = re.compile(
+    rb"[<>]" + _NUMBER + rb" (?:ns|us|ms|s|sec|secs|second|seconds|min|minutes|hours)(?![0-9A-Za-z_\x80-\xff])"
+)
 
 
 def _is_ipv6(word: bytes) -> bool:
@@ -133,8 +135,16 @@ def _next_pieces(content: bytes, i: int) -> list[tuple[Kind | None, int, int]]:
     text = word.group().rstrip(b".:")
     end = i + len(text)
     kind = recognise(text) if text else None
+    is_key = end == word.end() and content[end : end + 2].lstrip(b" ").startswith(b"=")
+    if kind is Kind.HOST and is_key:
+        kind = None
     prefix = PREFIX.match(text)
-    if prefix and kind in (None, Kind.PATH, Kind.HOST) and (inner := recognise(text[prefix.end() :])) in PREFIXED:
+    if (
+        prefix
+        and kind in (None, Kind.PATH, Kind.HOST)
+        and (inner := recognise(text[prefix.end() :])) in PREFIXED
+        and not (inner is Kind.HOST and is_key)
+    ):
         return [(None, i, i + prefix.end()), (inner, i + prefix.end(), end)]
     if kind is None:
         return _subtokens(word.group(), i)

@@ -55,7 +55,9 @@ def _batch(contents: list[bytes]) -> Miner:
 
 @given(any_lines, st.integers(2, 6), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
-def test_shards_in_any_order_give_the_same_templates(contents: list[bytes], num_shards: int, rng: random.Random) -> None:
+def test_shards_in_any_order_give_the_same_templates(
+    contents: list[bytes], num_shards: int, rng: random.Random
+) -> None:
     shards = [_batch(contents[i::num_shards]) for i in range(num_shards)]
     rng.shuffle(shards)
     assert summary(merge(shards)) == summary(_batch(contents))

@@ -15,7 +15,6 @@ from nonet.logs.shape import Kind
 from nonet.logs.shape_table import ShapeTable, Spans
 
 
-
 def scan(content: bytes) -> tuple[bytes, list[tuple[Kind, int, int]]]:
     """Masked text and holes of one Content through the public table."""
     buffer = np.frombuffer(content or b"\0", np.uint8)
@@ -34,7 +33,9 @@ FRAGMENTS = """10.0.0.1 /10.0.0.1:8080 10.0.0.0/8 1.2.3 fe80::1 ::1 1:2:3:4:5:6:
 java.io.IOException a.b:80 host:8080 user@host.example.org user@h root@x:22 Mon Monday May maybe January <*> <*>x ext3 x86_64 ext3_file_write a12bcd <1 >2.5 sec seconds_x path:/var/x jar:file:/D:/x ab:c/d/e x:/y java.lang.FooError a.b.CException9 x.Error PendingReds:12 4k 0x1f-0xA node-17 #12 (uid=0)
 a=1 b=c: [x] 'q' "r" ... : .: foo. bar: 12. 12: / // : - + % 1-2 1:2 1:2:3 é ü1 \x00 \x01\x02 \x7f \t < > * ,123 1e5 v1.2 1..2 a..b""".split()
 GLUE = [" ", "  ", "", ",", ":", ".", "=", "-", "/", "\t", "\x00", "(", ")", "<", "_", "@"]
-texts = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(GLUE)), max_size=8).map(lambda parts: "".join(a + b for a, b in parts).encode())
+texts = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(GLUE)), max_size=8).map(
+    lambda parts: "".join(a + b for a, b in parts).encode()
+)
 
 
 @settings(max_examples=600, deadline=None)
@@ -51,7 +52,10 @@ def test_masked_text_and_spans_restore_the_content(content: bytes) -> None:
     assert b"".join(next(values) if byte < 0x20 else bytes([byte]) for byte in masked) == content
 
 
-@pytest.mark.parametrize("content", [b"x" * 5000, b"a b " * 30_000, b"1 " * 5000, b"/" + b"x" * 5000, b"12" * 1500, b" " * 3000, b"a." * 3000])
+@pytest.mark.parametrize(
+    "content",
+    [b"x" * 5000, b"a b " * 30_000, b"1 " * 5000, b"/" + b"x" * 5000, b"12" * 1500, b" " * 3000, b"a." * 3000],
+)
 def test_long_contents_end_in_one_rest_hole(content: bytes) -> None:
     assert scan(content) == reference_masks.scan(content)
     assert len(scan(content)[0]) <= 2049

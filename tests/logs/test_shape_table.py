@@ -47,7 +47,9 @@ def test_table_counts_like_a_dictionary(contents: list[bytes]) -> None:
 
 @given(any_lines, st.integers(1, 5), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
-def test_shards_merge_in_any_order_to_the_same_content(contents: list[bytes], num_shards: int, rng: random.Random) -> None:
+def test_shards_merge_in_any_order_to_the_same_content(
+    contents: list[bytes], num_shards: int, rng: random.Random
+) -> None:
     shards = [learned(contents[i::num_shards]) for i in range(num_shards) if contents[i::num_shards]]
     while len(shards) > 1:  # a random tree of merges
         rng.shuffle(shards)
@@ -62,7 +64,9 @@ def test_shards_merge_in_any_order_to_the_same_content(contents: list[bytes], nu
 
 
 def test_table_grows_far_beyond_its_first_arrays() -> None:
-    contents = [f"word{'abcdefghij'[i % 10]} of /p/{i} kind {chr(97 + i % 26) * (i % 40 + 1)}".encode() for i in range(3000)]
+    contents = [
+        f"word{'abcdefghij'[i % 10]} of /p/{i} kind {chr(97 + i % 26) * (i % 40 + 1)}".encode() for i in range(3000)
+    ]
     table = learned(contents)
     table.check_integrity()
     assert content_of(table) == counted(contents)
@@ -109,7 +113,10 @@ def test_rows_carry_the_whole_table(num_rows: int) -> None:
     table = learned([b"a 1 eth0", b"a 2 eth1", b"b /x  c"][:num_rows]) if num_rows else ShapeTable()
     rows = table.to_rows()
     back = ShapeTable.from_rows(
-        [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)], [table.num_lines, 0, 0], 1000, 1 << 20
+        [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)],
+        [table.num_lines, 0, 0],
+        1000,
+        1 << 20,
     )
     back.check_integrity()
     assert content_of(back) == content_of(table)

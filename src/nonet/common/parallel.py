@@ -9,6 +9,7 @@ Results come as they get ready, each with the position of its item. Engines:
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -44,16 +45,31 @@ def parallel_map(
     >>> sorted(parallel_map(str.upper, ["a", "b"], workers=2, engine="threads"))
     [(0, 'A'), (1, 'B')]
     """
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
+    check_engine(engine, workers)
     if engine == "ray":
         return _ray_map(function, items, workers)
     if engine == "threads":
         return _pool_map(ThreadPoolExecutor(workers), function, items)
-    if engine == "local":
-        context = multiprocessing.get_context("spawn")
-        return _pool_map(ProcessPoolExecutor(workers, mp_context=context), function, items)
-    raise InputError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    context = multiprocessing.get_context("spawn")
+    return _pool_map(ProcessPoolExecutor(workers, mp_context=context), function, items)
+
+
+def check_engine(engine: str, workers: int) -> None:
+    """Refuse what `parallel_map` would refuse, before anything else is done.
+
+    Raises:
+        InputError: an unknown engine or fewer than one worker.
+        MissingExtraError: Ray is not installed.
+    """
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    if engine == "ray":
+        try:
+            importlib.import_module("ray")
+        except ImportError as error:
+            raise MissingExtraError("the engine 'ray' needs Ray: pip install 'nonet[ray]'") from error
 
 
 def _pool_map(
@@ -71,13 +87,20 @@ def _pool_map(
 
 
 def _ray_map(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtraError("the engine 'ray' needs Ray: pip install 'nonet[ray]'") from error
-    if not ray.is_initialized():
+    import ray
+
+    started_here = not ray.is_initialized()
+    if started_here:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    return _ray_results(ray, ray.remote(max_retries=0)(function), items, workers)
+
+    def call(item: Item) -> Result:  # Ray takes plain functions only, no built-ins and no partials
+        return function(item)
+
+    try:
+        yield from _ray_results(ray, ray.remote(max_retries=0)(call), items, workers)
+    finally:
+        if started_here:
+            ray.shutdown()
 
 
 def _ray_results(ray: Any, task: Any, items: Sequence[Item], workers: int) -> Iterator[tuple[int, Any]]:

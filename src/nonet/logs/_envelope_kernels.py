@@ -30,8 +30,8 @@ def split_cri(
     """Split `<time> <stdout|stderr> <P|F>[:more tags] <text>` at its single blanks; a missing text is empty.
 
     Returns:
-        int32 (lines, 3, 3): spans of time, stream and text with kind 1, all 0 for other lines; bool: the line is one; bool: it
-        is partial (P); int64: number of its stream.
+        int32 (lines, 3, 3): spans of time, stream and text with kind 1, all 0 for other lines; bool: the line is one;
+        bool: it is partial (P); int64: number of its stream.
     """
     spans = np.zeros((starts.size, 3, 3), np.int32)
     streams = np.zeros(starts.size, np.int64)
@@ -51,7 +51,7 @@ def split_cri(
             while tag_end < end and buffer[tag_end] != _SPACE:
                 tag_end += 1
         stream = stream_number(buffer, time_end + 1, stream_end)
-        if stream == 2 or (tag != 0x50 and tag != 0x46) or (tag_end < end and buffer[tag_end] != _SPACE):
+        if stream == 2 or tag not in (0x50, 0x46) or (tag_end < end and buffer[tag_end] != _SPACE):
             continue
         valid[line] = True
         partial[line] = tag == 0x50
@@ -80,7 +80,8 @@ def ends_with_escaped_newline(buffer: Bytes, start: int, end: int) -> bool:
 def split_docker(
     buffer: Bytes, logs: NDArray[np.int32], streams: NDArray[np.int32], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which docker lines are partial (no newline at the end of their text), and their stream; takes the newline off `logs`.
+    """Which docker lines are partial (no newline at the end of their text), and their stream; takes the newline off
+    `logs`.
 
     `logs`, `streams`: int32 (lines, 3), spans and kinds of the members.
     """
@@ -111,8 +112,8 @@ def chain_partials(
     A chain that reaches `max_bytes` is complete; `flush` completes the open ones at the end.
 
     Returns:
-        firsts: int64 (chains,), the first line of each; following: int64 (lines,), the next piece or -1; owners: int64 (lines,), the
-        chain of each line, -1 for lines of open chains.
+        firsts: int64 (chains,), the first line of each; following: int64 (lines,), the next piece or -1; owners:
+        int64 (lines,), the chain of each line, -1 for lines of open chains.
     """
     num_lines = lengths.size
     firsts = np.empty(num_lines, np.int64)
@@ -177,7 +178,8 @@ def gather_texts(
         fields: int32 (lines, fields, 3) likewise; kind 0 is absent.
 
     Returns:
-        the buffer; starts and ends of the texts, int64 (chains,); starts and ends of the fields, int32 (chains, fields), -1 for absent.
+        the buffer; starts and ends of the texts, int64 (chains,); starts and ends of the fields, int32 (chains,
+        fields), -1 for absent.
     """
     size = firsts.size
     for line in range(texts.shape[0]):

@@ -18,7 +18,7 @@ LINE_END = -1  # in place of a number of holes: the end of the line
 def _position(holes_before, distance, line_start, hole_ends, first_hole):
     if holes_before == 0:
         return line_start + distance
-    return hole_ends[first_hole + holes_before - 1] + distance
+    return line_start + hole_ends[first_hole + holes_before - 1] + distance
 
 
 @njit(cache=True, nogil=True)

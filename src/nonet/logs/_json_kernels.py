@@ -1,6 +1,7 @@
 """Compiled JSON: validate one object a line and find the values of some of its keys, without building objects.
 
-Accepts what Python's `json.loads` accepts (also NaN and Infinity), nesting up to `MAX_DEPTH`; the last of equal keys counts.
+Accepts what Python's `json.loads` accepts (also NaN and Infinity), nesting up to `MAX_DEPTH`; the last of equal keys
+counts.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def _hex4(buffer: Bytes, i: int, end: int) -> int:
         return -1
     value = 0
     for k in range(i, i + 4):
-        byte = np.int64(buffer[k])
+        byte = int(buffer[k])
         if 0x30 <= byte <= 0x39:
             value = value * 16 + byte - 0x30
         elif 0x61 <= (byte | 0x20) <= 0x66:
@@ -56,8 +57,16 @@ def _hex4(buffer: Bytes, i: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _is_escape(letter: int) -> bool:
+    for k in range(_PLAIN_ESCAPES.size):  # noqa: SIM110 (no generators in compiled code)
+        if letter == _PLAIN_ESCAPES[k]:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def _string_end(buffer: Bytes, i: int, end: int) -> tuple[int, bool]:
-    """Position after the closing quote (-1 for a bad string) and whether there are escapes; `i` is after the opening quote."""
+    """Position after the closing quote (-1 for a bad string) and whether there are escapes; `i` is after the first."""
     escaped = False
     while i < end:
         byte = buffer[i]
@@ -74,7 +83,7 @@ def _string_end(buffer: Bytes, i: int, end: int) -> tuple[int, bool]:
                 if _hex4(buffer, i + 1, end) < 0:
                     return -1, escaped
                 i += 4
-            elif not (_PLAIN_ESCAPES == buffer[i]).any():
+            elif not _is_escape(buffer[i]):
                 return -1, escaped
         i += 1
     return -1, escaped
@@ -142,7 +151,7 @@ def _simple_end(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _key_end(buffer: Bytes, i: int, end: int) -> tuple[int, int, int]:
-    """A key and its colon at `i` (blanks allowed): start and end of the key without quotes, position after the colon or -1."""
+    """Start and end of the key at `i` without its quotes, and the position after its colon or -1."""
     i = _skip_blanks(buffer, i, end)
     if i >= end or buffer[i] != _QUOTE:
         return 0, 0, -1
@@ -165,7 +174,7 @@ def _value_end(buffer: Bytes, i: int, end: int, stack: Bytes) -> tuple[int, int]
         if i >= end:
             return -1, kind
         byte = buffer[i]
-        if byte == _OPEN_BRACE or byte == _OPEN_BRACKET:
+        if byte in (_OPEN_BRACE, _OPEN_BRACKET):
             if depth == stack.size:
                 return -1, kind
             if depth == 0:
@@ -255,7 +264,7 @@ def _scan_object(
             return False
         number = _find_key(buffer, key_start, key_end, keys, offsets, hint)
         if number >= 0:
-            quote = 1 if kind == STRING or kind == ESCAPED else 0
+            quote = 1 if kind in (STRING, ESCAPED) else 0
             spans[number, 0] = start + quote
             spans[number, 1] = i - quote
             spans[number, 2] = kind
@@ -281,8 +290,8 @@ def find_members(
         keys: the keys' bytes one after another, key k is keys[offsets[k]:offsets[k + 1]]; at least one.
 
     Returns:
-        int32 (lines, keys, 3): start and end of the value (strings without their quotes) and its kind; and whether the line is a
-        valid JSON object, bool (lines,). Rows of invalid lines are ABSENT.
+        int32 (lines, keys, 3): start and end of the value (strings without their quotes) and its kind; and whether
+        the line is a valid JSON object, bool (lines,). Rows of invalid lines are ABSENT.
     """
     spans = np.zeros((starts.size, offsets.size - 1, 3), np.int32)
     valid = np.zeros(starts.size, np.bool_)

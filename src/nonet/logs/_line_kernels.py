@@ -1,8 +1,8 @@
 """Compiled loops over bytes: lines, header fields, UTF-8, continuation lines. No Python objects inside.
 
 The header matcher runs the same search as a backtracking regular-expression engine (same choices in the same order,
-so the same fields), but remembers which ranges of a lazy field or a run of blanks were tried in vain: its time is linear
-in the line for any number of fields, where a backtracking engine needs a power of it.
+so the same fields), but remembers which ranges of a lazy field or a run of blanks were tried in vain: its time is
+linear in the line for any number of fields, where a backtracking engine needs a power of it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ END = 4
 
 ANY = 0  # the byte class of a field without restriction
 
+GO_ON, MAY_END, MUST_END = 0, 1, 2
+
 
 class HeaderProgram(NamedTuple):
     """A compiled header format.
@@ -34,6 +36,8 @@ class HeaderProgram(NamedTuple):
         literals: all literal bytes, one after another.
         classes: bool (number of byte classes, 256): bytes a field of that class may hold.
         following: bool (number of ops, 256): bytes with which the program may go on at that op.
+        scan: uint8 (number of ops, 256): what a byte means to a field at that op: GO_ON in the field, MAY_END before
+            the byte, or MUST_END there.
         num_fields: number of fields.
     """
 
@@ -41,6 +45,7 @@ class HeaderProgram(NamedTuple):
     literals: Bytes
     classes: NDArray[np.bool_]
     following: NDArray[np.bool_]
+    scan: Bytes
     num_fields: int
 
 
@@ -117,24 +122,23 @@ def _field_end(
 ) -> int:
     """The first end of the lazy field `op` at or after `candidate` where the rest may go on, or -1.
 
-    `first` is the shortest end of this entry; `tried[op]` = (low, high), ends known to fail, grows when this entry fails.
+    `first` is the shortest end of this entry; `tried[op]` = (low, high), ends known to fail, grows when this entry
+    fails.
     """
     low = tried[op, 0]
     high = tried[op, 1]
     if low <= candidate <= high:
         tried[op, 0] = min(first, low)
         return -1
-    byte_class = program.ops[op, 2]
     limit = low if candidate < low else end
-    while candidate < limit:
-        byte = buffer[candidate]
-        if program.following[op + 1, byte]:
-            return candidate
-        if not program.classes[byte_class, byte]:
-            tried[op, 0] = first
-            tried[op, 1] = candidate
-            return -1
+    while candidate < limit and program.scan[op, buffer[candidate]] == GO_ON:
         candidate += 1
+    if candidate < limit:
+        if program.scan[op, buffer[candidate]] == MAY_END:
+            return candidate
+        tried[op, 0] = first
+        tried[op, 1] = candidate
+        return -1
     if limit == low:
         tried[op, 0] = first
         return -1
@@ -210,8 +214,8 @@ def _match_line(
 ) -> bool:
     """Run the program on [start, end), fill the rows `line` of the spans and tell whether the line matched.
 
-    `stack[k]` = (op, next position to try, first position, last position) are the untried choices. `tried[op]` = (low, high)
-    are ends of a field or of blanks known to fail: an op is entered again only after all its former choices failed.
+    `stack[k]` = (op, next position to try, first position, last position) are the untried choices. `tried[op]` = (low,
+    high) are ends of a field or of blanks known to fail: an op is entered again only after all its choices failed.
     """
     ops = program.ops
     depth = 0

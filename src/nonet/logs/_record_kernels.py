@@ -25,7 +25,7 @@ _MORE = np.frombuffer(b"... ", np.uint8)
 def _starts_with(buffer: Bytes, start: int, end: int, prefix: Bytes) -> bool:
     if end - start < prefix.size:
         return False
-    for i in range(prefix.size):
+    for i in range(prefix.size):  # noqa: SIM110 (no generators in compiled code)
         if buffer[start + i] != prefix[i]:
             return False
     return True
@@ -38,7 +38,7 @@ def _is_exception(buffer: Bytes, start: int, end: int) -> bool:
     while stop < end:
         byte = buffer[stop]
         letter = 0x41 <= (byte & 0xDF) <= 0x5A
-        if not (letter or 0x30 <= byte <= 0x39 or byte == 0x2E or byte == 0x5F or byte == 0x24):
+        if not (letter or 0x30 <= byte <= 0x39 or byte in (0x2E, 0x5F, 0x24)):
             break
         stop += 1
     if stop < end and buffer[stop] != 0x3A and not is_blank(buffer[stop]):
@@ -50,12 +50,12 @@ def _is_exception(buffer: Bytes, start: int, end: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def looks_continued(buffer: Bytes, start: int, end: int) -> bool:
-    """Whether a line without header looks like the continuation of the one before: indented text or a part of a stack trace."""
+    """Whether a line looks like the continuation of the one before: indented text or a part of a stack trace."""
     if start >= end:
         return False
     first = buffer[start]
     if is_blank(first):
-        for i in range(start, end):
+        for i in range(start, end):  # noqa: SIM110
             if not is_blank(buffer[i]):
                 return True
         return False
@@ -82,8 +82,8 @@ def join_lines(
 ) -> NDArray[np.int64]:
     """First lines of the records, int64 of shape (number of records,); the first line always starts one.
 
-    A line with a matched header starts a record. A record never grows past `max_lines` lines or `max_bytes` bytes. In a Python
-    traceback the first line that is not indented is the exception and still belongs to it.
+    A line with a matched header starts a record. A record never grows past `max_lines` lines or `max_bytes` bytes. In
+    a Python traceback the first line that is not indented is the exception and still belongs to it.
     """
     firsts = np.empty(starts.size, np.int64)
     count = 0
@@ -148,7 +148,7 @@ def has_high_bytes(buffer: Bytes) -> bool:
     seen = np.uint8(0)
     for i in range(buffer.size):
         seen |= buffer[i]
-    return seen >= 0x80
+    return bool(seen >= 0x80)
 
 
 @njit(cache=True, nogil=True)

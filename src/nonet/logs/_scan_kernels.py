@@ -469,7 +469,7 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
         start, end: the Content.
         user_starts, user_ends: spans of user masks in `buf`, sorted and disjoint; those in [user, user_stop) belong to this Content.
         masked: uint8 output of at least MAX_MASKED_BYTES + 9 bytes; zero-padded to a multiple of 8 behind the text.
-        kinds, starts, ends: outputs for holes, written from index `hole` on; up to MAX_MASKED_BYTES + 1 may be added.
+        kinds, starts, ends: outputs for holes (offsets from `start`), written from index `hole` on; up to MAX_MASKED_BYTES + 1 may be added.
 
     Returns:
         (length of the masked text, index behind the last hole).
@@ -479,14 +479,14 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
     while i < end:
         if out >= MAX_MASKED_BYTES:
             masked[out] = K_REST
-            kinds[hole], starts[hole], ends[hole] = K_REST, i, end
+            kinds[hole], starts[hole], ends[hole] = K_REST, i - start, end - start
             out, hole = out + 1, hole + 1
             break
         stop = end
         if user < user_stop:
             if user_starts[user] == i:
                 masked[out] = K_USER
-                kinds[hole], starts[hole], ends[hole] = K_USER, i, user_ends[user]
+                kinds[hole], starts[hole], ends[hole] = K_USER, i - start, user_ends[user] - start
                 i = user_ends[user]
                 out, hole, user = out + 1, hole + 1, user + 1
                 continue
@@ -504,7 +504,7 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
                 if _is_calendar(buf, i, j):
                     kind = K_CALENDAR
             else:
-                i, j, out, hole, kind = _scan_word(buf, i, j, stop, masked, out, kinds, starts, ends, hole)
+                i, j, out, hole, kind = _scan_word(buf, start, i, j, stop, masked, out, kinds, starts, ends, hole)
                 if i == j:
                     continue
         elif cls == BLANK:
@@ -526,7 +526,7 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
                 kind = K_DURATION
         if kind:
             masked[out] = kind
-            kinds[hole], starts[hole], ends[hole] = kind, i, j
+            kinds[hole], starts[hole], ends[hole] = kind, i - start, j - start
             out, hole = out + 1, hole + 1
         else:
             while i < j and out < MAX_MASKED_BYTES:
@@ -540,7 +540,7 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
 
 
 @njit(cache=True, nogil=True)
-def _scan_word(buf, i, j, stop, masked, out, kinds, starts, ends, hole):
+def _scan_word(buf, start, i, j, stop, masked, out, kinds, starts, ends, hole):
     """Mask the word buf[i:j] that holds digits or marks.
 
     Returns (i, j, out, hole, kind): kind != 0 asks the caller to write buf[i:j] as one hole; kind == 0 with i < j asks it
@@ -600,7 +600,7 @@ def _scan_word(buf, i, j, stop, masked, out, kinds, starts, ends, hole):
         kind = _subtoken_kind(buf, i, k) if seen & DIGIT else 0
         if kind:
             masked[out] = kind
-            kinds[hole], starts[hole], ends[hole] = kind, i, k
+            kinds[hole], starts[hole], ends[hole] = kind, i - start, k - start
             out, hole, i = out + 1, hole + 1, k
         else:
             while i < k and out < MAX_MASKED_BYTES:

@@ -17,6 +17,7 @@ NUM_ENTRIES, ARENA_USED, SOFT_USED, LINES, EVICTED_LINES, EVICTED_SHAPES = range
 MAX_SOFT_BYTES = 256  # a longer value of a soft hole counts as varied
 MAX_SAMPLE_BYTES = 512
 VARIED = -1
+NO_HOLES, NO_TABLE = 1, 2
 WEIGHT_ONE = 256  # fixed point: one line
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(32)
@@ -136,18 +137,18 @@ def insert_text(table, slot, h, text, start, num_bytes):
 
 
 @njit(cache=True, nogil=True)
-def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, kinds, starts, ends, num_holes):
+def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, kinds, starts, ends, first_hole, end_hole):
     """Add the shape of a line with its soft values and its sample."""
     meta = table.meta
     entry = insert_text(table, slot, h, masked, 0, num_bytes)
-    for hole in range(num_holes):
+    for hole in range(first_hole, end_hole):
         if is_soft(kinds[hole]):
             soft = meta[SOFT_USED]
-            length = ends[hole] - starts[hole]
-            if length <= MAX_SOFT_BYTES:
-                table.soft_hash[soft] = hash_bytes(buf, starts[hole], ends[hole])
-                table.soft_value_at[soft], table.soft_len[soft] = meta[ARENA_USED], length
-                meta[ARENA_USED] = _append(table.arena, meta[ARENA_USED], buf, starts[hole], ends[hole])
+            low, high = start + starts[hole], start + ends[hole]
+            if high - low <= MAX_SOFT_BYTES:
+                table.soft_hash[soft] = hash_bytes(buf, low, high)
+                table.soft_value_at[soft], table.soft_len[soft] = meta[ARENA_USED], high - low
+                meta[ARENA_USED] = _append(table.arena, meta[ARENA_USED], buf, low, high)
                 table.soft_open[entry] += 1
             else:
                 table.soft_len[soft] = VARIED
@@ -160,25 +161,25 @@ def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, kinds, star
 
 
 @njit(cache=True, nogil=True)
-def _compare_soft(table, entry, buf, kinds, starts, ends, num_holes):
+def _compare_soft(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
     """Mark the soft holes whose value differs from the one seen so far."""
     soft = table.soft_at[entry]
-    for hole in range(num_holes):
+    for hole in range(first_hole, end_hole):
         if is_soft(kinds[hole]):
             length = table.soft_len[soft]
             if length != VARIED:
-                same = length == ends[hole] - starts[hole] and table.soft_hash[soft] == hash_bytes(buf, starts[hole], ends[hole])
-                if not same:
+                low, high = start + starts[hole], start + ends[hole]
+                if length != high - low or table.soft_hash[soft] != hash_bytes(buf, low, high):
                     table.soft_len[soft] = VARIED
                     table.soft_open[entry] -= 1
             soft += 1
 
 
 @njit(cache=True, nogil=True)
-def _holds_constants(table, entry, buf, kinds, starts, ends):
+def _holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
     """Whether the line has the entry's value in every soft hole that never varied."""
     soft = table.soft_at[entry]
-    for hole in range(len(kinds)):
+    for hole in range(first_hole, end_hole):
         if is_soft(kinds[hole]):
             length = table.soft_len[soft]
             if length != VARIED:
@@ -186,7 +187,7 @@ def _holds_constants(table, entry, buf, kinds, starts, ends):
                     return False
                 at = table.soft_value_at[soft]
                 for k in range(length):
-                    if table.arena[at + k] != buf[starts[hole] + k]:
+                    if table.arena[at + k] != buf[start + starts[hole] + k]:
                         return False
             soft += 1
     return True
@@ -207,7 +208,7 @@ def touch(table, entry, lines, ordinal, half_life_shift):
 
 
 @njit(cache=True, nogil=True)
-def learn(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, ordinal, table, entries, half_life_shift, masked, kinds, starts, ends):
+def learn(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, ordinal, table, half_life_shift, masked, entries, keep_holes, hole_at, kinds, starts, ends):
     """Count the shapes of lines first, first+1, ...; stop at the line for which there is no room.
 
     Args:
@@ -217,71 +218,79 @@ def learn(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, o
         user_starts, user_ends, user_at: spans of user masks; line i owns [user_at[i], user_at[i + 1]).
         ordinal: ordinal of the first line of the block, for first_seen, last_seen and decay.
         table: the shape table, changed in place.
-        entries: int32 output (number of lines,), the entry of each line; valid until the next eviction.
         half_life_shift: see `touch`.
-        masked, kinds, starts, ends: scratch of one line.
+        masked: scratch of one line.
+        entries: int32 output (number of lines,), the entry of each line; valid until the next eviction.
+        keep_holes: whether the holes of all lines are wanted; otherwise the arrays below are scratch of one line.
+        hole_at: int64 output (number of lines + 1,); line i owns holes [hole_at[i], hole_at[i + 1]).
+        kinds, starts, ends: hole outputs, offsets from the start of the line.
 
     Returns:
-        The first line not counted (the number of lines when all are).
+        The first line not counted (the number of lines when all are), and what was short for it: NO_HOLES or NO_TABLE.
     """
     words = masked.view(np.uint64)
     arena_words = table.arena.view(np.uint64)
     meta = table.meta
     for line in range(first, len(line_starts)):
         start, end = line_starts[line], line_ends[line]
-        num_bytes, num_holes = scan(
-            buf, start, end, user_starts, user_ends, user_at[line], user_at[line + 1], masked, kinds, starts, ends, 0
+        first_hole = hole_at[line] if keep_holes else 0
+        if first_hole + min(end - start, len(masked)) + 1 > len(kinds):
+            return line, NO_HOLES
+        num_bytes, end_hole = scan(
+            buf, start, end, user_starts, user_ends, user_at[line], user_at[line + 1], masked, kinds, starts, ends, first_hole
         )
         h = hash_words(words, (num_bytes + 7) >> 3)
         entry, slot = find(table, arena_words, words, num_bytes, h)
         if entry < 0:
+            num_holes = end_hole - first_hole
             room = (num_holes + 1) * (MAX_SOFT_BYTES + 8) + num_bytes + MAX_SAMPLE_BYTES + 32
             if (
                 meta[NUM_ENTRIES] >= len(table.hashes)
                 or meta[SOFT_USED] + num_holes > len(table.soft_len)
                 or meta[ARENA_USED] + room > len(table.arena)
             ):
-                return line
-            entry = _insert_line(table, slot, h, masked, num_bytes, buf, start, end, kinds, starts, ends, num_holes)
+                return line, NO_TABLE
+            entry = _insert_line(
+                table, slot, h, masked, num_bytes, buf, start, end, kinds, starts, ends, first_hole, end_hole
+            )
         elif table.soft_open[entry]:
-            _compare_soft(table, entry, buf, kinds, starts, ends, num_holes)
+            _compare_soft(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole)
         touch(table, entry, 1, ordinal + line, half_life_shift)
         meta[LINES] += 1
         entries[line] = entry
-    return len(line_starts)
+        if keep_holes:
+            hole_at[line + 1] = end_hole
+    return len(line_starts), 0
 
 
 @njit(cache=True, nogil=True)
 def label(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, table, masked, entries, hole_at, kinds, starts, ends):
-    """Look up the shapes of lines without counting, and keep the spans of their holes.
+    """Look up the shapes of lines without counting, and keep their holes.
 
     Args:
         entries: int32 output, entry; -1 when the shape is not there or the line differs from one of its constants.
-        hole_at: int64 output (number of lines + 1,); line i owns holes [hole_at[i], hole_at[i + 1]).
-        kinds, starts, ends: hole outputs; when a line might not fit, it and all behind it are left to the next call.
         (others as in `learn`)
 
     Returns:
-        The first line not labelled.
+        The first line not labelled, because its holes might not fit.
     """
     words = masked.view(np.uint64)
     arena_words = table.arena.view(np.uint64)
-    hole = hole_at[first]
     for line in range(first, len(line_starts)):
         start, end = line_starts[line], line_ends[line]
-        if hole + min(end - start, len(masked)) + 1 > len(kinds):
+        first_hole = hole_at[line]
+        if first_hole + min(end - start, len(masked)) + 1 > len(kinds):
             return line
-        num_bytes, hole = scan(
-            buf, start, end, user_starts, user_ends, user_at[line], user_at[line + 1], masked, kinds, starts, ends, hole
+        num_bytes, end_hole = scan(
+            buf, start, end, user_starts, user_ends, user_at[line], user_at[line + 1], masked, kinds, starts, ends, first_hole
         )
         entry, _ = find(table, arena_words, words, num_bytes, hash_words(words, (num_bytes + 7) >> 3))
-        first_hole = hole_at[line]
         if entry >= 0 and table.soft_open[entry] and not _holds_constants(
-            table, entry, buf, kinds[first_hole:hole], starts[first_hole:hole], ends[first_hole:hole]
+            table, entry, buf, start, kinds, starts, ends, first_hole, end_hole
         ):
             entry = -1
         entries[line] = entry
-        hole_at[line + 1] = hole
+        hole_at[line + 1] = end_hole
     return len(line_starts)
 
 

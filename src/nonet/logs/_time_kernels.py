@@ -11,11 +11,14 @@ from nonet.logs._line_kernels import Bytes, is_blank
 NO_TIME = np.iinfo(np.int64).min  # the null of time stamps
 
 # Codes of a compiled format; literal bytes are their own code, these begin above them.
-YEAR4, YEAR2, MONTH2, DAY2, DAY, HOUR, MINUTE, SECOND, FRACTION, MONTH_NAME, WEEKDAY, ZONE, EPOCH, BLANKS = range(256, 270)
+YEAR4, YEAR2, MONTH2, DAY2, DAY, HOUR, MINUTE, SECOND, FRACTION, MONTH_NAME, WEEKDAY, ZONE, EPOCH, BLANKS = range(
+    256, 270
+)
 
 _MONTHS = np.frombuffer(b"janfebmaraprmayjunjulaugsepoctnovdec", np.uint8)
 _DAY_US = 86_400_000_000
-_HALF_YEAR_US = 183 * _DAY_US
+_NEW_YEAR_US = 183 * _DAY_US  # so far back, and the months have begun again
+_OLD_YEAR_US = 335 * _DAY_US  # so far ahead, and it is December of the year before
 _EPOCH_DIGITS = 10  # seconds; longer numbers are milli-, micro- or nanoseconds
 
 
@@ -36,7 +39,7 @@ def _digits(buffer: Bytes, position: int, end: int, least: int, most: int) -> tu
     stop = min(end, position + most)
     first = position
     while position < stop and 0x30 <= buffer[position] <= 0x39:
-        value = value * 10 + (np.int64(buffer[position]) - 0x30)
+        value = value * 10 + (int(buffer[position]) - 0x30)
         position += 1
     return (value, position) if position - first >= least else (0, -1)
 
@@ -57,14 +60,14 @@ def _month_of_name(buffer: Bytes, position: int, end: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _zone(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
-    """Offset in minutes of an optional zone (Z, UTC, GMT, +hh, +hhmm, +hh:mm, a blank before) and the position after it."""
+    """Offset in minutes of an optional zone (Z, UTC, +hh, +hhmm, +hh:mm, blanks before) and the position after it."""
     here = position
     while here < end and is_blank(buffer[here]):
         here += 1
     if here == end:
         return 0, position
     byte = buffer[here]
-    if byte == 0x2B or byte == 0x2D:
+    if byte in (0x2B, 0x2D):
         hours, after = _digits(buffer, here + 1, end, 2, 2)
         if after < 0:
             return 0, -1
@@ -98,7 +101,7 @@ def _fraction_us(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _epoch_us(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
-    """Microseconds of a Unix time in s, ms, us or ns (told by its number of digits), with an optional fraction after seconds."""
+    """Microseconds of a Unix time in s (with an optional fraction), ms, us or ns, told by its number of digits."""
     value, after = _digits(buffer, position, end, 9, 19)
     if after < 0:
         return 0, -1
@@ -128,7 +131,7 @@ def _parse(buffer: Bytes, position: int, end: int, codes: NDArray[np.int16], def
             year, position = _digits(buffer, position, end, 4, 4)
         elif code == YEAR2:
             year, position = _digits(buffer, position, end, 2, 2)
-            year += 2000 if year < 70 else 1900
+            year += 2000 if year < 69 else 1900
         elif code == MONTH2:
             month, position = _digits(buffer, position, end, 2, 2)
         elif code == DAY2:
@@ -138,7 +141,7 @@ def _parse(buffer: Bytes, position: int, end: int, codes: NDArray[np.int16], def
         elif code == HOUR:
             hour, position = _digits(buffer, position, end, 1, 2)
         elif code == MINUTE:
-            minute, position = _digits(buffer, position, end, 2, 2)
+            minute, position = _digits(buffer, position, end, 1, 2)
         elif code == SECOND:
             second, position = _digits(buffer, position, end, 1, 2)
         elif code == FRACTION:
@@ -174,19 +177,22 @@ def parse_times(
 ) -> NDArray[np.int64]:
     """Time stamps of many spans in microseconds since 1970; NO_TIME for a negative start or a text that does not fit.
 
-    Without a year in the text, `day` = (year, month, day) gives it and moves on: a jump back by more than half a year is a new
-    year; a jump forward by more than half a year is a straggler of the old one. `last_us` holds the last time, NO_TIME at first.
+    Without a year in the text, `day` = (year, month, day) gives it and moves on: a jump back by more than half a year
+    is a new year; a jump ahead by more than 11 months is a straggler of the old one. `last_us` holds the last time,
+    NO_TIME at first.
     """
     times = np.empty(starts.size, np.int64)
     for i in range(starts.size):
         time_us = _parse(buffer, starts[i], ends[i], codes, day) if starts[i] >= 0 else NO_TIME
         if not has_year and time_us != NO_TIME:
             last = last_us[0]
-            if last != NO_TIME and time_us < last - _HALF_YEAR_US:
+            if last != NO_TIME and time_us < last - _NEW_YEAR_US:
                 day[0] += 1
                 time_us = _parse(buffer, starts[i], ends[i], codes, day)
-            if last != NO_TIME and time_us > last + _HALF_YEAR_US:
-                time_us -= 365 * _DAY_US
+            if last != NO_TIME and time_us > last + _OLD_YEAR_US:
+                day[0] -= 1
+                time_us = _parse(buffer, starts[i], ends[i], codes, day)
+                day[0] += 1
             else:
                 last_us[0] = time_us
         times[i] = time_us

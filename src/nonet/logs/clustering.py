@@ -106,7 +106,13 @@ def _with_wrapping(row: Row, first: int, last: int) -> tuple[int, int]:
     while last + 1 < len(row) and row[last + 1] == b">":
         last += 1
     after = row[last + 2][:1] if last + 2 < len(row) else b""
-    if first and last + 1 < len(row) and row[first - 1] in (b' "', b" '", b" `") and row[last + 1] in (b'"', b"'") and after == b" ":
+    if (
+        first
+        and last + 1 < len(row)
+        and row[first - 1] in (b' "', b" '", b" `")
+        and row[last + 1] in (b'"', b"'")
+        and after == b" "
+    ):
         return first - 1, last + 1
     if first and row[first - 1] == b" #" and (last + 1 == len(row) or row[last + 1][:1] == b" "):
         return first - 1, last

@@ -9,29 +9,35 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from contextlib import suppress
+from typing import BinaryIO, Protocol
 
 import zstandard
 
 from nonet.common.errors import InputError
 
 _CHUNK_BYTES = 256 << 10
-# zstandard gives all output of a call at once; a repeated-byte block makes 128 KiB from 4 bytes, so 2 KiB bound a call to 64 MiB.
+# zstandard gives all output of a call at once; 4 bytes can stand for 128 KiB, so 2 KiB of input bound a call to 64 MiB.
 _ZSTD_CHUNK_BYTES = 2 << 10
 
 
 class ByteStream(Protocol):
-    """Decompressed bytes.
+    """Decompressed bytes."""
 
-    Attributes:
-        compression: name of the coding, "plain" for none.
-        bytes_read: bytes taken from the underlying file.
-        failure: why the stream ended early ("" when it did not); complete only after `readinto` returned 0.
-    """
+    @property
+    def compression(self) -> str:
+        """Name of the coding, "plain" for none."""
+        ...
 
-    compression: str
-    bytes_read: int
-    failure: str
+    @property
+    def bytes_read(self) -> int:
+        """Bytes taken from the underlying file."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why the stream ended early ("" when it did not); known only after `readinto` returned 0."""
+        ...
 
     def readinto(self, view: memoryview) -> int:
         """Fill `view` from the front; the number of bytes written, 0 only at the end."""
@@ -89,30 +95,62 @@ class PlainStream:
         return self._raw.readinto(view)
 
 
-class _BoundedStep:
-    """One frame of a coding whose decompressor takes (data, max_length)."""
+class _GzipStep:
+    """One gzip member."""
 
-    def __init__(self, decompressor: Any) -> None:
-        self._decompressor = decompressor
-        self._left = b""
+    def __init__(self) -> None:
+        self._decompressor = zlib.decompressobj(wbits=31)
+        self._damage: zlib.error | None = None
 
     def step(self, data: bytes, max_bytes: int) -> bytes:
-        out: bytes = self._decompressor.decompress(self._left + data, max_bytes)
-        # zlib hands back what it did not use; bz2 and lzma keep it inside.
-        self._left = getattr(self._decompressor, "unconsumed_tail", b"")
-        return out
+        if self._damage is not None:
+            raise self._damage
+        before = self._decompressor.copy()
+        data = self._decompressor.unconsumed_tail + data
+        try:
+            return self._decompressor.decompress(data, max_bytes)
+        except zlib.error as damage:
+            self._damage = damage
+        # The call that meets the damage gives nothing: go up to it byte by byte, and fail with the next call.
+        pieces = []
+        with suppress(zlib.error):
+            for byte in data:
+                pieces.append(before.decompress(bytes((byte,))))  # noqa: PERF401
+        return b"".join(pieces)
 
     @property
     def needs_input(self) -> bool:
-        return not self._left if hasattr(self._decompressor, "unconsumed_tail") else bool(self._decompressor.needs_input)
+        return self._damage is None and not self._decompressor.unconsumed_tail
 
     @property
     def eof(self) -> bool:
-        return bool(self._decompressor.eof)
+        return self._damage is None and self._decompressor.eof
 
     @property
     def unused(self) -> bytes:
-        return bytes(self._decompressor.unused_data)
+        return self._decompressor.unused_data
+
+
+class _BoundedStep:
+    """One bzip2 or xz stream."""
+
+    def __init__(self, decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self._decompressor = decompressor
+
+    def step(self, data: bytes, max_bytes: int) -> bytes:
+        return self._decompressor.decompress(data, max_bytes)
+
+    @property
+    def needs_input(self) -> bool:
+        return self._decompressor.needs_input
+
+    @property
+    def eof(self) -> bool:
+        return self._decompressor.eof
+
+    @property
+    def unused(self) -> bytes:
+        return self._decompressor.unused_data
 
 
 class _ZstdStep:
@@ -135,7 +173,7 @@ class _ZstdStep:
         return self._decompressor.unused_data
 
 
-_Step = _BoundedStep | _ZstdStep
+_Step = _GzipStep | _BoundedStep | _ZstdStep
 
 
 class DecompressedStream:
@@ -200,10 +238,6 @@ class DecompressedStream:
         self.failure = failure
 
 
-def _gzip_step() -> _Step:
-    return _BoundedStep(zlib.decompressobj(wbits=31))
-
-
 def _bzip2_step() -> _Step:
     return _BoundedStep(bz2.BZ2Decompressor())
 
@@ -213,7 +247,7 @@ def _xz_step() -> _Step:
 
 
 _MAGIC: tuple[tuple[bytes, str, Callable[[], _Step], int], ...] = (
-    (b"\x1f\x8b", "gzip", _gzip_step, _CHUNK_BYTES),
+    (b"\x1f\x8b", "gzip", _GzipStep, _CHUNK_BYTES),
     (b"\x28\xb5\x2f\xfd", "zstd", _ZstdStep, _ZSTD_CHUNK_BYTES),
     (b"BZh", "bzip2", _bzip2_step, _CHUNK_BYTES),
     (b"\xfd7zXZ\0", "xz", _xz_step, _CHUNK_BYTES),

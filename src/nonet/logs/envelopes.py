@@ -1,8 +1,8 @@
 r"""Envelopes: what container runtimes and structured loggers put around a message.
 
-CRI (`2026-11-22T12:30:01.5Z stdout F text`), docker (`{"log": "text\n", "stream": "stdout", "time": "..."}`) and JSON lines
-(`{"message": "text", ...}`). Pieces that a runtime cut at its own limit are put together again, stream by stream. A line
-without the form of its envelope stays as it is and is counted.
+CRI (`2026-11-22T12:30:01.5Z stdout F text`), docker (`{"log": "text\n", "stream": "stdout", "time": "..."}`) and JSON
+lines (`{"message": "text", ...}`). Pieces that a runtime cut at its own limit are put together again, stream by
+stream. A line without the form of its envelope stays as it is and is counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.logs import _envelope_kernels, _json_kernels, _line_kernels
-from nonet.logs.lines import Int64s, LineCounts, Lines, invalid_per_line
+from nonet.logs.lines import Int64s, LineCounts, Lines, as_array, invalid_per_line, joined
 from nonet.logs.sources import BlockReader
 from nonet.logs.timestamps import NO_TIME, TIME_FORMS, TimeParser
 
@@ -29,13 +29,14 @@ MAX_JSON_FIELDS = 32
 
 MESSAGE_FIELDS = (
     "message", "msg", "log", "body", "MESSAGE", "event", "text", "@message", "textPayload", "short_message", "Message",
-    "fields.message", "jsonPayload.message", "log.message", "event.original", "body.stringValue", "content", "line", "@m", "@mt",
+    "fields.message", "jsonPayload.message", "log.message", "event.original", "body.stringValue", "content", "line",
+    "@m", "@mt",
 )  # fmt: skip
 """Names of the message in JSON lines, best first; a dot goes into an object (a key with the dot itself comes first)."""
 
 TIME_FIELDS = (
-    "time", "timestamp", "@timestamp", "ts", "Timestamp", "asctime", "datetime", "date", "@t", "eventTime", "created_at",
-    "__REALTIME_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "timeUnixNano", "t.$date", "t",
+    "time", "timestamp", "@timestamp", "ts", "Timestamp", "asctime", "datetime", "date", "@t", "eventTime",
+    "created_at", "__REALTIME_TIMESTAMP", "_SOURCE_REALTIME_TIMESTAMP", "timeUnixNano", "t.$date", "t",
 )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ class JsonEnvelope:
         problems = np.where(has_text, FINE, np.where(valid, MISSING_FIELD, INVALID))
         fields = members[:, [self._keys.index(name) for name in self.names]]
         if self.kind == "docker":
-            streams = members[:, self._keys.index("stream")]
+            streams = np.ascontiguousarray(members[:, self._keys.index("stream")])
             partial, stream_of = _envelope_kernels.split_docker(buffer, texts, streams, has_text)
         else:
             partial, stream_of = np.zeros(len(starts), np.bool_), np.zeros(len(starts), np.int64)
@@ -135,25 +136,22 @@ class JsonEnvelope:
 
     def _member(self, buffer: NDArray[np.uint8], members: NDArray[np.int32], path: str) -> NDArray[np.int32]:
         """Span and kind of a path, int32 (lines, 3): the key itself, else down the objects."""
-        found = members[:, self._keys.index(path)].copy()
-        first, _, rest = path.partition(".")
-        while rest:
-            outer = members[:, self._keys.index(first)] if first in self._keys else inner
-            starts = np.where(outer[:, 2] == _json_kernels.NESTED, outer[:, 0], -1).astype(np.int64)
-            key, _, rest = rest.partition(".")
-            inner = _json_kernels.find_members(buffer, starts, outer[:, 1].astype(np.int64), *pack_keys([key]))[0][:, 0]
-            first = ""
-        if "." in path:
-            absent = found[:, 2] == _json_kernels.ABSENT
-            found[absent] = inner[absent]
-        return found
+        found = members[:, self._keys.index(path)]
+        keys = path.split(".")
+        if len(keys) == 1:
+            return found.copy()
+        inner = members[:, self._keys.index(keys[0])]
+        for key in keys[1:]:
+            starts = np.where(inner[:, 2] == _json_kernels.NESTED, inner[:, 0], -1).astype(np.int64)
+            inner = _json_kernels.find_members(buffer, starts, inner[:, 1].astype(np.int64), *pack_keys([key]))[0][:, 0]
+        return np.where(found[:, 2:] == _json_kernels.ABSENT, inner, found)
 
 
 @cache
 def _packed(keys: tuple[str, ...]) -> tuple[NDArray[np.uint8], Int64s]:
     encoded = [key.encode() for key in keys]
     offsets = np.cumsum([0, *(len(key) for key in encoded)], dtype=np.int64)
-    return np.frombuffer(b"".join(encoded), np.uint8), offsets
+    return as_array(b"".join(encoded)), offsets
 
 
 def pack_keys(keys: Sequence[str]) -> tuple[NDArray[np.uint8], Int64s]:
@@ -201,12 +199,12 @@ class EnvelopedLines:
                 break
             buffer = block.buffer
             if self._carried:
-                buffer = np.concatenate((np.frombuffer(self._carried, np.uint8), buffer))
+                buffer = np.concatenate((as_array(self._carried), buffer))
             num_new = _line_kernels.count_newlines(block.buffer) + int(block.buffer[-1] != _line_kernels.NEWLINE)
             numbers = np.append(self._carried_numbers, block.first_line + np.arange(num_new))
             yield from self._decode(buffer, numbers, block.is_cut)
         if self._carried:
-            yield from self._decode(np.frombuffer(self._carried, np.uint8), self._carried_numbers, flush=True)
+            yield from self._decode(as_array(self._carried), self._carried_numbers, flush=True)
         if failure is not None:
             raise failure
 
@@ -225,14 +223,20 @@ class EnvelopedLines:
             lengths, fine, found.partial, found.streams, MAX_CHAIN_BYTES, flush
         )
         invalid = invalid_per_line(buffer, starts, ends)
-        closed = owners >= 0
+        texts, text_starts, text_ends, field_starts, field_ends = _envelope_kernels.gather_texts(
+            buffer, found.texts, firsts, following, found.fields
+        )
         self._first_held = None
         yield Lines(
-            *_envelope_kernels.gather_texts(buffer, found.texts, firsts, following, found.fields)[:3],
+            texts,
+            text_starts,
+            text_ends,
             numbers=numbers[firsts],
-            num_sources=np.bincount(owners[closed], minlength=len(firsts)),
+            num_sources=_sums(np.ones(len(starts), np.int64), owners, len(firsts)),
             is_decoded=fine[firsts],
             names=self._envelope.names,
+            field_starts=field_starts,
+            field_ends=field_ends,
             times_us=None if found.times_us is None else found.times_us[firsts],
             is_last_open=not flush,
             invalid_utf8=None if invalid is None else _sums(invalid, owners, len(firsts)),
@@ -296,9 +300,12 @@ def choose_paths(lines: Sequence[bytes], text: str | None = None) -> JsonPaths |
         text: the path of the message where the user knows it.
     """
     objects = [value for line in lines if isinstance(value := _loads(line), dict)]
-    text = text or next((path for path in MESSAGE_FIELDS if _share(objects, path, str) >= _MIN_SHARE), None)
     if text is None:
-        return None
+        shares = {path: _share(objects, path, str) for path in MESSAGE_FIELDS}
+        common = [path for path in MESSAGE_FIELDS if shares[path] >= _MIN_SHARE]
+        text = common[0] if common else max(MESSAGE_FIELDS, key=shares.__getitem__)
+        if not shares[text]:
+            return None
     time, form = _choose_time(objects)
     keys = Counter(key for one in objects for key in one)
     others = [key for key in keys if key != text][:MAX_JSON_FIELDS]
@@ -339,8 +346,14 @@ def _share(objects: list[dict[str, object]], path: str, kind: type) -> float:
     return sum(isinstance(_at(one, path), kind) for one in objects) / max(1, len(objects))
 
 
-def joined(lines: Sequence[bytes]) -> tuple[NDArray[np.uint8], Int64s, Int64s]:
-    """Lines in one buffer, a newline between them, with their spans."""
-    lengths = np.array([len(line) for line in lines], np.int64)
-    ends = np.cumsum(lengths + 1) - 1
-    return np.frombuffer(b"\n".join(lines), np.uint8), ends - lengths, ends
+def sample_texts(envelope: Envelope, lines: Sequence[bytes]) -> list[bytes]:
+    """The texts inside sample lines, without those that do not have the form; pieces are not put together."""
+    if not lines:
+        return []
+    buffer, starts, ends = joined(lines)
+    found = envelope.decode(buffer, starts, ends)
+    fine = np.flatnonzero(found.problems == FINE)
+    alone = np.full(len(lines), -1, np.int64)
+    texts, text_starts, text_ends, _, _ = _envelope_kernels.gather_texts(buffer, found.texts, fine, alone, found.fields)
+    data = texts.tobytes()
+    return [data[a:b] for a, b in zip(text_starts.tolist(), text_ends.tolist(), strict=True)]

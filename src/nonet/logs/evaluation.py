@@ -16,12 +16,15 @@ normalised ones.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from nonet.common.atomic import atomic_write
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps, jsonable
 from nonet.common.machine import describe_machine
-from nonet.common.parallel import Engine, parallel_map
+from nonet.common.parallel import Engine, check_engine, parallel_map
 from nonet.logs.data import LabelledLog, resolve
 from nonet.logs.evaluation_job import Job, PairResult, Status, Timing
 from nonet.logs.evaluation_parsers import parser_names
@@ -87,19 +90,16 @@ def evaluate(
         InputError: unknown names, unusable data or limits, or a run directory that was made for something else.
         MissingExtraError: `engine="ray"` without Ray.
     """
+    check_engine(engine, workers)
     names, logs = parser_names(parsers), resolve(data)
     config = _config(names, logs, mode, timeout_s, memory_gib, rules, slices)
     folder = Path(out_dir) if out_dir is not None else _default_folder(config)
-    _open_run(folder, config, resume)
-    version, chosen = config["rules"], tuple(config["slices"])
-    jobs = [
-        Job(name, log, mode, version, chosen, timeout_s, memory_gib, keep_outputs, folder.resolve())
-        for log in logs
-        for name in names
-    ]
-    results = _run_jobs(jobs, workers, engine, progress)
-    report = EvaluationReport(folder, config, [results[job.key] for job in jobs])
-    report.save()
+    with _open_run(folder, config, resume):
+        shared = (mode, config["rules"], tuple(config["slices"]), timeout_s, memory_gib, keep_outputs)
+        jobs = [Job(name, log, *shared, folder.resolve(), str(os.getpid())) for log in logs for name in names]
+        results = _run_jobs(jobs, workers, engine, progress)
+        report = EvaluationReport(folder, config, [results[job.key] for job in jobs])
+        report.save()
     return report
 
 
@@ -145,33 +145,42 @@ def run_pair(job: Job, stop: threading.Event | None = None) -> PairResult | None
 def _run_jobs(jobs: list[Job], workers: int, engine: Engine, progress: Progress | None) -> dict[str, PairResult]:
     """Run what has no result yet; the results of all by key."""
     results: dict[str, PairResult] = {}
+
+    def take(job: Job, result: PairResult) -> None:
+        results[job.key] = result
+        if progress is not None:
+            progress(len(results), len(jobs), result)
+
     for job in jobs:
-        if job.result_path.is_file():
-            known = PairResult.from_dict(_read_json(job.result_path))
-            if known.status != "failed":
-                results[job.key] = known
-                if progress is not None:
-                    progress(len(results), len(jobs), known)
+        known = _known_result(job)
+        if known is not None:
+            take(job, known)
     waiting = [job for job in jobs if job.key not in results]
     stop = threading.Event()
     run = run_pair if engine == "ray" else partial(run_pair, stop=stop)
+    # A pair is a process already, so threads are enough to wait for it.
+    waiting_engine: Engine = "threads" if engine == "local" else engine
     try:
-        # A pair is a process already, so threads are enough to wait for it.
-        for position, result in parallel_map(
-            run, waiting, workers=workers, engine="threads" if engine == "local" else engine
-        ):
-            if result is None:
-                raise RuntimeError("a pair was stopped although nobody asked for it")
-            results[waiting[position].key] = result
-            if progress is not None:
-                progress(len(results), len(jobs), result)
+        for position, result in parallel_map(run, waiting, workers=workers, engine=waiting_engine):
+            if result is not None:
+                take(waiting[position], result)
     finally:
         stop.set()
     return results
 
 
+def _known_result(job: Job) -> PairResult | None:
+    """What an earlier run found for a pair, unless it failed."""
+    if not job.result_path.is_file():
+        return None
+    known = PairResult.from_dict(_read_json(job.result_path))
+    return None if known.status == "failed" else known
+
+
 def _pair_result(job: Job, ran: Supervised, log: Path) -> PairResult:
-    status: Status = "failed" if ran.ending in ("exited", "stopped") else ran.ending
+    status: Status = "failed"
+    if ran.ending in ("timeout", "out_of_memory"):
+        status = ran.ending
     about: dict[str, Any] = {}
     result_file = job.work_folder / RESULT_FILE
     if ran.ending == "exited" and ran.exit_code == 0 and result_file.is_file():
@@ -244,25 +253,42 @@ def _default_folder(config: dict[str, Any]) -> Path:
     return DEFAULT_FOLDER / f"logs-evaluate-{digest}"
 
 
-def _open_run(folder: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make the run directory, or check that it was made for the same question."""
-    file = folder / "config.json"
-    if file.is_file():
-        if not resume:
-            raise InputError(f"{folder} holds a run already; delete it, name another folder, or resume")
-        there = _read_json(file)
-        changed = [key for key in config if there.get(key) != config[key]]
-        if changed:
-            details = "; ".join(f"{key} was {_short(there.get(key))}, now {_short(config[key])}" for key in changed)
-            raise InputError(f"{folder} was made for another evaluation ({details}); name another folder")
+@contextmanager
+def _open_run(folder: Path, config: dict[str, Any], resume: bool) -> Iterator[None]:
+    """Make the run directory, or check that it was made for the same question; lock out other processes."""
     try:
-        for name in ("pairs", "logs", "work"):
+        for name in ("pairs", "logs"):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write the run directory {folder}: {error.strerror}") from error
-    for name, content in (("config.json", config), ("env.json", describe_machine())):
-        with atomic_write(folder / name) as sink:
-            sink.write(dumps(content, indent=1))
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another evaluation is running there; wait for it or name another folder"
+            ) from None
+        _check_config(folder, config, resume)
+        for name, content in (("config.json", config), ("env.json", describe_machine())):
+            with atomic_write(folder / name) as sink:
+                sink.write(dumps(content, indent=1))
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder / "work", ignore_errors=True)
+
+
+def _check_config(folder: Path, config: dict[str, Any], resume: bool) -> None:
+    file = folder / "config.json"
+    if not file.is_file():
+        return
+    if not resume:
+        raise InputError(f"{folder} holds a run already; delete it, name another folder, or resume")
+    there = _read_json(file)
+    changed = [key for key in config if there.get(key) != config[key]]
+    if changed:
+        details = "; ".join(f"{key} was {_short(there.get(key))}, now {_short(config[key])}" for key in changed)
+        raise InputError(f"{folder} was made for another evaluation ({details}); name another folder")
 
 
 def _short(value: Any) -> str:

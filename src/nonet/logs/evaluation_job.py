@@ -29,6 +29,7 @@ class Job:
         memory_gib: limit of the resident set; None for none.
         keep_outputs: keep the CSV pair in the run directory.
         out_dir: the run directory.
+        run_id: tells this run's working folders from those of a killed one, whose processes may live a moment longer.
     """
 
     parser: str
@@ -40,6 +41,7 @@ class Job:
     memory_gib: float | None
     keep_outputs: bool
     out_dir: Path
+    run_id: str
 
     @property
     def shown_mode(self) -> str:
@@ -55,7 +57,7 @@ class Job:
     @property
     def work_folder(self) -> Path:
         """Where the pair's process writes."""
-        return self.out_dir / "work" / self.key
+        return self.out_dir / "work" / f"{self.key}__{self.run_id}"
 
     @property
     def result_path(self) -> Path:

@@ -69,5 +69,5 @@ def _own_parser(path: str, mode: Mode) -> ParseFunction:
     if isinstance(found, type) and issubclass(found, Parser):
         return found(mode=mode).parse
     if callable(found):
-        return found  # type: ignore[no-any-return]
+        return found
     raise InputError(f"parser {path!r} is neither a Parser class nor a function")

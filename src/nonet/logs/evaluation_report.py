@@ -36,9 +36,9 @@ def write_html(report: EvaluationReport, path: Path | str) -> None:
     failed = [row for row in rows if row["status"] != "finished"]
     if failed:
         sections.insert(1, Section("Not finished", [_failure_table(failed)]))
-    subtitle = (
-        f"{len(rows)} pairs of parser and system, {len(rows) - len(failed)} finished; rules: {report.config['rules']}"
-    )
+    num_finished = len(rows) - len(failed)
+    rules = report.config["rules"]
+    subtitle = f"{len(rows)} pairs, {num_finished} finished; template rules: {rules}"
     write_report(path, "Log parsing, evaluated", sections, subtitle=subtitle)
 
 
@@ -46,7 +46,9 @@ _SCORES_INTRO = (
     "GA and PA weigh messages, FGA and FTA weigh templates. A difference is ours minus the published value; green is "
     "within 0.001. Published values: "
 ) + source_note("rq2")
-_MEANS_INTRO = "Means over the pairs that finished, as the paper has them; beside them the means in which an unfinished pair counts as 0."
+_MEANS_INTRO = (
+    "Means over the pairs that finished, as the paper has them; then the means in which an unfinished pair counts as 0."
+)
 _SLICES_INTRO = (
     "The same scores on the messages of some templates only: by number of parameters, and the rarest and most frequent "
     "templates. Means over the systems in which a slice is not empty."
@@ -56,7 +58,7 @@ _NORMALISED_INTRO = (
     "wildcards are rewritten and runs of blanks collapsed before comparing texts."
 )
 _TIME_INTRO = (
-    "Seconds from opening the raw log to the CSV pair on disk: header splitting, masks, parsing, parameters and output. "
+    "Seconds from opening the raw log to the CSV pair on disk: headers, masks, parsing, parameters and output. "
     "Published seconds are from other hardware."
 )
 
@@ -100,9 +102,16 @@ def _slice_blocks(rows: Sequence[dict[str, Any]]) -> list[Table | Chart]:
     means = _slice_means(rows)
     if not means:
         return []
-    body = [[m["parser"], m["slice"], m["num_systems"], *(_rounded(m[name]) for name in METRICS)] for m in means]
-    table = Table(["parser", "slice", "systems", *_LABELS.values()], body)
-    return [Chart("Template accuracy by slice", _slice_chart(means), "FGA and FTA, mean over systems"), table]
+    chart = Chart("Template accuracy by slice", _slice_chart(means), "FGA and FTA, mean over systems")
+    return [chart, *(_slice_table(means, name) for name in METRICS)]
+
+
+def _slice_table(means: Sequence[dict[str, Any]], metric: str) -> Table:
+    slices = list(dict.fromkeys(mean["slice"] for mean in means))
+    values = {(mean["parser"], mean["slice"]): mean[metric] for mean in means}
+    parsers = dict.fromkeys(mean["parser"] for mean in means)
+    body = [[parser, *(_rounded(values.get((parser, name))) for name in slices)] for parser in parsers]
+    return Table(["parser", *slices], body, title=_LABELS[metric])
 
 
 def _slice_means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,8 +119,7 @@ def _slice_means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         groups.setdefault((row["parser"], row["slice"]), []).append(row)
     return [
-        {"parser": parser, "slice": name, "num_systems": len(found)}
-        | {metric: _mean(row[metric] for row in found) for metric in METRICS}
+        {"parser": parser, "slice": name} | {metric: _mean(row[metric] for row in found) for metric in METRICS}
         for (parser, name), found in groups.items()
     ]
 

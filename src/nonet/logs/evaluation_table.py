@@ -36,7 +36,7 @@ class EvaluationReport:
     results: Sequence[PairResult]
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a pair: status, seconds, metrics, normalised metrics, and the published values with ours minus theirs.
+        """One row a pair: status, seconds, metrics, normalised metrics, published values, and ours minus theirs.
 
         The published columns are None for parsers, systems or modes that the paper does not have.
         """

@@ -1,8 +1,8 @@
 r"""Header formats: `<Date> <Time> <Level>: <Content>` compiled to a regular expression and to a small byte program.
 
-Meaning (specification of Loghub-2.0's formats): a format is split at `<Name>`; a name is a lazy group, the pieces between are
-regular-expression text in which a run of blanks stands for `\s+`; the expression is anchored at both ends and applied to the
-stripped line, on bytes. `<Name:class>` is ours: it restricts the bytes of a field (`FIELD_CLASSES`).
+Meaning (specification of Loghub-2.0's formats): a format is split at `<Name>`; a name is a lazy group, the pieces
+between are regular-expression text in which a run of blanks stands for `\s+`; the expression is anchored at both ends
+and applied to the stripped line, on bytes. `<Name:class>` is ours: it restricts the bytes of a field (`FIELD_CLASSES`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import re2
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
@@ -85,7 +86,8 @@ class HeaderFormat:
         """Read a format.
 
         Raises:
-            InputError: no Content field, a name twice or that is no identifier, an unknown class, a literal that is no regular expression.
+            InputError: no Content field, a name twice or that is no identifier, an unknown class, a literal that is
+                no regular expression.
         """
         pieces = tuple(_split(text))
         fields = tuple(piece.name for piece in pieces if piece.name)
@@ -126,7 +128,9 @@ class HeaderFormat:
                 warnings.simplefilter("ignore", FutureWarning)
                 return re.compile(self.pattern.encode())
         except re.error as error:
-            raise InputError(f"header format {self.text!r} is not a regular expression between its fields: {error}") from None
+            raise InputError(
+                f"header format {self.text!r} is not a regular expression between its fields: {error}"
+            ) from None
 
     @cached_property
     def program(self) -> HeaderProgram | None:
@@ -142,14 +146,23 @@ class HeaderFormat:
             return Matches(*kernels.match_headers(buffer, starts, ends, self.program))
         return self._match_by_regex(buffer, starts, ends)
 
+    @cached_property
+    def _engine(self) -> Any:
+        """The same expression in a linear-time engine; `re` where that refuses it (look-around, back-references)."""
+        options = re2.Options()
+        options.log_errors = False
+        options.encoding = re2.Options.Encoding.LATIN1
+        try:
+            return re2.compile(_spell_out_blanks(self.pattern).encode(), options)
+        except re2.error:
+            return self.regex
+
     def split(self, line: bytes) -> dict[str, bytes | None] | None:
-        """The fields of one line by the regular expression (absent optional ones are None); None when it does not match."""
+        """The fields of one line by the regular expression (None for absent ones); None when it does not match."""
         found = self.regex.match(line.strip())
         return found.groupdict() if found else None
 
-    def _match_by_regex(
-        self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
-    ) -> Matches:
+    def _match_by_regex(self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Matches:
         spans_from = np.full((len(starts), len(self.fields)), -1, np.int32)
         spans_to = np.full((len(starts), len(self.fields)), -1, np.int32)
         matched = np.zeros(len(starts), np.bool_)
@@ -158,7 +171,7 @@ class HeaderFormat:
         for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             line = data[start:end]
             left = start + len(line) - len(line.lstrip())
-            found = self.regex.match(line.strip())
+            found = self._engine.match(line.strip())
             if found is None:
                 continue
             matched[i] = True
@@ -180,7 +193,9 @@ def _split(text: str) -> list[_Piece]:
         byte_class = found.group(2) or "any"
         if byte_class not in FIELD_CLASSES:
             known = ", ".join(FIELD_CLASSES)
-            raise InputError(f"header format {text!r}: unknown class {byte_class!r} of <{found.group(1)}> (known: {known})")
+            raise InputError(
+                f"header format {text!r}: unknown class {byte_class!r} of <{found.group(1)}> (known: {known})"
+            )
         pieces.append(_Piece(found.group(1), byte_class, ""))
         position = found.end()
     if position < len(text):
@@ -188,12 +203,19 @@ def _split(text: str) -> list[_Piece]:
     return pieces
 
 
+def _spell_out_blanks(pattern: str) -> str:
+    r"""`\s` byte by byte: RE2 leaves the vertical tab out of it, `re` does not."""
+    tokens = re.findall(r"\\.|\[(?:\\.|[^\]])*\]|.", pattern)
+    blanks = r"\t-\r "
+    return "".join(f"[{blanks}]" if token == r"\s" else token.replace(r"\s", blanks) for token in tokens)
+
+
 def _with_blanks(literal: str) -> str:
     return re.sub(" +", r"\\s+", literal)
 
 
 class _Compiler:
-    """From pieces to ops; raises _NotSimpleError at the first thing that is not literal, blanks, field or optional group."""
+    """From pieces to ops; raises _NotSimpleError for what is not literal, blanks, field or optional group."""
 
     def __init__(self, header: HeaderFormat) -> None:
         self._header = header
@@ -217,8 +239,9 @@ class _Compiler:
         self._ops.append([kernels.END, 0, 0, 0])
         classes = np.array([_class_table(one) for one in FIELD_CLASSES.values()])
         ops = np.array(self._ops, np.int32)
-        literals = np.frombuffer(bytes(self._literals), np.uint8)
-        return HeaderProgram(ops, literals, classes, _following(ops, literals, classes), self._num_fields)
+        literals = np.frombuffer(self._literals, np.uint8)
+        following = _following(ops, literals, classes)
+        return HeaderProgram(ops, literals, classes, following, _scan(ops, classes, following), self._num_fields)
 
     def _add_literal(self, text: str) -> None:
         position = 0
@@ -241,7 +264,7 @@ class _Compiler:
             else:
                 self._add_byte(rest[0])
                 position += 1
-            if text[position : position + 1] in ("*", "+", "?", "{"):
+            if re.match(r"[*+?]|\{[0-9,]", text[position:]):
                 raise _NotSimpleError
 
     def _add_byte(self, character: str) -> None:
@@ -300,4 +323,14 @@ def _following(ops: NDArray[np.int32], literals: NDArray[np.uint8], classes: NDA
             table[i] = table[i + 1] | table[first]
         else:
             table[i] = classes[second] if third else classes[second] | table[i + 1]
+    return table
+
+
+def _scan(ops: NDArray[np.int32], classes: NDArray[np.bool_], following: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """For every field what each byte means, see `HeaderProgram`."""
+    table = np.zeros((len(ops), 256), np.uint8)
+    for i, (code, _, byte_class, _) in enumerate(ops):
+        if code == kernels.FIELD:
+            inside = np.where(classes[byte_class], kernels.GO_ON, kernels.MUST_END)
+            table[i] = np.where(following[i + 1], kernels.MAY_END, inside)
     return table

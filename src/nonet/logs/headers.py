@@ -1,7 +1,8 @@
 """Common header formats and their detection from the first lines of a file.
 
-A format fits when most lines match it *and* its fields look like what they are called: the time parses, the level is a level.
-Of the formats that fit nearly as well as the best, the first of `HEADER_FORMATS` wins: it is ordered from particular to general.
+A format fits when most lines match it *and* its fields look like what they are called: the time parses, the level is a
+level. Of the formats that fit nearly as well as the best, the first of `HEADER_FORMATS` wins: it is ordered from
+particular to general.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from numpy.typing import NDArray
 
 from nonet.logs import _record_kernels
 from nonet.logs.header_format import CONTENT, HeaderFormat, Matches
-from nonet.logs.timestamps import TimeFields, TimeParser, find_time_fields, NO_TIME
+from nonet.logs.lines import joined
+from nonet.logs.timestamps import NO_TIME, TimeFields, TimeParser, find_time_fields
 
 __all__ = ["CONTENT", "HEADER_FORMATS", "Detection", "HeaderFormat", "Matches", "detect"]
 
 _FORMATS: dict[str, str] = {
     # syslog
-    "syslog-rfc5424": r"<<Priority:int>>1 <Timestamp:token> <Host:token> <Component:token> <Pid:token> <MessageId:token> "
-    r"(-)?(\[<StructuredData>\])? <Content>",
-    "syslog-priority": r"<<Priority:int>><Month:word> <Day:int> <Time:token> <Host:token> <Component>(\[<Pid:int>\])?: <Content>",
-    "syslog-labelled": r"<Label:token> <Timestamp:int> <Date:token> <User:token> <Month:word> <Day:int> <Time:token> <Location:token> "
-    r"<Component>(\[<Pid>\])?: <Content>",
-    "syslog": r"<Month:word> <Day:int> <Time:token> <Host:token> <Component>(\[<Pid:int>\])?( \(<Address>\))?: <Content>",
+    "syslog-rfc5424": r"<<Priority:int>>1 <Timestamp:token> <Host:token> <Component:token> <Pid:token> "
+    r"<MessageId:token> (-)?(\[<StructuredData>\])? <Content>",
+    "syslog-priority": r"<<Priority:int>><Month:word> <Day:int> <Time:token> <Host:token> "
+    r"<Component>(\[<Pid:int>\])?: <Content>",
+    "syslog-labelled": r"<Label:token> <Timestamp:int> <Date:token> <User:token> <Month:word> <Day:int> <Time:token> "
+    r"<Location:token> <Component>(\[<Pid>\])?: <Content>",
+    "syslog": r"<Month:word> <Day:int> <Time:token> <Host:token> "
+    r"<Component>(\[<Pid:int>\])?( \(<Address>\))?: <Content>",
     "syslog-iso": r"<Timestamp:token> <Host:token> <Component:name>(\[<Pid:int>\])?: <Content>",
     # web servers
     "access": r"<Client:token> <Ident:token> <User:token> \[<Time>\] <Content>",
@@ -38,7 +42,8 @@ _FORMATS: dict[str, str] = {
     "postgres": r"<Date:token> <Time:token> <Zone:word> \[<Pid:int>\] (<User:token> )?<Level:upper>: <Content>",
     "mysql": r"<Timestamp:token> <Thread:int> \[<Level:word>\]( \[<Code:token>\] \[<Component:token>\])? <Content>",
     "redis": r"<Pid:int>:<Role:upper> <Day:int> <Month:word> <Year:int> <Time:token> <Mark:token> <Content>",
-    "elasticsearch": r"\[<Timestamp:token>\]\[<Level:upper>( )?\]\[<Component:token>( )?\] (\[<Node:token>\] )?<Content>",
+    "elasticsearch": r"\[<Timestamp:token>\]\[<Level:upper>( )?\]\[<Component:token>( )?\] "
+    r"(\[<Node:token>\] )?<Content>",
     "cassandra": r"<Level:upper> \[<Thread>\] <Date:token> <Time:token> <Source:token> - <Content>",
     "kafka": r"\[<Date:token> <Time:token>\] <Level:upper> <Content>",
     # Java
@@ -46,7 +51,8 @@ _FORMATS: dict[str, str] = {
     "spring-boot": r"<Timestamp> <Level:upper> <Pid:int> --- \[<Thread>\] <Component:token> : <Content>",
     "hadoop": r"<Date:token> <Time:token> <Level:upper> \[<Process>\] <Component:token>: <Content>",
     "hdfs": r"<Date:int> <Time:int> <Pid:int> <Level:upper> <Component:token>: <Content>",
-    "openstack": r"<Logfile:token> <Date:token> <Time:token> <Pid:int> <Level:upper> <Component:token> \[<Request>\] <Content>",
+    "openstack": r"<Logfile:token> <Date:token> <Time:token> <Pid:int> <Level:upper> <Component:token> "
+    r"\[<Request>\] <Content>",
     "oslo": r"<Date:token> <Time:token> <Pid:int> <Level:upper> <Component:token> \[<Request>\] <Content>",
     "logback-thread-first": r"<Date:token> <Time:token> \[<Thread>\] <Level:upper> <Component:token> - <Content>",
     "logback-level-first": r"<Date:token> <Time:token> <Level:upper> \[<Thread>\] <Component:token> - <Content>",
@@ -54,6 +60,8 @@ _FORMATS: dict[str, str] = {
     # Python
     "python-dashes": r"<Date:token> <Time:token> - <Component:token> - <Level:upper> - <Content>",
     "python-brackets": r"<Date:token> <Time:token> \[<Level:upper>\] <Component:name>: <Content>",
+    "celery": r"\[<Date:token> <Time:token>: <Level:upper>/<Process:token>\] <Content>",
+    "gunicorn": r"\[<Time>\] \[<Pid:int>\] \[<Level:upper>\] <Content>",
     "python-basic": r"<Level:upper>:<Component:name>:<Content>",
     # Go, C++, Rust, systems
     "klog": r"<Level:upper><Date:int> <Time:token> <Tid:int> <Source:token>\] <Content>",
@@ -62,10 +70,13 @@ _FORMATS: dict[str, str] = {
     "android": r"<Date:token> <Time:token> <Pid:int> <Tid:int> <Level:upper> <Component>: <Content>",
     "windows-cbs": r"<Date:token> <Time:token>, <Level:word> <Component:token> <Content>",
     "proxifier": r"\[<Date:token> <Time:token>\] <Program> - <Content>",
-    "blue-gene": r"<Label:token> <Timestamp:int> <Date:token> <Node:token> <Time:token> <NodeRepeat:token> <Type:token> "
-    r"<Component:token> <Level:upper> <Content>",
+    "blue-gene": r"<Label:token> <Timestamp:int> <Date:token> <Node:token> <Time:token> <NodeRepeat:token> "
+    r"<Type:token> <Component:token> <Level:upper> <Content>",
     "cluster-events": r"<LogId:int> <Node:token> <Component:token> <State:token> <Time:int> <Flag:token> <Content>",
     "pipes": r"<Time:token>\|<Component:token>\|<Pid:int>\|<Content>",
+    "program-first": r"<Component:name> <Date:token> <Time:token>: <Content>",
+    "envoy": r"\[<Time>\]\[<Tid:int>\]\[<Level:word>\]\[<Component:name>\] (\[<Source:token>\] )?<Content>",
+    "monolog": r"\[<Time>\] <Channel:name>\.<Level:upper>: <Content>",
     "dmesg": r"\[( )?<Uptime:token>\] <Content>",
     # general
     "timestamp-level-component": r"<Timestamp:token> <Level:upper> <Component:token>: <Content>",
@@ -79,6 +90,7 @@ _FORMATS: dict[str, str] = {
     "month-day-time": r"<Month:word> <Day:int> <Time:token> <Content>",
     "date-time": r"<Date:token> <Time:token> <Content>",
     "timestamp": r"<Timestamp:token> <Content>",
+    "level": r"<Level:upper>: <Content>",
 }
 
 _LEVELS = (
@@ -88,13 +100,15 @@ _LEVELS = (
 _PLAUSIBLE: dict[str, re.Pattern[bytes]] = {
     "Level": re.compile(_LEVELS),
     "Component": re.compile(rb"\S.{0,79}"),
+    "Date": re.compile(rb"(?:\D*\d){3}.*"),
+    "Time": re.compile(rb"(?:\D*\d){4}.*"),
     "Uptime": re.compile(rb"\d+\.\d{6}"),
     "Host": re.compile(rb"[\w.:\-/@]+"),
     "Client": re.compile(rb"[\w.:\-]+"),
     "Mark": re.compile(rb"[.\-*#]"),
     "Flag": re.compile(rb"-?\d+"),
 }
-_WITHOUT_TIME = frozenset({"python-basic", "dmesg"})
+_WITHOUT_TIME = frozenset({"python-basic", "dmesg", "level"})
 
 HEADER_FORMATS: tuple[HeaderFormat, ...] = tuple(HeaderFormat.parse(text, name) for name, text in _FORMATS.items())
 """The registry, from particular to general."""
@@ -115,7 +129,7 @@ class Detection:
 def detect(sample_lines: Sequence[bytes]) -> HeaderFormat | None:
     """The common format of most of the lines, or None (then a line is all Content).
 
-    >>> detect([b"2026-11-22 12:30:01,250 INFO [main] a.b.C: started", b"2026-11-22 12:30:02,000 WARN [main] a.b.C: slow"]).name
+    >>> detect([b"2026-11-22 12:30:01,250 INFO [main] a.b.C: started"]).name
     'hadoop'
     >>> detect([b"no header", b"here"]) is None
     True
@@ -127,9 +141,7 @@ def detect(sample_lines: Sequence[bytes]) -> HeaderFormat | None:
 def detect_header(sample_lines: Sequence[bytes]) -> Detection | None:
     """Like `detect`, with the time fields and the share."""
     lines = [line for line in sample_lines if line.strip()]
-    buffer = np.frombuffer(b"".join(lines), np.uint8)
-    ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
-    starts = ends - np.array([len(line) for line in lines], np.int64)
+    buffer, starts, ends = joined(lines)
     judged = [i for i in range(len(lines)) if not _record_kernels.looks_continued(buffer, starts[i], ends[i])]
     if not judged:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from nonet.logs.extraction import Programs, gaps, invalid_lines, list_array, str
 from nonet.logs.placement import Placement, kind_of
 from nonet.logs.shape import Kind, Shape
 from nonet.logs.shape_table import Labelled, ShapeTable, Spans
-from nonet.logs.template import WILDCARD, Template, template_id, type_name
+from nonet.logs.template import WILDCARD, Template, printable, template_id, type_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +59,42 @@ class Labeller:
     shapes: ShapeTable
     settled: Settled
 
-    def programs(self, seen: Labelled) -> NDArray[np.int32]:
+    def programs(self, entries: NDArray[np.int32]) -> NDArray[np.int32]:
         """Program of each line; the last one for lines whose shape is unknown."""
-        return np.where(seen.entries < 0, np.int32(len(self.settled.text_of_program) - 1), seen.entries).astype(np.int32)
+        return np.where(entries < 0, np.int32(len(self.settled.text_of_program) - 1), entries)
 
-    def table(self, lines: Spans) -> pa.Table:
-        """The table of `label`."""
-        return self.label(lines)[0]
+    def translated(self, seen: Labelled, table: ShapeTable) -> Labelled:
+        """What another table of the same miner said of lines, in entries of this one."""
+        if table is self.shapes or not len(table):
+            return seen
+        here = np.append(self.shapes.entries_of(table), np.int32(-1))
+        return replace(seen, entries=here[seen.entries])
 
-    def label(self, lines: Spans) -> tuple[pa.Table, int]:
-        """Label lines; also how many of them have a shape that is not in the table.
+    def table(self, lines: Spans, seen: Labelled | None = None) -> pa.Table:
+        """Label lines.
 
-        Columns `template_id`, `template` (dictionaries), `parameters`, `spacing` (null for ordinary blanks) and `raw`.
+        Args:
+            lines: the lines.
+            seen: what `shapes` says of them, when it is known already.
 
-        `raw` (binary) holds the Content of lines that are not valid UTF-8, whose parameters have U+FFFD for the bad bytes;
-        null for all others.
+        Returns:
+            Columns `template_id`, `template` (dictionaries), `parameters`, `spacing` (null for ordinary blanks) and `raw`.
+            `raw` (binary) holds the Content of lines that are not valid UTF-8, whose parameters have U+FFFD for the bad
+            bytes; null for all others.
         """
-        seen = self.shapes.label(lines)
+        seen = self.shapes.label(lines) if seen is None else seen
         bad = invalid_lines(lines)
-        programs = self.programs(seen)
+        programs = self.programs(seen.entries)
         texts = self.settled.text_of_program[programs]
-        table = pa.table(
+        return pa.table(
             {
                 "template_id": self._dictionary(texts, self._ids()),
-                "template": self._dictionary(texts, [_valid(t) for t in self.settled.texts]),
+                "template": self._dictionary(texts, [printable(t) for t in self.settled.texts]),
                 "parameters": list_array(*_strings(self.settled.parameters, programs, lines, seen, bool(bad.any()))),
                 "spacing": self._spacing(programs, lines, seen),
                 "raw": _raw(lines, bad),
             }
         )
-        return table, int((seen.entries < 0).sum())
 
     def _ids(self) -> list[str]:
         return [template_id(text) for text in self.settled.texts]
@@ -116,10 +122,6 @@ def _raw(lines: Spans, bad: NDArray[np.bool_]) -> pa.Array:
         return pa.nulls(len(lines), pa.binary())
     contents = [lines.buffer[a:b].tobytes() if is_bad else None for a, b, is_bad in zip(lines.starts, lines.ends, bad, strict=True)]
     return pa.array(contents, pa.binary())
-
-
-def _valid(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def summarise(table: ShapeTable, placements: Sequence[Placement]) -> list[Template]:

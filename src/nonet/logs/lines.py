@@ -1,8 +1,8 @@
-"""Lines of text from any source, the common step before header matching: plain text here, envelopes and tables beside it."""
+"""Lines of text from any source, the step before header matching: plain text here, envelopes and tables beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nonet.logs import _line_kernels
-from nonet.logs._record_kernels import invalid_utf8, has_high_bytes
+from nonet.logs._record_kernels import has_high_bytes, invalid_utf8
 from nonet.logs.sources import BlockReader
 
 Int64s = NDArray[np.int64]
+SAMPLE_LINES = 1000
 
 
 @dataclass(slots=True)
@@ -64,13 +65,24 @@ class LineCounts:
 class LineSource(Protocol):
     """Iterates over `Lines`.
 
-    Contract: every input line is in exactly one text; after `hold_back(first)` the texts from `first` on of the `Lines` just
-    delivered come again at the start of the next ones, nothing else comes twice.
+    Contract: every input line is in exactly one text; after `hold_back(first)` the texts from `first` on of the
+    `Lines` just delivered come again at the start of the next ones, nothing else comes twice.
     """
 
-    name: str
-    joins_lines: bool
-    counts: LineCounts
+    @property
+    def name(self) -> str:
+        """Name of the source, for messages."""
+        ...
+
+    @property
+    def joins_lines(self) -> bool:
+        """Whether a message can go on in the next text."""
+        ...
+
+    @property
+    def counts(self) -> LineCounts:
+        """What did not have the form of the source so far."""
+        ...
 
     def __iter__(self) -> Iterator[Lines]: ...
 
@@ -124,3 +136,27 @@ class TextLines:
         """See `LineSource`."""
         if self._current is not None and first < len(self._current):
             self.blocks.hold_back(len(self._current.buffer) - int(self._current.starts[first]))
+
+
+def cut(buffer: NDArray[np.uint8], starts: list[int], ends: list[int]) -> list[bytes]:
+    """Spans of a buffer as Python bytes."""
+    data = buffer.tobytes()
+    return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def sample_lines(sample: NDArray[np.uint8]) -> list[bytes]:
+    """The first `SAMPLE_LINES` lines of a buffer."""
+    starts, ends = _line_kernels.split_lines(sample)
+    return cut(sample, starts[:SAMPLE_LINES].tolist(), ends[:SAMPLE_LINES].tolist())
+
+
+def as_array(data: bytes) -> NDArray[np.uint8]:
+    """Bytes as a writable array: kernels are compiled for those only."""
+    return np.frombuffer(bytearray(data), np.uint8)
+
+
+def joined(lines: Sequence[bytes]) -> tuple[NDArray[np.uint8], Int64s, Int64s]:
+    """Lines in one buffer, a newline between them, with their spans."""
+    lengths = np.array([len(line) for line in lines], np.int64)
+    ends = np.cumsum(lengths + 1) - 1
+    return as_array(b"\n".join(lines)), ends - lengths, ends

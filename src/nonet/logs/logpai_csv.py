@@ -10,7 +10,6 @@ not match has none. The expressions run in RE2, so no template can make them exp
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow.csv as pa_csv
 import re2
 
 from nonet.common.atomic import atomic_path
+from nonet.logs.outputs import event_id
 from nonet.logs.parsers.base import WILDCARD, Parsed
 
 _CHUNK_LINES = 1 << 17
@@ -43,15 +43,6 @@ class ParameterExtractor:
         """One value a wildcard; nothing when the template does not match."""
         match = self._pattern.fullmatch(content) if self._pattern is not None else None
         return match.groups("") if match is not None else ()
-
-
-def event_id(template: str) -> str:
-    """The id of a template in the CSV pair.
-
-    >>> event_id("a <*>")
-    'bdee4c48'
-    """
-    return hashlib.md5(template.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
 
 
 def write_csv_pair(folder: Path, log_name: str, contents: Sequence[str], columns: pa.Table, parsed: Parsed) -> None:

@@ -39,10 +39,12 @@ class Programs:
     """RE2 patterns of a mask; the named group `GROUP` is the match.
 
     Attributes:
+        source: the pattern as the user wrote it.
         first: finds the first match of a line.
         later: finds the next one in the rest of the line that begins one character before where it may start.
     """
 
+    source: str
     first: str
     later: str
 
@@ -93,7 +95,7 @@ def compile_mask(pattern: str) -> Programs:
     later = prefix + (f"(?:{before.character})" if before else r"\C") + tail
     _checked(pattern, first)
     _checked(pattern, later)
-    return Programs(first, later)
+    return Programs(pattern, first, later)
 
 
 @lru_cache(maxsize=512)

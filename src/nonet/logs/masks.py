@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.logs._extract_kernels import gather
+from nonet.logs._mask_kernels import search
 from nonet.logs._scan_kernels import MAX_MASKED_BYTES
+from nonet.logs.mask_automaton import automaton_of
 from nonet.logs.mask_patterns import GROUP, Programs, compile_mask, engine
 from nonet.logs.shape import SOFT, Kind
 
@@ -183,7 +185,7 @@ def _find_in_many(
     accepted = (none, none, none)
     stops = np.minimum(ends, starts + MAX_SEARCH_BYTES)
     for owner, its in enumerate(programs):
-        lines, found_starts, found_ends = _search(its, buffer, starts, stops)
+        lines, found_starts, found_ends = _search_quickly(its, buffer, starts, stops)
         # At the cut of an over-long line `$` and greedy repetitions see an end that is none.
         is_real = (found_ends < stops[lines]) | (stops[lines] == ends[lines])
         accepted = _with_free(accepted, found_starts[is_real], found_ends[is_real], owner)
@@ -222,6 +224,32 @@ def _matches(programs: Programs, text: bytes) -> list[tuple[int, int]]:
                 position -= 1
         found = later.search(text, position)
     return spans
+
+
+def _search_quickly(
+    programs: Programs, buffer: NDArray[np.uint8], starts: Int64s, stops: Int64s
+) -> tuple[Int64s, Int64s, Int64s]:
+    """`_search` through the automaton of the mask, where it has one; RE2 takes the lines that the automaton leaves."""
+    automaton = automaton_of(programs.source)
+    if automaton is None:
+        return _search(programs, buffer, starts, stops)
+    at = np.empty(len(starts) + 1, np.int64)
+    room = 4 * len(starts) + 64
+    while True:
+        low, high = np.empty(room, np.int64), np.empty(room, np.int64)
+        left = search(buffer, starts, stops, *automaton.arrays(), MAX_MATCHES, low, high, at)
+        if len(left) == len(starts):
+            break
+        room *= 4
+    lines = np.repeat(np.arange(len(starts)), np.diff(at))
+    low, high = low[: at[-1]].copy(), high[: at[-1]].copy()
+    rest = np.flatnonzero(left)
+    if not len(rest):
+        return lines, low, high
+    more, more_low, more_high = _search(programs, buffer, starts[rest], stops[rest])
+    lines, low, high = np.append(lines, rest[more]), np.append(low, more_low), np.append(high, more_high)
+    order = np.argsort(low, kind="stable")
+    return lines[order], low[order], high[order]
 
 
 def _search(

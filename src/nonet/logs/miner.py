@@ -229,9 +229,11 @@ class Miner:
             strings, null for ordinary blanks), one row a line. Bytes that are not UTF-8 are replaced by U+FFFD here.
         """
         spans = self.spans(*join_lines(lines))
-        self.learn(spans, source)
+        table = self._table(source)
+        seen = table.learn_and_label(spans, self.num_lines)
         self.settle()
-        return self.labeller().table(spans)
+        labeller = self.labeller()
+        return labeller.table(spans, labeller.translated(seen, table))
 
     def labeller(self) -> Labeller:
         """The settled templates, frozen, to be run over blocks by any number of threads."""
@@ -330,7 +332,7 @@ def parse_contents(contents: Sequence[Line], **options: Any) -> Parsed:
     lines = miner.spans(*join_lines(contents))
     miner.learn(lines)
     labeller = miner.labeller()
-    programs = labeller.programs(labeller.shapes.label(lines))
+    programs = labeller.programs(labeller.shapes.label(lines).entries)
     used, labels = np.unique(labeller.settled.text_of_program[programs], return_inverse=True)
     return Parsed(labels.astype(np.int32), [labeller.settled.texts[i] for i in used])
 
@@ -340,10 +342,10 @@ def join_lines(lines: Sequence[Line] | pa.Array) -> tuple[NDArray[np.uint8], NDA
     if isinstance(lines, pa.ChunkedArray):
         lines = lines.combine_chunks()
     if not isinstance(lines, pa.Array):
-        contents = [_content(line) for line in lines]
-        lengths = np.fromiter(map(len, contents), np.int64, len(contents))
-        ends = np.cumsum(lengths)
-        return np.frombuffer(b"".join(contents) or b"\0", np.uint8), ends - lengths, ends
+        try:
+            lines = pa.array(lines, pa.large_binary())
+        except UnicodeEncodeError:  # lone surrogates stand for bytes that are not UTF-8
+            lines = pa.array([_content(line) for line in lines], pa.large_binary())
     lines = lines.cast(pa.large_binary())
     _, offsets, data = lines.buffers()
     at = np.frombuffer(offsets, np.int64)[lines.offset : lines.offset + len(lines) + 1]

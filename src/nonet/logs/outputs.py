@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nonet.common.atomic import atomic_path, atomic_write
 from nonet.common.errors import InputError
-from nonet.logs.template import Template, restore
+from nonet.logs.template import Template, printable, restore
 
 ROWS_PER_GROUP = 1 << 17
 
@@ -174,8 +174,8 @@ def templates_table(templates: Sequence[Template]) -> pa.Table:
     return pa.table(
         {
             "template_id": pa.array([t.id for t in templates], pa.string()),
-            "template": pa.array([t.text for t in templates], pa.string()),
-            "typed_template": pa.array([t.typed_text for t in templates], pa.string()),
+            "template": pa.array([printable(t.text) for t in templates], pa.string()),
+            "typed_template": pa.array([printable(t.typed_text) for t in templates], pa.string()),
             "count": pa.array([t.count for t in templates], pa.int64()),
             "first_record": pa.array([t.first_seen for t in templates], pa.int64()),
             "last_record": pa.array([t.last_seen for t in templates], pa.int64()),

@@ -27,10 +27,12 @@ from nonet.logs.extraction import string_array
 from nonet.logs.labelling import Labeller
 from nonet.logs.miner import Miner
 from nonet.logs.outputs import ParquetSink, Sink
-from nonet.logs.records import ReadReport, RecordBatch, read_records
+from nonet.logs.records import ReadReport, RecordBatch, RecordReader, read_records
+from nonet.logs.shape_table import Labelled, ShapeTable, Spans
 from nonet.logs.template import Template
 
 KEEP_BYTES = 256 << 20
+_MAX_WAITING = 4  # batches read ahead of the threads
 Progress = Callable[[str, int, int | None], None]
 """Called with ("learn" or "label", bytes done, bytes in all or None)."""
 
@@ -122,6 +124,21 @@ def parse_file(
     )
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the first pass knows of a batch: entries of one thread's table, good while nothing was evicted from it."""
+
+    lines: Spans
+    labelled: Labelled
+    table: ShapeTable
+    num_evicted: int
+
+    def in_table_of(self, labeller: Labeller) -> Labelled:
+        if self.table.num_evicted_shapes != self.num_evicted:
+            return labeller.shapes.label(self.lines)
+        return labeller.translated(self.labelled, self.table)
+
+
 class _Batches:
     """The record batches of a source, twice: kept in memory while they fit, else read again."""
 
@@ -129,31 +146,40 @@ class _Batches:
         self._path = path
         self._progress = progress
         self._reading = reading
-        self._kept: list[RecordBatch] | None = []
+        self._kept: deque[tuple[RecordBatch, Future[_Seen]]] | None = deque()
         self.report = ReadReport()
         self.header: str | None = None
 
-    def first(self) -> Iterator[RecordBatch]:
+    def first(self, learn: Callable[[RecordBatch], Future[_Seen]]) -> None:
+        """Read everything, giving each batch to `learn`."""
         kept_bytes = 0
+        waiting: deque[Future[_Seen]] = deque()
         reader = read_records(self._path, **self._reading)
         for batch in self._watched(reader, "learn"):
-            kept_bytes += batch.buffer.nbytes + batch.field_starts.nbytes * 2 + 40 * len(batch)
+            waiting.append(learn(batch))
+            if len(waiting) > _MAX_WAITING:
+                kept_bytes += waiting.popleft().result().labelled.nbytes
+            kept_bytes += batch.buffer.nbytes + 2 * batch.field_starts.nbytes + 40 * len(batch)
             if self._kept is not None:
-                self._kept.append(batch)
+                self._kept.append((batch, waiting[-1]))
                 if kept_bytes > KEEP_BYTES:
                     self._kept = None
-            yield batch
+        for future in waiting:
+            future.result()
         self.report = reader.report
         self.header = None if reader.header is None else reader.header.text
 
-    def second(self) -> Iterator[RecordBatch]:
+    def second(self) -> Iterator[tuple[RecordBatch, _Seen | None]]:
+        """Everything once more, with what the first pass knows where it was kept."""
         if self._kept is None:
-            yield from self._watched(read_records(self._path, **self._reading), "label")
+            for batch in self._watched(read_records(self._path, **self._reading), "label"):
+                yield batch, None
             return
         while self._kept:
-            yield self._kept.pop(0)
+            batch, seen = self._kept.popleft()
+            yield batch, seen.result()
 
-    def _watched(self, reader: Any, phase: str) -> Iterator[RecordBatch]:
+    def _watched(self, reader: RecordReader, phase: str) -> Iterator[RecordBatch]:
         for batch in reader:
             yield batch
             if self._progress is not None:
@@ -163,22 +189,23 @@ class _Batches:
 def _learn(miner: Miner, batches: _Batches, threads: int) -> None:
     """Count shapes in one table a thread; block i goes to table i modulo threads, so evictions are repeatable too."""
     tables = [miner.new_table() for _ in range(threads)]
-    waiting: deque[Future[None]] = deque()
+    ordinal, number = miner.num_lines, 0
 
-    def learn(table_number: int, batch: RecordBatch, ordinal: int) -> None:
+    def learn(table: ShapeTable, batch: RecordBatch, first: int) -> _Seen:
         lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends)
-        tables[table_number].learn(lines, ordinal)
+        labelled = table.learn_and_label(lines, first)
+        return _Seen(lines, labelled, table, table.num_evicted_shapes)
 
     with ExitStack() as stack:
         pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(threads)]
-        ordinal = miner.num_lines
-        for number, batch in enumerate(batches.first()):
-            waiting.append(pools[number % threads].submit(learn, number % threads, batch, ordinal))
-            ordinal += len(batch)
-            if len(waiting) > 2 * threads:
-                waiting.popleft().result()
-        for future in waiting:
-            future.result()
+
+        def submit(batch: RecordBatch) -> Future[_Seen]:
+            nonlocal ordinal, number
+            future = pools[number % threads].submit(learn, tables[number % threads], batch, ordinal)
+            ordinal, number = ordinal + len(batch), number + 1
+            return future
+
+        batches.first(submit)
     for table in tables:
         miner.absorb(table)
 
@@ -187,15 +214,16 @@ def _label(miner: Miner, labeller: Labeller, batches: _Batches, threads: int) ->
     """Labelled tables in order of the file, and how many of their lines no template took."""
     waiting: deque[Future[tuple[pa.Table, int]]] = deque()
 
-    def label(batch: RecordBatch) -> tuple[pa.Table, int]:
-        lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends)
-        table, unplaced = labeller.label(lines)
-        return with_fields(batch, table), unplaced
+    def label(batch: RecordBatch, seen: _Seen | None) -> tuple[pa.Table, int]:
+        lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends) if seen is None else seen.lines
+        labelled = labeller.shapes.label(lines) if seen is None else seen.in_table_of(labeller)
+        table = labeller.table(lines, labelled)
+        return with_fields(batch, table), int((labelled.entries < 0).sum())
 
     with ThreadPoolExecutor(threads) as pool:
-        for batch in batches.second():
-            waiting.append(pool.submit(label, batch))
-            if len(waiting) > 2 * threads:
+        for batch, seen in batches.second():
+            waiting.append(pool.submit(label, batch, seen))
+            if len(waiting) > _MAX_WAITING:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -15,6 +15,7 @@ from nonet.logs._table_kernels import Table
 from nonet.logs.shape import SOFT, Shape
 
 DEFAULT_HALF_LIFE_LINES = 1 << 20
+_HOLES_A_LINE = 8  # a first guess; the arrays grow
 _FREE_SHARE = 0.1  # an eviction frees this share of the limit, so that its cost is spread over many lines
 
 
@@ -45,6 +46,10 @@ class Spans:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def arrays(self, first: int) -> tuple[Any, ...]:
+        """Arguments of the kernels, for the lines from `first` on."""
+        return self.buffer, self.starts, self.ends, first, self.user_starts, self.user_ends, self.user_at
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -53,15 +58,42 @@ class Labelled:
     Attributes:
         entries: int32 (number of lines,), index of the shape in the table, -1 when it is not there.
         hole_at: int64 (number of lines + 1,); line i owns holes [hole_at[i], hole_at[i + 1]).
-        kinds, starts, ends: uint8, int64, int64 (number of holes,): kind and span in the block of every hole.
+        kinds, starts, ends: uint8, int32, int32 (number of holes,): kind of every hole, and its span from the start of its line.
     """
 
     entries: NDArray[np.int32]
     hole_at: NDArray[np.int64]
     kinds: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return self.entries.nbytes + self.hole_at.nbytes + self.kinds.nbytes + self.starts.nbytes + self.ends.nbytes
+
+
+class _HoleArrays:
+    """Output arrays for holes, grown when a kernel says so."""
+
+    def __init__(self, num_offsets: int, num_holes: int) -> None:
+        self._at = np.zeros(num_offsets, np.int64)
+        self._kinds = np.empty(num_holes, np.uint8)
+        self._starts = np.empty(num_holes, np.int32)
+        self._ends = np.empty(num_holes, np.int32)
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]:
+        return self._at, self._kinds, self._starts, self._ends
+
+    def grow(self) -> None:
+        more = len(self._kinds) + MAX_MASKED_BYTES
+        self._kinds = np.concatenate([self._kinds, np.empty(more, np.uint8)])
+        self._starts = np.concatenate([self._starts, np.empty(more, np.int32)])
+        self._ends = np.concatenate([self._ends, np.empty(more, np.int32)])
+
+    def labelled(self, entries: NDArray[np.int32]) -> Labelled:
+        n = int(self._at[-1])
+        return Labelled(entries, self._at, self._kinds[:n].copy(), self._starts[:n].copy(), self._ends[:n].copy())
 
 def _new_table(num_shapes: int, num_soft: int, num_bytes: int) -> Table:
     def integers(n: int) -> NDArray[np.int64]:
@@ -115,9 +147,6 @@ class ShapeTable:
         self._half_life_shift = half_life_lines.bit_length() - 1
         self._table = _new_table(min(max_shapes, 256), 512, 1 << 16)
         self._masked = np.zeros(MAX_MASKED_BYTES + 16, np.uint8)
-        self._kinds = np.empty(MAX_MASKED_BYTES + 2, np.uint8)
-        self._starts = np.empty(MAX_MASKED_BYTES + 2, np.int64)
-        self._ends = np.empty(MAX_MASKED_BYTES + 2, np.int64)
 
     def __len__(self) -> int:
         return int(self._table.meta[kernels.NUM_ENTRIES])
@@ -162,80 +191,59 @@ class ShapeTable:
 
         Args:
             lines: the lines.
-            ordinal: number of the first of them in the whole stream, when other tables have the lines between (default: the lines learned so far).
+            ordinal: number of the first of them in the whole stream, when other tables have lines between (default: the
+                lines learned so far).
         """
+        one_line = MAX_MASKED_BYTES + 18
+        return self._learn(lines, ordinal, False, _HoleArrays(1, one_line))
+
+    def learn_and_label(self, lines: Spans, ordinal: int | None = None) -> Labelled:
+        """`learn`, and keep the holes of the lines: what `label` would say right after, without a second scan."""
+        holes = _HoleArrays(len(lines) + 1, MAX_MASKED_BYTES + 18 + _HOLES_A_LINE * len(lines))
+        entries = self._learn(lines, ordinal, True, holes)
+        return holes.labelled(entries)
+
+    def _learn(self, lines: Spans, ordinal: int | None, keep_holes: bool, holes: _HoleArrays) -> NDArray[np.int32]:
         if ordinal is None:
             ordinal = self.num_lines
         entries = np.empty(len(lines), np.int32)
         done = 0
         while True:
-            before = done
-            done = kernels.learn(
-                lines.buffer,
-                lines.starts,
-                lines.ends,
-                done,
-                lines.user_starts,
-                lines.user_ends,
-                lines.user_at,
+            done, short = kernels.learn(
+                *lines.arrays(done),
                 ordinal,
                 self._table,
-                entries,
                 self._half_life_shift,
                 self._masked,
-                self._kinds,
-                self._starts,
-                self._ends,
+                entries,
+                keep_holes,
+                *holes.arrays(),
             )
-            if done == len(lines):
+            if not short:
                 return entries
-            if self._make_room():
+            if short == kernels.NO_HOLES:
+                holes.grow()
+            elif len(self) >= self.max_shapes:
                 kept = self._evict(self.max_shapes)
                 entries[:done] = np.where(entries[:done] >= 0, kept[entries[:done]], -1)
-            elif done == before and not self._has_room():
-                raise MemoryError("the shape table cannot grow")
+            else:
+                self._grow()
 
-    def label(self, lines: Spans, hole_capacity: int | None = None) -> Labelled:
+    def label(self, lines: Spans) -> Labelled:
         """Look up the shapes of `lines` without counting them. Safe to call from many threads on one frozen table."""
         entries = np.empty(len(lines), np.int32)
-        hole_at = np.zeros(len(lines) + 1, np.int64)
+        holes = _HoleArrays(len(lines) + 1, MAX_MASKED_BYTES + 18 + _HOLES_A_LINE * len(lines))
         masked = np.zeros_like(self._masked)
-        if hole_capacity is None:
-            hole_capacity = MAX_MASKED_BYTES + 2 + 8 * len(lines)
-        kinds = np.empty(hole_capacity, np.uint8)
-        starts, ends = np.empty(hole_capacity, np.int64), np.empty(hole_capacity, np.int64)
         done = 0
         while done < len(lines):
-            done = kernels.label(
-                lines.buffer,
-                lines.starts,
-                lines.ends,
-                done,
-                lines.user_starts,
-                lines.user_ends,
-                lines.user_at,
-                self._table,
-                masked,
-                entries,
-                hole_at,
-                kinds,
-                starts,
-                ends,
-            )
+            done = kernels.label(*lines.arrays(done), self._table, masked, entries, *holes.arrays())
             if done < len(lines):
-                grow = len(kinds) + MAX_MASKED_BYTES + 2
-                kinds, starts, ends = (np.concatenate([a, np.empty(grow, a.dtype)]) for a in (kinds, starts, ends))
-        n = int(hole_at[-1])
-        return Labelled(entries, hole_at, kinds[:n], starts[:n], ends[:n])
+                holes.grow()
+        return holes.labelled(entries)
 
-    def _has_room(self) -> bool:
-        return len(self) < len(self._table.hashes)
-
-    def _make_room(self) -> bool:
-        """Double what is short. True when only an eviction can help."""
+    def _grow(self) -> None:
+        """Double what is short."""
         t, meta = self._table, self._table.meta
-        if len(self) >= self.max_shapes:
-            return True
         num_shapes, num_soft, num_bytes = len(t.hashes), len(t.soft_len), len(t.arena)
         if len(self) >= num_shapes:
             num_shapes = min(2 * num_shapes, self.max_shapes)
@@ -245,7 +253,6 @@ class ShapeTable:
         if meta[kernels.ARENA_USED] + worst > num_bytes:
             num_bytes = 2 * num_bytes + worst
         self._copy_into(_new_table(num_shapes, num_soft, num_bytes), np.arange(len(self)))
-        return False
 
     def _copy_into(self, target: Table, chosen: NDArray[np.int64]) -> None:
         kernels.copy_entries(self._table, target, chosen)
@@ -277,6 +284,10 @@ class ShapeTable:
         t = self._table
         self._copy_into(_new_table(len(t.hashes), len(t.soft_len), len(t.arena)), chosen)
         return new_index
+
+    def entries_of(self, other: ShapeTable) -> NDArray[np.int32]:
+        """Entry here of each entry of `other`, -1 for those that are not here."""
+        return kernels.match_entries(other._table, self._table).astype(np.int32)
 
     def merge(self, other: ShapeTable) -> None:
         """Add the lines of `other` to this table; `other` is not changed. Commutative and associative up to evictions."""

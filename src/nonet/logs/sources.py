@@ -6,6 +6,7 @@ Compression is told by the first bytes, never by the file name. Memory is bounde
 
 from __future__ import annotations
 
+import datetime
 import os
 import stat
 import sys
@@ -41,7 +42,8 @@ class Block:
         buffer: uint8, shape (number of bytes,); ends with a newline unless `at_end` or `is_cut`.
         offset_bytes: where `buffer[0]` stands in the (decompressed) stream.
         first_line: number of the first line, counted from 1.
-        is_cut: the last line is longer than the limit and goes on in the next block (which then has the same `first_line`).
+        is_cut: the last line is longer than the limit and goes on in the next block (which then has the same
+            `first_line`).
         at_end: the stream ended; no block follows.
     """
 
@@ -52,29 +54,65 @@ class Block:
     at_end: bool = False
 
 
+class OpenedSource:
+    """An opened source of decompressed bytes.
+
+    Attributes:
+        name: the path, or "standard input".
+        num_bytes: size on disk for progress bars; None for pipes.
+        modified: when the file was last written (local time, no zone); now for pipes.
+        stream: its decompressed bytes.
+
+    Raises:
+        InputError: see `open_blocks`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._raw, self.name = _open_raw(source)
+        self._owns_raw = isinstance(source, str | os.PathLike) and str(source) != "-"
+        self.num_bytes: int | None = None
+        self.modified = datetime.datetime.now()
+        try:
+            if self._owns_raw:
+                status = os.fstat(self._raw.fileno())
+                if stat.S_ISREG(status.st_mode):
+                    self.num_bytes = status.st_size
+                    self.modified = datetime.datetime.fromtimestamp(status.st_mtime)
+            self.stream: ByteStream = open_stream(self._raw, self.name)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes taken from the disk or the pipe so far (compressed bytes for archives)."""
+        return self.stream.bytes_read
+
+    def close(self) -> None:
+        """Close the file; standard input and streams handed in stay open."""
+        if self._owns_raw:
+            with suppress(OSError):
+                self._raw.close()
+
+
 class BlockReader(Iterator[Block]):
     """The iterator behind `open_blocks`; also a context manager.
 
     A damaged or truncated archive delivers every byte that could be read and raises `InputError` after that.
 
     Attributes:
-        name: the path, or "standard input".
-        num_bytes: size on disk for progress bars; None for pipes.
-        compression: "plain", "gzip", "zstd", "bzip2" or "xz".
+        name, num_bytes, modified: see `OpenedSource`.
         has_bom: a UTF-8 byte-order mark was skipped (the stream's first 3 bytes belong to no line).
     """
 
     def __init__(self, source: Source, block_bytes: int, max_line_bytes: int) -> None:
         if block_bytes < 1 or max_line_bytes < 1:
             raise InputError(f"block and line sizes must be at least 1 byte, got {block_bytes} and {max_line_bytes}")
-        self._raw, self.name, self.num_bytes = _open_raw(source)
-        self._owns_raw = isinstance(source, str | os.PathLike) and str(source) != "-"
-        try:
-            self._stream: ByteStream = open_stream(self._raw, self.name)
-        except BaseException:
-            self.close()
-            raise
-        self.compression = self._stream.compression
+        self._source = OpenedSource(source)
+        self.name = self._source.name
+        self.num_bytes = self._source.num_bytes
+        self.modified = self._source.modified
+        self._stream = self._source.stream
         self._block_bytes = block_bytes
         self._max_line_bytes = max_line_bytes
         self.has_bom = False
@@ -91,7 +129,9 @@ class BlockReader(Iterator[Block]):
     def __enter__(self) -> BlockReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __iter__(self) -> BlockReader:
@@ -103,32 +143,36 @@ class BlockReader(Iterator[Block]):
     @property
     def bytes_read(self) -> int:
         """Bytes taken from the disk or the pipe so far (compressed bytes for archives)."""
-        return self._stream.bytes_read
+        return self._source.bytes_read
 
     def close(self) -> None:
         """Close the file; standard input and streams handed in stay open."""
-        if self._owns_raw:
-            with suppress(OSError):
-                self._raw.close()
+        self._source.close()
 
     def peek(self, num_bytes: int) -> NDArray[np.uint8]:
-        """Whole lines among the first `num_bytes` of what comes next, at least one line if there is any; nothing is consumed."""
-        target = num_bytes
-        while not self._ended:
-            self._fill(target - self._used)
-            end = kernels.last_newline(self._buffer, 0, self._used) + 1
-            if end > 0 or self._used > self._max_line_bytes:
-                return self._buffer[: end or self._used]
-            target = 2 * self._used
-        end = min(num_bytes, self._used)
-        whole = kernels.last_newline(self._buffer, 0, end) + 1
-        return self._buffer[: whole if whole and end < self._used else self._used]
+        """Whole lines among the next `num_bytes`, one at least if there is any; nothing is consumed."""
+        wanted = num_bytes
+        while True:
+            if self._used < wanted and not self._ended:
+                self._fill(wanted - self._used)
+            if self._ended and self._used <= num_bytes:
+                return self._buffer[: self._used]
+            end = kernels.last_newline(self._buffer, 0, min(num_bytes, self._used)) + 1
+            if end == 0:  # the first line is longer than what was asked for
+                end = kernels.last_newline(self._buffer, 0, self._used) + 1
+            if end > 0:
+                return self._buffer[:end]
+            if self._ended or self._used > self._max_line_bytes:
+                return self._buffer[: self._used]
+            wanted = 2 * self._used
 
     def hold_back(self, num_bytes: int) -> None:
         """Deliver the last `num_bytes` (whole lines) of the current block again, at the start of the next one."""
         block = self._last
         if block is None or block.is_cut or block.at_end or not 0 <= num_bytes <= len(block.buffer):
-            raise ValueError("hold_back: needs a current block that is neither cut nor the last, and no more than its bytes")
+            raise ValueError(
+                "hold_back: needs a current block that is neither cut nor the last, and no more than its bytes"
+            )
         kept = block.buffer[len(block.buffer) - num_bytes :]
         self._buffer = np.concatenate((kept, self._buffer[: self._used]))
         self._used += num_bytes
@@ -162,7 +206,7 @@ class BlockReader(Iterator[Block]):
             grown[: self._used] = self._buffer[: self._used]
             self._buffer = grown
         goal = self._used + wanted
-        view = memoryview(self._buffer)
+        view = memoryview(self._buffer)  # type: ignore[arg-type]
         while self._used < goal:
             count = self._stream.readinto(view[self._used : goal])
             if count == 0:
@@ -206,9 +250,7 @@ class BlockReader(Iterator[Block]):
         return block
 
 
-def open_blocks(
-    source: Source, *, block_bytes: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
-) -> BlockReader:
+def open_blocks(source: Source, *, block_bytes: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES) -> BlockReader:
     r"""Open a log and iterate over blocks of whole lines.
 
     Args:
@@ -217,8 +259,8 @@ def open_blocks(
         max_line_bytes: a longer line is cut into pieces of this size (`Block.is_cut`); nothing is lost.
 
     Raises:
-        InputError: missing file, directory, no permission, UTF-16 text, zip archive; while iterating: a damaged archive,
-            after everything that could be read was delivered.
+        InputError: missing file, directory, no permission, UTF-16 text, zip archive; while iterating: a damaged
+            archive, after everything that could be read was delivered.
 
     >>> import io
     >>> [bytes(block.buffer) for block in open_blocks(io.BytesIO(b"one\ntwo\nlast"))]
@@ -227,21 +269,19 @@ def open_blocks(
     return BlockReader(source, block_bytes, max_line_bytes)
 
 
-def _open_raw(source: Source) -> tuple[BinaryIO, str, int | None]:
+def _open_raw(source: Source) -> tuple[BinaryIO, str]:
     if not isinstance(source, str | os.PathLike):
-        return source, str(getattr(source, "name", "stream")), None
+        return source, str(getattr(source, "name", "stream"))
     if str(source) == "-":
-        return sys.stdin.buffer, "standard input", None
+        return sys.stdin.buffer, "standard input"
     path = Path(source)
     try:
-        raw = path.open("rb", buffering=0)
+        return path.open("rb", buffering=0), str(path)
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a directory; give a log file in it") from None
     except PermissionError:
         raise InputError(f"{path}: permission denied; the file is not readable for this user") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror})") from None
-    status = os.fstat(raw.fileno())
-    return raw, str(path), status.st_size if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened ({error})") from None

@@ -58,6 +58,15 @@ class Template:
         return pieces[0] + "".join(f"<{kind}>{piece}" for kind, piece in zip(self.types, pieces[1:], strict=True))
 
 
+def printable(text: str) -> str:
+    r"""The text with U+FFFD for bytes that are not UTF-8 (held as lone surrogates inside the miner).
+
+    >>> printable("caf\udce9 <*>")
+    'caf\ufffd <*>'
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def type_name(kinds: set[Kind | None]) -> str:
     """One name for the kinds that a hole had in its lines; None stands for a word.
 

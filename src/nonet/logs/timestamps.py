@@ -1,7 +1,7 @@
 """Time stamps of header fields: which form they have, and their value in microseconds.
 
-A stamp with a zone becomes UTC; one without is taken as written. A missing year is chosen so that the first stamp is the latest
-that is not after `reference` (the file's modification time), and moves on when the months begin again.
+A stamp with a zone becomes UTC; one without is taken as written. A missing year is chosen so that the first stamp is
+the latest that is not after `reference` (the file's modification time), and moves on when the months begin again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,14 @@ TIME_FORMS: tuple[str, ...] = (
     "%Y.%m.%d %H:%M:%S%f",
     "%Y-%m-%d_%H:%M:%S%f",
     "%Y%m%dT%H%M%S%f%z",
+    "%d-%b-%Y %H:%M:%S%f%z",
     "%m/%d/%Y %H:%M:%S%f",
     "%m/%d/%Y-%H:%M:%S%f",
     "%s",
     "%H:%M:%S%f",
 )
-"""Known forms. As in strptime, but: `%e` one or two digits, `%f` and `%z` are optional and `%f` includes its separator, `%s` is a
-Unix time in s, ms, us or ns, a blank is one or more."""
+"""Known forms. As in strptime, but: `%e` one or two digits, `%f` and `%z` are optional and `%f` includes its
+separator, `%s` is a Unix time in s, ms, us or ns, a blank is one or more."""
 
 _CODES = {
     "Y": kernels.YEAR4,
@@ -67,7 +68,7 @@ _CODES = {
 _TIME_NAMES = frozenset({"date", "time", "timestamp", "month", "day", "year", "weekday", "datetime", "zone"})
 
 
-@lru_cache(maxsize=None)
+@cache
 def compile_form(form: str) -> NDArray[np.int16]:
     """The codes of a form."""
     codes: list[int] = []
@@ -102,9 +103,7 @@ class TimeParser:
         self._day = np.array([reference.year, reference.month, reference.day], np.int64)
         self._last_us = np.array([NO_TIME], np.int64)
 
-    def parse(
-        self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def parse(self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
         """Microseconds since 1970, `NO_TIME` where a span does not have the form (or starts below 0)."""
         if not self.has_year and self._last_us[0] == NO_TIME:
             self._choose_year(buffer, starts, ends)
@@ -114,7 +113,7 @@ class TimeParser:
         """The same for Python bytes."""
         ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
         starts = ends - np.array([len(text) for text in texts], np.int64)
-        buffer = np.frombuffer(b"".join(texts), np.uint8)
+        buffer = np.frombuffer(bytearray(b"".join(texts)), np.uint8)
         times: list[int] = self.parse(buffer, starts, ends).tolist()
         return times
 

@@ -8,7 +8,8 @@ here follows how people write log statements, whatever the system:
 2. A variable takes what is glued to it: `blk_-42`, `node-7`, `12.5-rc1` are one variable. It stops at what separates in a
    word: `CPU#3`, `fn+0x1f`, `Apache/2.4`, `512-byte`, `touch....1`, `addr:1`.
 3. In `key=value` the value is variable. So are `true` and `false`, one quoted word, and lists of numbers without blanks.
-4. A date and a time, or the words and numbers of a written date, are one variable.
+4. A date and a time, or the words and numbers of a written date, are one variable; but date and time that open a message are
+   two, as in a header.
 5. Where a value may be missing (`key= next=`, `()`, `by (uid=0)`) an empty token holds its place, so that rows with and
    without it line up.
 """
@@ -31,8 +32,8 @@ UNIT = b"\x02"
 _HARD = rb",;|\"'()\[\]{}<>=!?`"
 _DELIMITERS = frozenset(b",;|\"'()[]{}<>=!?`:")
 _ENDS = frozenset(b",;|\"'()[]{}<>`:")
-_CHUNK_ENDS = frozenset(b" \t\x18,;|\"'()[]{}<>=!?`")
-_PIECE = re.compile(rb"[^ :" + _HARD + rb"]+|[:" + _HARD + rb"]")
+_CHUNK_ENDS = frozenset(b" \t\x18,;|\"'()[]{}<>=!?`:")
+_PIECE = re.compile(rb"( *)([^ :" + _HARD + rb"]+|[:" + _HARD + rb"])")
 _MARK = 0x14
 _VIEW = bytes(1 if code < 0x20 and code != Kind.SPACE else 32 if code == Kind.SPACE else code for code in range(256))
 
@@ -48,6 +49,7 @@ _TRUTH = frozenset(b"true false True False TRUE FALSE".split())
 _CLOSES = {b"(": b")", b"[": b"]", b"{": b"}", b'"': b'"', b"'": b"'", b"<": b">", b"`": b"'"}
 _CODE_NAME = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _DEVICE = re.compile(rb"[a-z]+[0-9]")
+_TRIGGERS = frozenset([b"=", b" )", b" ]", *_CLOSES, *(b" " + opening for opening in _CLOSES)])
 PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 """Words after which a log statement usually prints a value."""
 
@@ -142,11 +144,11 @@ def _cut_words(masked: bytes, view: bytes, kept: dict[int, bytes]) -> tuple[list
     """Words and delimiters, each variable part one token (rules 1, 2, 4 and lists of rule 3)."""
     tokens: list[bytes] = []
     spans: list[Span] = []
-    last_end = 0
-    for match in _PIECE.finditer(view):
-        word, (start, end) = match.group(), match.span()
-        blank = b" " if start > last_end and tokens else b""
-        last_end = end
+    end = 0
+    for blanks, word in _PIECE.findall(view):
+        start = end + len(blanks)
+        end = start + len(word)
+        blank = b" " if blanks and tokens else b""
         if WILD in word:
             a, b = _variable_part(word)
             if a:
@@ -224,7 +226,7 @@ def _num_between(tokens: list[bytes], spans: list[Span], masked: bytes, span: Sp
         drop = 1
     left, right = masked[slice(*spans[-1 - drop])], masked[slice(*span)]
     if not drop and left[-1] == Kind.DATE and right[0] == Kind.TIME:
-        return 0
+        return 0 if len(tokens) > 1 else None
     if not (_is_of_date(left) and _is_of_date(right) and (Kind.CALENDAR in left or Kind.CALENDAR in right)):
         return None
     if drop and tokens[-1] == b"," and left != bytes([Kind.CALENDAR]):
@@ -234,7 +236,10 @@ def _num_between(tokens: list[bytes], spans: list[Span], masked: bytes, span: Sp
 
 def _is_of_date(masked: bytes) -> bool:
     """Whether a part consists of day and month names, numbers and times."""
-    return all(code in (Kind.CALENDAR, Kind.INT, Kind.TIME, Kind.DATE, Kind.SPACE, 32, 44) or 65 <= code <= 90 for code in masked)
+    return all(
+        code in (Kind.CALENDAR, Kind.INT, Kind.TIME, Kind.DATE, Kind.SPACE, 32, 44) or 65 <= code <= 90
+        for code in masked
+    )
 
 
 def _with_values(tokens: list[bytes], spans: list[Span]) -> tuple[list[bytes], list[Span]]:
@@ -247,7 +252,8 @@ def _with_values(tokens: list[bytes], spans: list[Span]) -> tuple[list[bytes], l
         row.append(token)
         row_spans.append(spans[i])
         i += 1
-        bare = token.lstrip()
+        if token not in _TRIGGERS:
+            continue
         if token == b"=" and len(row) > 1 and _LETTER.search(row[-2]):
             end = _end_of_value(tokens, i)
             if end > i:
@@ -260,7 +266,7 @@ def _with_values(tokens: list[bytes], spans: list[Span]) -> tuple[list[bytes], l
         elif token in (b" )", b" ]") and len(row) > 1 and row[-2] == b",":
             row[-1:] = [b" ", token[1:]]
             row_spans[-1:] = [(spans[i - 1][0], spans[i - 1][0]), spans[i - 1]]
-        elif bare in _CLOSES:
+        elif token.lstrip() in _CLOSES:
             i = _in_brackets(tokens, spans, i, row, row_spans)
     return row, row_spans
 

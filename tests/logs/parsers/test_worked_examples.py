@@ -50,7 +50,11 @@ def test_drain_compat_never_stores_messages_as_short_as_its_layers() -> None:
     lines = ["up 1", "up 2", "up 1"]
     assert per_line(Drain(st=0.5, depth=5, mode="compat").parse(lines)) == lines
     assert per_line(Drain(st=0.5, depth=4, mode="compat").parse(lines)) == ["up <*>"] * 3
-    assert per_line(Drain(st=0.5, depth=5, mode="fixed").parse(["x up", "y1 up", "z2 up"])) == ["x up", "<*> up", "<*> up"]
+    assert per_line(Drain(st=0.5, depth=5, mode="fixed").parse(["x up", "y1 up", "z2 up"])) == [
+        "x up",
+        "<*> up",
+        "<*> up",
+    ]
 
 
 def test_ael_merges_within_a_bin_against_the_leader() -> None:
@@ -113,8 +117,11 @@ def test_spell_rewrites_by_the_longest_common_subsequence() -> None:
 
 
 def test_spell_stops_at_the_end_of_the_subsequence_with_one_wildcard() -> None:
-    assert per_line(Spell(tau=0.5, mode="compat").parse(["a b c d e", "a b x y z q", "a b"])) == ["a b c d e", "a b x y z q", "a b"]
-    assert per_line(Spell(tau=0.4, mode="compat").parse(["a b c d e", "a b x y z"])) == ["a b <*>"] * 2
+    lines = ["a b c d e", "a b x y z q", "a b"]  # line 2 has 2 of 6; line 3 has 2 of 2 with both, the shorter wins
+    assert per_line(Spell(tau=0.5, mode="compat").parse(lines)) == ["a b <*>", "a b x y z q", "a b <*>"]
+    assert per_line(Spell(tau=0.5, mode="compat").parse(["a b c d", "a b x y"])) == ["a b <*>"] * 2
+    # Half of the words must be shared whatever tau says: here 2 of 5 are.
+    assert per_line(Spell(tau=0.4, mode="compat").parse(["a b c d e", "a b x y z"])) == ["a b c d e", "a b x y z"]
 
 
 def test_spell_compat_ignores_the_order_of_words_when_all_occur() -> None:

@@ -8,7 +8,8 @@ behind the published tables, "fixed" mends them.
 - `masking.py`: masks substituted before tokenising.
 - `words.py`: the tokeniser that IPLoM and Spell share, and templates that keep its separators.
 - One file a parser, named by it. Tree and similarity search, online: `drain.py`, `spell.py` (its look-ups:
-  `spell_index.py`). Offline partitions and counts: `ael.py`, `iplom.py`, `lfa.py`.
+  `spell_index.py`), `lenma.py`. Offline partitions and counts: `ael.py`, `iplom.py`, `lfa.py`, `logcluster.py`,
+  `logram.py`. Pairwise merging: `logmine.py` (its alignment: `alignment.py`). Local search: `logsig.py`.
 
 >>> parser = get_parser("drain")(st=0.4, depth=4, mode="compat", masks=[r"\\d+"])
 >>> parser.parse(["sent 5 bytes", "sent 17 bytes"]).templates
@@ -21,7 +22,12 @@ from nonet.logs.parsers.ael import AEL
 from nonet.logs.parsers.base import PARSERS, WILDCARD, Mode, Parsed, Parser
 from nonet.logs.parsers.drain import Drain
 from nonet.logs.parsers.iplom import IPLoM
+from nonet.logs.parsers.lenma import LenMa
 from nonet.logs.parsers.lfa import LFA
+from nonet.logs.parsers.logcluster import LogCluster
+from nonet.logs.parsers.logmine import LogMine
+from nonet.logs.parsers.logram import Logram
+from nonet.logs.parsers.logsig import LogSig
 from nonet.logs.parsers.settings import header_format, masks_for, parameters_for
 from nonet.logs.parsers.spell import Spell
 
@@ -32,6 +38,11 @@ __all__ = [
     "WILDCARD",
     "Drain",
     "IPLoM",
+    "LenMa",
+    "LogCluster",
+    "LogMine",
+    "LogSig",
+    "Logram",
     "Mode",
     "Parsed",
     "Parser",

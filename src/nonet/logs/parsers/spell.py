@@ -26,7 +26,7 @@ def _longest_common(message: list[str], template: list[str]) -> list[str]:
     first j + 1 of the template is longer than without word j. Memory: a bit for every pair of words.
 
     >>> _longest_common("a b c d".split(), "b a d".split())
-    ['b', 'd']
+    ['a', 'd']
     """
     places_of: dict[str, int] = {}
     for place, word in enumerate(template):
@@ -125,7 +125,7 @@ class _Clusters:
         return None
 
     def _by_subsequence(self, message: list[str]) -> Cluster | None:
-        """The cluster with the longest common subsequence, rewritten; ties go to the shorter, then the older template."""
+        """The cluster with the longest common subsequence, rewritten; ties go to the shorter, then the older one."""
         best: Cluster | None = None
         most = ceil(self._tau * len(message))
         for cluster in self._index.sharing(message, least_common=most):

@@ -1,0 +1,70 @@
+"""Search of a user mask's automaton over a block of lines."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+STEPS_A_BYTE = 32  # beyond this a line is left to RE2, so that the whole search stays linear
+
+
+@njit(cache=True, nogil=True)
+def search(buf, starts, stops, class_of, foreign, start_states, steps, can_start, max_matches, out_starts, out_ends, out_at):
+    """Matches of the automaton in every line.
+
+    Args:
+        buf: uint8.
+        starts, stops: int64 (lines,).
+        class_of, foreign, start_states, steps, can_start: see `mask_automaton.Automaton`.
+        max_matches: a line with more is left to RE2.
+        out_starts, out_ends: int64 outputs.
+        out_at: int64 output (lines + 1,); line i has spans [out_at[i], out_at[i + 1]).
+
+    Returns:
+        bool (lines,), which lines are left to RE2 (no spans are given for them); None-like length 0 when the outputs are too short.
+    """
+    left = np.zeros(len(starts), np.bool_)
+    end_class = steps.shape[1] - 1
+    out = 0
+    out_at[0] = 0
+    for line in range(len(starts)):
+        start, stop = starts[line], stops[line]
+        first_out = out
+        budget = (stop - start + 32) * STEPS_A_BYTE
+        i = start
+        while i < stop:
+            if not can_start[buf[i]]:
+                i += 1
+                continue
+            state = start_states[end_class if i == start else class_of[buf[i - 1]]]
+            last = np.int64(-1)
+            k = i
+            while state != 0:
+                c = end_class
+                if k < stop:
+                    c = class_of[buf[k]]
+                    if c == foreign:
+                        left[line] = True
+                        break
+                step = steps[state, c]
+                if step & 1:
+                    last = k
+                state = step >> 1
+                k += 1
+                if k > stop:
+                    break
+            budget -= k - i
+            if left[line] or budget < 0 or out - first_out >= max_matches:
+                left[line] = True
+                out = first_out
+                break
+            if last > i:
+                if out >= len(out_starts):
+                    return left[:0]
+                out_starts[out], out_ends[out] = i, last
+                out += 1
+                i = last
+            else:
+                i += 1
+        out_at[line + 1] = out
+    return left
