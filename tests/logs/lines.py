@@ -39,4 +39,4 @@ def spans_of(contents: list[bytes]) -> Spans:
     """Contents as spans of one buffer."""
     lengths = np.array([len(c) for c in contents], np.int64)
     ends = np.cumsum(lengths + 1) - 1
-    return Spans.without_user_masks(np.frombuffer(b"\n".join(contents) + b"\n", np.uint8), ends - lengths, ends)
+    return Spans.without_user_masks(np.array(bytearray(b"\n".join(contents) + b"\n")), ends - lengths, ends)

@@ -1,6 +1,6 @@
 """The scanner written plainly with regular expressions: the oracle of `nonet.logs._kernels`.
 
-One word after another, first recogniser wins; nothing here is shared with the code under test but the names of the kinds.
+One word after another, first recogniser wins; nothing is shared with the code under test but the names of the kinds.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def recognise(word: bytes) -> Kind | None:
 
 
 def _is_name_with_version(piece: bytes) -> bool:
-    """A word such as `ext3_file_write`: one inner run of digits, at least three times as many letters, three at the end."""
+    """A word such as `ext3_file_write`: one inner run of digits, three letters after it, three times more letters."""
     runs = re.findall(rb"\d+", piece)
     match = re.fullmatch(rb"[A-Za-z_\x80-\xff]+\d+[A-Za-z_\x80-\xff]{3,}", piece)
     return match is not None and len(piece) - len(runs[0]) >= 3 * len(runs[0])
@@ -121,7 +121,7 @@ def _next_pieces(content: bytes, i: int) -> list[tuple[Kind | None, int, int]]:
     if content.startswith(b"<*>", i):
         return [(Kind.STAR, i, i + 3)]
     if match := BLANKS.match(content, i):
-        single = match.group() == b" " and 0 < i and match.end() < len(content)
+        single = match.group() == b" " and i > 0 and match.end() < len(content)
         return [(None if single else Kind.SPACE, i, match.end())]
     if match := CONTROL.match(content, i):
         return [(Kind.RAW, i, match.end())]

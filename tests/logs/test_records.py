@@ -231,6 +231,30 @@ def test_a_header_that_matches_nothing_shows_the_lines_and_what_was_expected() -
     assert "\n" not in message
 
 
+def test_a_header_that_matches_no_first_line_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"no line matches .* 'no header' \| 'no header'"):
+        read_records(io.BytesIO(b"no header\n" * 100_000), header=r"\[<Time>\] <Content>")
+
+
+@given(
+    st.binary(max_size=80)
+    | st.lists(st.sampled_from([*PIECES, b'{"message":"a', b'{"a":{}}', b"\x1f\x8b"])).map(b"\n".join)
+)
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_give_records_or_a_one_line_error(data: bytes) -> None:
+    for options in (
+        {},
+        {"input_format": "cri"},
+        {"json_field": "message"},
+        {"content_column": "a"},
+        {"header": "<A> <Content>"},
+    ):
+        try:
+            read(data, **options)
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
 def test_truncated_gzip_gives_its_records_first(tmp_path: Path) -> None:
     data = b"".join(b"12:00 INFO: message %d\n" % i for i in range(100_000))
     for name, text in (

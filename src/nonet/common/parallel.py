@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from typing import Any, Literal, TypeVar
 
 from nonet.common.errors import InputError, MissingExtraError
@@ -21,6 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Engine = Literal["local", "threads", "ray"]
 ENGINES: tuple[Engine, ...] = ("local", "threads", "ray")
+_WAKE_S = 0.2
 
 
 def parallel_map(
@@ -77,8 +78,11 @@ def _pool_map(
 ) -> Iterator[tuple[int, Result]]:
     try:
         positions = {pool.submit(function, item): position for position, item in enumerate(items)}
-        for future in as_completed(positions):
-            yield positions[future], future.result()
+        while positions:
+            # Waking up now and then lets an interrupt through that the system delivered to another thread.
+            ready, _ = wait(positions, timeout=_WAKE_S, return_when=FIRST_COMPLETED)
+            for future in ready:
+                yield positions.pop(future), future.result()
     except BaseException:
         # Not waiting: the caller may have to tell its running tasks to stop before they end.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -5,8 +5,8 @@ The room holds a default parser for operations teams, the fifteen reference pars
 
 Map, in the order in which data flow:
 
-- *read*: `sources` (files, archives, pipes to blocks), `header_format` and `headers` (header formats), `records` (lines to records),
-  `timestamps`, `_line_kernels`, `_record_kernels`, `_time_kernels`
+- *read*: `sources` (files, archives, pipes to blocks), `header_format` and `headers` (header formats), `records`
+  (lines to records), `timestamps`, `_line_kernels`, `_record_kernels`, `_time_kernels`
 - *mask*: `shape` (the vocabulary), `_scan_kernels` (the byte scanner), `masks` (masks of your own)
 - *mine*: `shape_table` and `_table_kernels` (distinct shapes, a mergeable state), `clustering` (shapes to templates),
   `placement`, `extraction` (exact parameters), `labelling`, `miner` (streaming and batch), `lineage`, `state`

@@ -1,15 +1,14 @@
 """Parameter extraction: from the holes of a line and the regions of its shape to spans and strings.
 
 A region is given in offsets of the masked text. A masked offset p behind h holes lies in the line at
-`end of hole h-1 + distance`, so a region is four numbers: (holes before its start, distance, holes before its end, distance).
+`end of hole h-1 + distance`, so a region is four numbers: (holes before its start, distance, holes before its end,
+distance).
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
-
-
 
 LINE_END = -1  # in place of a number of holes: the end of the line
 

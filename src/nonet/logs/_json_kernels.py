@@ -58,7 +58,7 @@ def _hex4(buffer: Bytes, i: int, end: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _is_escape(letter: int) -> bool:
-    for k in range(_PLAIN_ESCAPES.size):  # noqa: SIM110 (no generators in compiled code)
+    for k in range(_PLAIN_ESCAPES.size):
         if letter == _PLAIN_ESCAPES[k]:
             return True
     return False

@@ -9,7 +9,9 @@ STEPS_A_BYTE = 32  # beyond this a line is left to RE2, so that the whole search
 
 
 @njit(cache=True, nogil=True)
-def search(buf, starts, stops, class_of, foreign, start_states, steps, can_start, max_matches, out_starts, out_ends, out_at):
+def search(
+    buf, starts, stops, class_of, foreign, start_states, steps, can_start, max_matches, out_starts, out_ends, out_at
+):
     """Matches of the automaton in every line.
 
     Args:
@@ -21,7 +23,8 @@ def search(buf, starts, stops, class_of, foreign, start_states, steps, can_start
         out_at: int64 output (lines + 1,); line i has spans [out_at[i], out_at[i + 1]).
 
     Returns:
-        bool (lines,), which lines are left to RE2 (no spans are given for them); None-like length 0 when the outputs are too short.
+        bool (lines,), which lines are left to RE2 (no spans are given for them); None-like length 0 when the outputs
+        are too short.
     """
     left = np.zeros(len(starts), np.bool_)
     end_class = steps.shape[1] - 1

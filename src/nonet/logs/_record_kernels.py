@@ -25,7 +25,7 @@ _MORE = np.frombuffer(b"... ", np.uint8)
 def _starts_with(buffer: Bytes, start: int, end: int, prefix: Bytes) -> bool:
     if end - start < prefix.size:
         return False
-    for i in range(prefix.size):  # noqa: SIM110 (no generators in compiled code)
+    for i in range(prefix.size):
         if buffer[start + i] != prefix[i]:
             return False
     return True
@@ -55,7 +55,7 @@ def looks_continued(buffer: Bytes, start: int, end: int) -> bool:
         return False
     first = buffer[start]
     if is_blank(first):
-        for i in range(start, end):  # noqa: SIM110
+        for i in range(start, end):
             if not is_blank(buffer[i]):
                 return True
         return False

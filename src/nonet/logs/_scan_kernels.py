@@ -9,455 +9,53 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from nonet.logs.shape import Kind
+from nonet.logs._recognise_kernels import (
+    BLANK,
+    CLASS,
+    COLON,
+    COMMA,
+    CONTROL,
+    DIGIT,
+    DOT,
+    GT,
+    K_CALENDAR,
+    K_DATE,
+    K_DURATION,
+    K_HOST,
+    K_IP,
+    K_IPV6,
+    K_MAC,
+    K_PATH,
+    K_RAW,
+    K_REST,
+    K_SPACE,
+    K_STAR,
+    K_TIME,
+    K_URL,
+    K_USER,
+    K_UUID,
+    LETTER,
+    LT,
+    OTHER,
+    SPACE_BYTE,
+    STAR_BYTE,
+    WORD,
+    bound_end,
+    digits_end,
+    is_calendar,
+    prefix_end,
+    recognise,
+    subtoken_kind,
+    url_end,
+)
 
-DIGIT, HEXLET, LETTER, OTHER, BLANK, HARD, CONTROL = 1, 2, 4, 8, 16, 32, 64
-WORD = DIGIT | LETTER | OTHER
-WORD_OTHER = b"_-.:/\\+*@#$%&~^"
-HARD_DELIMITERS = b",;|\"'()[]{}<>=!?`"
-SUBTOKEN_CUTS = b".:+@#$%&-~*^/\\"
-URL_STOPS = b"\"'<>)]}|` \t"
 MAX_MASKED_BYTES = 2048
-
-
-def _byte_classes() -> np.ndarray:
-    table = np.zeros(256, np.uint8)
-    for byte in range(256):
-        char = chr(byte)
-        if byte >= 0x80 or char.isalpha():
-            table[byte] = LETTER | (HEXLET if char in "abcdefABCDEF" else 0)
-        elif char.isdigit():
-            table[byte] = DIGIT
-        elif byte in WORD_OTHER:
-            table[byte] = OTHER
-        elif char in " \t":
-            table[byte] = BLANK
-        elif byte in HARD_DELIMITERS:
-            table[byte] = HARD
-        else:
-            table[byte] = CONTROL
-    return table
-
-
-def _members(members: bytes) -> np.ndarray:
-    table = np.zeros(256, np.bool_)
-    table[list(members)] = True
-    return table
-
-
-def _padded(names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    table = np.zeros((len(names), max(map(len, names))), np.uint8)
-    for row, name in enumerate(names):
-        table[row, : len(name)] = list(name)
-    return table, np.array([len(n) for n in names], np.int64)
-
-
-_WEEKDAYS = b"Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_MONTHS = b"January February March April May June July August September October November December".split()
-_DURATION_UNITS = b"ns us ms s sec secs m min mins h hr hrs hour hours d".split()
-_BOUND_UNITS = b"ns us ms s sec secs second seconds min minutes hours".split()
-_SIZE_UNITS = b"B k K M G T KB MB GB TB kB KiB MiB GiB TiB".split()
-
-CLASS = _byte_classes()
-IS_CUT = _members(SUBTOKEN_CUTS)
-IS_URL_STOP = _members(URL_STOPS)
-IS_URL_TAIL = _members(b".,:;!?")
-CALENDAR, CALENDAR_LENGTHS = _padded(sorted({w for n in _WEEKDAYS + _MONTHS for w in (n, n[:3])}))
-DURATION, DURATION_LENGTHS = _padded(_DURATION_UNITS)
-BOUND, BOUND_LENGTHS = _padded(_BOUND_UNITS)
-THROWABLE, THROWABLE_LENGTHS = _padded([b"Exception", b"Error"])
-SIZE, SIZE_LENGTHS = _padded([*_SIZE_UNITS, *(u + b"/s" for u in _SIZE_UNITS)])
-
-K_INT, K_NUMBER, K_HEX, K_IP, K_IPV6 = int(Kind.INT), int(Kind.NUMBER), int(Kind.HEX), int(Kind.IP), int(Kind.IPV6)
-K_MAC, K_UUID, K_URL, K_TIME, K_DATE = int(Kind.MAC), int(Kind.UUID), int(Kind.URL), int(Kind.TIME), int(Kind.DATE)
-K_DURATION, K_SIZE, K_PATH, K_HOST = int(Kind.DURATION), int(Kind.SIZE), int(Kind.PATH), int(Kind.HOST)
-K_ID, K_CALENDAR, K_STAR, K_RAW = int(Kind.ID), int(Kind.CALENDAR), int(Kind.STAR), int(Kind.RAW)
-K_SPACE, K_REST, K_USER = int(Kind.SPACE), int(Kind.REST), int(Kind.USER)
-
-LT, GT, STAR_BYTE, SPACE_BYTE = ord("<"), ord(">"), ord("*"), ord(" ")
-SLASH, DOT, COLON, DASH, PLUS, COMMA = ord("/"), ord("."), ord(":"), ord("-"), ord("+"), ord(",")
-AT, BACKSLASH, TILDE, PERCENT, UNDERSCORE, ZERO = ord("@"), ord("\\"), ord("~"), ord("%"), ord("_"), ord("0")
-
-
-@njit(cache=True, nogil=True)
-def _digits(buf, i, t):
-    """End of the run of digits that starts at i."""
-    while i < t and CLASS[buf[i]] == DIGIT:
-        i += 1
-    return i
-
-
-@njit(cache=True, nogil=True)
-def _hex_digits(buf, i, t):
-    """End of the run of hexadecimal digits that starts at i."""
-    while i < t and CLASS[buf[i]] & (DIGIT | HEXLET):
-        i += 1
-    return i
-
-
-@njit(cache=True, nogil=True)
-def _one_of(buf, i, t, table, lengths):
-    """Whether buf[i:t] is one of the names in `table`."""
-    for row in range(table.shape[0]):
-        if lengths[row] == t - i:
-            k = 0
-            while k < t - i and table[row, k] == buf[i + k]:
-                k += 1
-            if k == t - i:
-                return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _url_end(buf, i, t, end):
-    """End of the URL whose scheme starts at i in the word buf[i:t], or -1. A URL goes on behind the word."""
-    if CLASS[buf[i]] & LETTER == 0 or buf[i] >= 0x80:
-        return -1
-    k = i + 1
-    while k < t and ((CLASS[buf[k]] & (LETTER | DIGIT) and buf[k] < 0x80) or buf[k] in (PLUS, DOT, DASH)):
-        k += 1
-    if k + 2 >= end or buf[k] != COLON or buf[k + 1] != SLASH or buf[k + 2] != SLASH:
-        return -1
-    k += 3
-    while k < end and not IS_URL_STOP[buf[k]] and CLASS[buf[k]] != CONTROL:
-        k += 1
-    while IS_URL_TAIL[buf[k - 1]]:
-        k -= 1
-    return k
-
-
-@njit(cache=True, nogil=True)
-def _quad_end(buf, i, t):
-    """End of a dotted quad at i, or -1."""
-    for part in range(4):
-        k = _digits(buf, i, t)
-        if k == i or k - i > 3:
-            return -1
-        if part == 3:
-            return k
-        if k >= t or buf[k] != DOT:
-            return -1
-        i = k + 1
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _is_ip(buf, i, t):
-    if buf[i] == SLASH:
-        i += 1
-    k = _quad_end(buf, i, t)
-    if k < 0 or k == t:
-        return k == t
-    return buf[k] in (COLON, SLASH) and k + 1 < t and _digits(buf, k + 1, t) == t
-
-
-@njit(cache=True, nogil=True)
-def _is_ipv6(buf, i, t):
-    colons, empty, hexes, group = 0, False, 0, i
-    while group <= t:
-        k = _hex_digits(buf, group, t)
-        if k < t and buf[k] == DOT:
-            if _quad_end(buf, group, t) != t:
-                return False
-            hexes += 1
-            break
-        if k - group > 4 or (k < t and buf[k] != COLON):
-            return False
-        hexes += k - group
-        if k == t:
-            break
-        colons += 1
-        if k + 1 < t and buf[k + 1] == COLON:
-            empty = True
-        group = k + 1
-    return hexes > 0 and (empty or colons == 7)
-
-
-@njit(cache=True, nogil=True)
-def _is_mac(buf, i, t):
-    if t - i != 17 or buf[i + 2] not in (COLON, DASH):
-        return False
-    for part in range(6):
-        at = i + 3 * part
-        if _hex_digits(buf, at, at + 2) != at + 2 or (part < 5 and buf[at + 2] != buf[i + 2]):
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _is_uuid(buf, i, t):
-    if t - i != 36:
-        return False
-    for k in range(36):
-        if k in (8, 13, 18, 23):
-            if buf[i + k] != DASH:
-                return False
-        elif not CLASS[buf[i + k]] & (DIGIT | HEXLET):
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _time_end(buf, i, t):
-    """End of h:mm, hh:mm, hh:mm:ss or hh:mm:ss.fraction at i, or -1."""
-    k = _digits(buf, i, t)
-    if k == i or k - i > 2 or k >= t or buf[k] != COLON or _digits(buf, k + 1, t) - k - 1 != 2:
-        return -1
-    k += 3
-    if k < t and buf[k] == COLON and _digits(buf, k + 1, t) - k - 1 == 2:
-        k += 3
-        if k + 1 < t and buf[k] == DOT:
-            fraction = _digits(buf, k + 1, t)
-            if fraction > k + 1:
-                k = fraction
-    return k
-
-
-@njit(cache=True, nogil=True)
-def _zone_end(buf, k, t):
-    """End of Z, +hh:mm or +hhmm at k, or k itself."""
-    if k >= t:
-        return k
-    if buf[k] == ord("Z"):
-        return k + 1
-    if buf[k] in (PLUS, DASH):
-        d = _digits(buf, k + 1, t)
-        if d - k - 1 == 4:
-            return d
-        if d - k - 1 == 2 and d < t and buf[d] == COLON and _digits(buf, d + 1, t) - d - 1 == 2:
-            return d + 3
-    return k
-
-
-@njit(cache=True, nogil=True)
-def _is_date(buf, i, t):
-    a = _digits(buf, i, t)
-    if a == i or a >= t or buf[a] not in (DASH, SLASH, DOT):
-        return False
-    b = _digits(buf, a + 1, t)
-    if b == a + 1 or b - a > 3 or b >= t or buf[b] not in (DASH, SLASH, DOT):
-        return False
-    c = _digits(buf, b + 1, t)
-    first, last = a - i, c - b - 1
-    if first <= 2:
-        return c == t and (last == 4 or (last == 2 and buf[a] == SLASH and buf[b] == SLASH))
-    if first != 4 or last == 0 or last > 2:
-        return False
-    if c == t:
-        return True
-    if buf[c] not in (ord("T"), DASH, COLON):
-        return False
-    k = _time_end(buf, c + 1, t)
-    return k > 0 and _zone_end(buf, k, t) == t
-
-
-@njit(cache=True, nogil=True)
-def _number_kind(buf, i, t):
-    """INT, NUMBER, DURATION or SIZE when buf[i:t] is one, else 0."""
-    if buf[i] in (PLUS, DASH):
-        i += 1
-    k = _digits(buf, i, t)
-    if k == i:
-        return 0
-    dots = 0
-    while k + 1 < t and buf[k] == DOT and CLASS[buf[k + 1]] == DIGIT:
-        k = _digits(buf, k + 1, t)
-        dots += 1
-    if k == t:
-        return K_NUMBER if dots else K_INT
-    if k + 1 == t and buf[k] == PERCENT:
-        return K_NUMBER
-    if t - k > 5:
-        return 0
-    if _one_of(buf, k, t, DURATION, DURATION_LENGTHS):
-        return K_DURATION
-    return K_SIZE if _one_of(buf, k, t, SIZE, SIZE_LENGTHS) else 0
-
-
-@njit(cache=True, nogil=True)
-def _is_hex(buf, i, t):
-    if t - i > 2 and buf[i] == ZERO and buf[i + 1] in (ord("x"), ord("X")):
-        return _hex_digits(buf, i + 2, t) == t
-    return _is_bare_hex(buf, i, t)
-
-
-@njit(cache=True, nogil=True)
-def _is_bare_hex(buf, i, t):
-    if t - i < 6:
-        return False
-    seen = 0
-    for k in range(i, t):
-        seen |= CLASS[buf[k]]
-        if not CLASS[buf[k]] & (DIGIT | HEXLET):
-            return False
-    return seen & DIGIT != 0 and seen & HEXLET != 0
-
-
-@njit(cache=True, nogil=True)
-def _is_path(buf, i, t, slashes):
-    if slashes >= 2:
-        return True
-    if buf[i] == SLASH:
-        return t - i > 1
-    if t - i > 2 and buf[i] == TILDE and buf[i + 1] == SLASH:
-        return True
-    if t - i > 1 and buf[i] == BACKSLASH and buf[i + 1] == BACKSLASH:
-        return True
-    return t - i > 2 and CLASS[buf[i]] & LETTER != 0 and buf[i] < 0x80 and buf[i + 1] == COLON and buf[i + 2] == BACKSLASH
-
-
-@njit(cache=True, nogil=True)
-def _is_host(buf, i, t, ats):
-    if ats == 1:
-        k = i
-        while buf[k] != AT:
-            if not (CLASS[buf[k]] & (LETTER | DIGIT) or buf[k] in (DOT, DASH, UNDERSCORE, PLUS)):
-                return False
-            k += 1
-        if k == i:
-            return False
-        i = k + 1
-    dots, letters, label = 0, 0, 0
-    k = i
-    while k < t and buf[k] != COLON:
-        c = buf[k]
-        if c == DOT:
-            if label == 0:
-                return False
-            dots += 1
-            label = 0
-        elif CLASS[c] & (LETTER | DIGIT) or c in (DASH, UNDERSCORE):
-            label += 1
-            letters += CLASS[c] & LETTER
-        else:
-            return False
-        k += 1
-    if label == 0 or letters == 0:
-        return False
-    if k == t:
-        return dots >= 2
-    return dots >= 1 and k + 1 < t and _digits(buf, k + 1, t) == t
-
-
-@njit(cache=True, nogil=True)
-def _is_throwable(buf, i, t):
-    """A dotted name whose last label ends in Exception or Error."""
-    label, dots = 0, 0
-    for k in range(i, t):
-        if buf[k] == DOT:
-            if label == 0:
-                return False
-            dots, label = dots + 1, 0
-        elif CLASS[buf[k]] & (LETTER | DIGIT) or buf[k] in (DASH, UNDERSCORE):
-            label += 1
-        else:
-            return False
-    for row in range(THROWABLE.shape[0]):
-        length = THROWABLE_LENGTHS[row]
-        if dots and label > length and _one_of(buf, t - length, t, THROWABLE, THROWABLE_LENGTHS):
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _word_kind(buf, i, t, digits, letters, slashes, colons, dots, dashes, ats):
-    """Kind of the whole trimmed word buf[i:t], or 0. URLs are tried before, since they outgrow the word."""
-    if dots and letters > 5 and _is_throwable(buf, i, t):
-        return 0
-    if digits:
-        if dots >= 3 and _is_ip(buf, i, t):
-            return K_IP
-        if colons >= 2 and _is_ipv6(buf, i, t):
-            return K_IPV6
-        if (colons == 5 or dashes == 5) and _is_mac(buf, i, t):
-            return K_MAC
-        if dashes == 4 and _is_uuid(buf, i, t):
-            return K_UUID
-        if dashes + slashes + dots >= 2 and _is_date(buf, i, t):
-            return K_DATE
-        if colons and _time_end(buf, i, t) == t:
-            return K_TIME
-        if letters and _is_hex(buf, i, t):
-            return K_HEX
-        kind = _number_kind(buf, i, t)
-        if kind:
-            return kind
-    elif colons >= 2 and _is_ipv6(buf, i, t):
-        return K_IPV6
-    elif (colons == 5 or dashes == 5) and _is_mac(buf, i, t):
-        return K_MAC
-    elif dashes == 4 and _is_uuid(buf, i, t):
-        return K_UUID
-    if (slashes or buf[i] == BACKSLASH or colons) and _is_path(buf, i, t, slashes):
-        return K_PATH
-    if ats <= 1 and (dots or colons) and _is_host(buf, i, t, ats):
-        return K_HOST
-    return K_CALENDAR if letters == t - i and _is_calendar(buf, i, t) else 0
-
-
-@njit(cache=True, nogil=True)
-def _is_calendar(buf, i, t):
-    first = buf[i]
-    if t - i < 3 or t - i > 9 or first < ord("A") or first > ord("W") or buf[i + 1] < ord("a"):
-        return False
-    return _one_of(buf, i, t, CALENDAR, CALENDAR_LENGTHS)
-
-
-@njit(cache=True, nogil=True)
-def _subtoken_kind(buf, i, t):
-    """Kind of a subtoken that holds a digit; 0 for a name with a version in it (`ext3_file_write`)."""
-    if _digits(buf, i, t) == t:
-        return K_INT
-    if _is_hex(buf, i, t):
-        return K_HEX
-    k = i
-    while k < t and CLASS[buf[k]] != DIGIT:
-        k += 1
-    d = _digits(buf, k, t)
-    if k > i and t - d >= 3 and t - i - (d - k) >= 3 * (d - k):
-        while d < t and CLASS[buf[d]] != DIGIT:
-            d += 1
-        if d == t:
-            return 0
-    return K_ID
-
-
-@njit(cache=True, nogil=True)
-def _bound_end(buf, i, stop):
-    """End of a bound such as `<1 sec` that starts with its sign at i, or -1."""
-    k = i + 1
-    if k < stop and buf[k] in (PLUS, DASH):
-        k += 1
-    d = _digits(buf, k, stop)
-    if d == k:
-        return -1
-    while d + 1 < stop and buf[d] == DOT and CLASS[buf[d + 1]] == DIGIT:
-        d = _digits(buf, d + 1, stop)
-    if d >= stop or buf[d] != SPACE_BYTE:
-        return -1
-    k = d + 1
-    while k < stop and (CLASS[buf[k]] & (DIGIT | LETTER) or buf[k] == UNDERSCORE):
-        k += 1
-    return k if _one_of(buf, d + 1, k, BOUND, BOUND_LENGTHS) else -1
-
-
-@njit(cache=True, nogil=True)
-def _path_prefix_end(buf, i, t):
-    """End of a literal prefix `name:` in front of a path, or -1."""
-    k = i
-    while k < t and buf[k] < 0x80 and (CLASS[buf[k]] & LETTER or buf[k] == UNDERSCORE):
-        k += 1
-    if k - i < 2 or k + 1 >= t or buf[k] != COLON:
-        return -1
-    k += 1
-    if buf[k] == SLASH:
-        return k if k + 1 < t and buf[k + 1] != SLASH else -1
-    if buf[k] == TILDE and k + 2 < t and buf[k + 1] == SLASH:
-        return k
-    slashes = 0
-    for at in range(k, t):
-        slashes += buf[at] == SLASH
-    return k if slashes >= 2 else -1
+EQUALS = ord("=")
+SUBTOKEN_CUTS = b".:+@#$%&-~*^/\\"
+IS_CUT = np.zeros(256, np.bool_)
+IS_CUT[list(SUBTOKEN_CUTS)] = True
+IS_PREFIXED = np.zeros(32, np.bool_)  # kinds that may stand behind `name:`
+IS_PREFIXED[[K_IP, K_IPV6, K_MAC, K_UUID, K_DATE, K_TIME, K_PATH, K_HOST]] = True
 
 
 @njit(cache=True, nogil=True)
@@ -467,9 +65,11 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
     Args:
         buf: uint8 bytes.
         start, end: the Content.
-        user_starts, user_ends: spans of user masks in `buf`, sorted and disjoint; those in [user, user_stop) belong to this Content.
+        user_starts, user_ends: spans of user masks in `buf`, sorted and disjoint; those in [user, user_stop) belong to
+            this Content.
         masked: uint8 output of at least MAX_MASKED_BYTES + 9 bytes; zero-padded to a multiple of 8 behind the text.
-        kinds, starts, ends: outputs for holes (offsets from `start`), written from index `hole` on; up to MAX_MASKED_BYTES + 1 may be added.
+        kinds, starts, ends: outputs for holes (offsets from `start`), written from index `hole` on; up to
+            MAX_MASKED_BYTES + 1 may be added.
 
     Returns:
         (length of the masked text, index behind the last hole).
@@ -501,10 +101,12 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
                 seen |= CLASS[buf[j]]
                 j += 1
             if seen & (DIGIT | OTHER) == 0:
-                if _is_calendar(buf, i, j):
+                if is_calendar(buf, i, j):
                     kind = K_CALENDAR
             else:
-                i, j, out, hole, kind = _scan_word(buf, start, i, j, stop, masked, out, kinds, starts, ends, hole)
+                i, j, out, hole, kind = _scan_word(
+                    buf, start, i, j, stop, end, seen & DIGIT, masked, out, kinds, starts, ends, hole
+                )
                 if i == j:
                     continue
         elif cls == BLANK:
@@ -520,7 +122,7 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
             j = i + 3
             kind = K_STAR
         elif c == LT or c == GT:
-            bound = _bound_end(buf, i, stop)
+            bound = bound_end(buf, i, stop)
             if bound > 0:
                 j = bound
                 kind = K_DURATION
@@ -540,53 +142,54 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
 
 
 @njit(cache=True, nogil=True)
-def _scan_word(buf, start, i, j, stop, masked, out, kinds, starts, ends, hole):
+def _is_assigned(buf, k, end):
+    """Whether `=` or ` =` stands at k."""
+    if k < end and buf[k] == SPACE_BYTE:
+        k += 1
+    return k < end and buf[k] == EQUALS
+
+
+@njit(cache=True, nogil=True)
+def _with_milliseconds(buf, t, stop):
+    """End of a time at t with a `,ddd` behind it, if there is one."""
+    if t + 3 < stop and buf[t] == COMMA and digits_end(buf, t + 1, stop) == t + 4:
+        if t + 4 == stop or not CLASS[buf[t + 4]] & LETTER:
+            return t + 4
+    return t
+
+
+@njit(cache=True, nogil=True)
+def _scan_word(buf, start, i, j, stop, end, has_digit, masked, out, kinds, starts, ends, hole):
     """Mask the word buf[i:j] that holds digits or marks.
 
-    Returns (i, j, out, hole, kind): kind != 0 asks the caller to write buf[i:j] as one hole; kind == 0 with i < j asks it
-    to copy buf[i:j]; i == j says that everything up to j is written.
+    Returns (i, j, out, hole, kind): kind != 0 asks the caller to write buf[i:j] as one hole; kind == 0 with i < j asks
+    it to copy buf[i:j]; i == j says that everything up to j is written.
     """
     t = j
     while t > i and buf[t - 1] in (DOT, COLON):
         t -= 1
     if t == i:
         return i, j, out, hole, 0
-    digits = letters = slashes = colons = dots = dashes = ats = 0
-    for k in range(i, t):
-        c = buf[k]
-        cls = CLASS[c]
-        if cls & LETTER:
-            letters += 1
-        elif cls == DIGIT:
-            digits += 1
-        elif c == DOT:
-            dots += 1
-        elif c == SLASH:
-            slashes += 1
-        elif c == COLON:
-            colons += 1
-        elif c == DASH:
-            dashes += 1
-        elif c == AT:
-            ats += 1
-    if slashes >= 2 and colons:
-        url = _url_end(buf, i, j, stop)
-        if url > 0:
-            return i, url, out, hole, K_URL
-    if slashes and colons:
-        prefix = _path_prefix_end(buf, i, t)
-        if prefix > 0:
+    url = url_end(buf, i, j, stop)
+    if url > 0:
+        return i, url, out, hole, K_URL
+    kind = recognise(buf, i, t)
+    is_key = t == j and _is_assigned(buf, j, end)
+    if kind == K_HOST and is_key:
+        kind = 0
+    if kind == 0 or kind == K_PATH or kind == K_HOST:
+        prefix = prefix_end(buf, i, t)
+        inner = recognise(buf, prefix, t) if prefix > 0 else 0
+        if IS_PREFIXED[inner] and not (inner == K_HOST and is_key):
             while i < prefix and out < MAX_MASKED_BYTES:
                 masked[out] = buf[i]
                 out, i = out + 1, i + 1
-            return (i, t, out, hole, K_PATH) if out < MAX_MASKED_BYTES else (i, i, out, hole, 0)
-    kind = _word_kind(buf, i, t, digits, letters, slashes, colons, dots, dashes, ats)
-    if kind == K_TIME and t == j and t + 3 < stop and buf[t] == COMMA:
-        if _digits(buf, t + 1, stop) == t + 4 and (t + 4 == stop or not CLASS[buf[t + 4]] & LETTER):
-            t += 4
+            return (i, t, out, hole, inner) if out < MAX_MASKED_BYTES else (i, i, out, hole, 0)
+    if kind == K_TIME and t == j:
+        t = _with_milliseconds(buf, t, stop)
     if kind:
         return i, t, out, hole, kind
-    if digits == 0:
+    if not has_digit:
         return i, j, out, hole, 0
     while i < t and out < MAX_MASKED_BYTES:
         if IS_CUT[buf[i]]:
@@ -597,7 +200,7 @@ def _scan_word(buf, start, i, j, stop, masked, out, kinds, starts, ends, hole):
         while k < t and not IS_CUT[buf[k]]:
             seen |= CLASS[buf[k]]
             k += 1
-        kind = _subtoken_kind(buf, i, k) if seen & DIGIT else 0
+        kind = subtoken_kind(buf, i, k) if seen & DIGIT else 0
         if kind:
             masked[out] = kind
             kinds[hole], starts[hole], ends[hole] = kind, i - start, k - start

@@ -1,7 +1,7 @@
 """The shape table: an open-addressing hash table of masked texts over flat arrays.
 
-The hot loop of the miner. One line costs a scan, a 64-bit hash, usually one probe and one comparison of the masked text,
-so a hash collision can never join two shapes.
+The hot loop of the miner. One line costs a scan, a 64-bit hash, usually one probe and one comparison of the masked
+text, so a hash collision can never join two shapes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from nonet.logs._scan_kernels import K_CALENDAR, K_HOST, K_ID, K_PATH, scan
+from nonet.logs._recognise_kernels import K_CALENDAR, K_HOST, K_ID, K_PATH
+from nonet.logs._scan_kernels import scan
 
 NUM_ENTRIES, ARENA_USED, SOFT_USED, LINES, EVICTED_LINES, EVICTED_SHAPES = range(6)
 MAX_SOFT_BYTES = 256  # a longer value of a soft hole counts as varied
@@ -208,7 +209,25 @@ def touch(table, entry, lines, ordinal, half_life_shift):
 
 
 @njit(cache=True, nogil=True)
-def learn(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, ordinal, table, half_life_shift, masked, entries, keep_holes, hole_at, kinds, starts, ends):
+def learn(
+    buf,
+    line_starts,
+    line_ends,
+    first,
+    user_starts,
+    user_ends,
+    user_at,
+    ordinal,
+    table,
+    half_life_shift,
+    masked,
+    entries,
+    keep_holes,
+    hole_at,
+    kinds,
+    starts,
+    ends,
+):
     """Count the shapes of lines first, first+1, ...; stop at the line for which there is no room.
 
     Args:
@@ -237,7 +256,18 @@ def learn(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, o
         if first_hole + min(end - start, len(masked)) + 1 > len(kinds):
             return line, NO_HOLES
         num_bytes, end_hole = scan(
-            buf, start, end, user_starts, user_ends, user_at[line], user_at[line + 1], masked, kinds, starts, ends, first_hole
+            buf,
+            start,
+            end,
+            user_starts,
+            user_ends,
+            user_at[line],
+            user_at[line + 1],
+            masked,
+            kinds,
+            starts,
+            ends,
+            first_hole,
         )
         h = hash_words(words, (num_bytes + 7) >> 3)
         entry, slot = find(table, arena_words, words, num_bytes, h)
@@ -264,7 +294,22 @@ def learn(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, o
 
 
 @njit(cache=True, nogil=True)
-def label(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, table, masked, entries, hole_at, kinds, starts, ends):
+def label(
+    buf,
+    line_starts,
+    line_ends,
+    first,
+    user_starts,
+    user_ends,
+    user_at,
+    table,
+    masked,
+    entries,
+    hole_at,
+    kinds,
+    starts,
+    ends,
+):
     """Look up the shapes of lines without counting, and keep their holes.
 
     Args:
@@ -282,11 +327,24 @@ def label(buf, line_starts, line_ends, first, user_starts, user_ends, user_at, t
         if first_hole + min(end - start, len(masked)) + 1 > len(kinds):
             return line
         num_bytes, end_hole = scan(
-            buf, start, end, user_starts, user_ends, user_at[line], user_at[line + 1], masked, kinds, starts, ends, first_hole
+            buf,
+            start,
+            end,
+            user_starts,
+            user_ends,
+            user_at[line],
+            user_at[line + 1],
+            masked,
+            kinds,
+            starts,
+            ends,
+            first_hole,
         )
         entry, _ = find(table, arena_words, words, num_bytes, hash_words(words, (num_bytes + 7) >> 3))
-        if entry >= 0 and table.soft_open[entry] and not _holds_constants(
-            table, entry, buf, start, kinds, starts, ends, first_hole, end_hole
+        if (
+            entry >= 0
+            and table.soft_open[entry]
+            and not _holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole)
         ):
             entry = -1
         entries[line] = entry
@@ -320,11 +378,15 @@ def copy_entries(source, target, chosen):
             target.soft_value_at[soft] = target.meta[ARENA_USED]
             if source.soft_len[old] > 0:
                 at = source.soft_value_at[old]
-                target.meta[ARENA_USED] = _append(target.arena, target.meta[ARENA_USED], source.arena, at, at + source.soft_len[old])
+                target.meta[ARENA_USED] = _append(
+                    target.arena, target.meta[ARENA_USED], source.arena, at, at + source.soft_len[old]
+                )
             target.meta[SOFT_USED] = soft + 1
         at = source.sample_at[entry]
         target.sample_at[new], target.sample_len[new] = target.meta[ARENA_USED], source.sample_len[entry]
-        target.meta[ARENA_USED] = _append(target.arena, target.meta[ARENA_USED], source.arena, at, at + source.sample_len[entry])
+        target.meta[ARENA_USED] = _append(
+            target.arena, target.meta[ARENA_USED], source.arena, at, at + source.sample_len[entry]
+        )
     rebuild_slots(target)
 
 

@@ -1,12 +1,12 @@
 """The canonical clustering: templates as a pure function of a set of shapes.
 
-The same shapes give the same templates, whatever their order and however they were sharded, because nothing is learned along
-the way. Three steps, each in its own file:
+The same shapes give the same templates, whatever their order and however they were sharded, because nothing is learned
+along the way. Three steps, each in its own file:
 
 1. `tokens.row_of`: each shape becomes a row of tokens; what one shape can tell about its variables is decided.
 2. `merging.merge`: rows that are the same message with other words in some places are brought together.
-3. `settle` (here): each row is written as a template, with the span of the masked text behind every `<*>`. Wildcards that
-   would touch become one, and brackets or quotes that belong to the value are taken in, as annotators of logs do
+3. `settle` (here): each row is written as a template, with the span of the masked text behind every `<*>`. Wildcards
+   that would touch become one, and brackets or quotes that belong to the value are taken in, as annotators of logs do
    (`[<0x1f>]` is `[<*>]`, ` '<*>' ` is ` <*> `). Rows that end as the same text are one cluster.
 
 Counts of shapes are not used: a template does not depend on how often its lines come.
@@ -33,8 +33,8 @@ class Clustering:
 
     Attributes:
         labels: int32, shape (number of shapes,): index of the template of each shape.
-        templates: distinct texts, sorted; blanks are single, none at either end. Bytes are read as UTF-8, those that are not
-            as lone surrogates.
+        templates: distinct texts, sorted; blanks are single, none at either end. Bytes are read as UTF-8, those that
+            are not as lone surrogates.
         regions: for each shape half-open ranges of its masked text, sorted and disjoint; the i-th is the i-th `<*>`.
     """
 
@@ -46,9 +46,9 @@ class Clustering:
 def settle(shapes: Sequence[Shape]) -> Clustering:
     r"""Cluster the shapes; the result does not depend on their order.
 
-    >>> found = settle([Shape(b"job \x01 done in \x10", (None, None), 9), Shape(b"job \x14 done in \x10", (b"x7", None), 1)])
+    >>> found = settle([Shape(b"job \x01 took \x10", (None, None), 9), Shape(b"job \x14 took \x10", (b"x7", None), 1)])
     >>> found.templates, found.regions[1]
-    (['job <*> done in <*>'], [(4, 5), (14, 15)])
+    (['job <*> took <*>'], [(4, 5), (11, 12)])
     """
     rows = Rows(row_of(shape) for shape in shapes)
     merge(rows)

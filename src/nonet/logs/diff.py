@@ -2,8 +2,8 @@
 
 Both sides are learned together, so a template means the same on both. A rate is the share of a template among the
 records of its side. Two counts a of n and b of m records are compared as Poisson counts: given a + b, the second one is
-binomial with odds (rate ratio) x m / n, so an interval for that probability (Wilson's) is one for the ratio of the rates.
-A change is reported when the interval leaves out 1. Its level is 1 - `error_rate` / number of templates (Bonferroni), so
+binomial with odds (rate ratio) x m / n, so an interval for that probability (Wilson's) is one for the rate ratio. A
+change is reported when the interval leaves out 1. Its level is 1 - `error_rate` / number of templates (Bonferroni), so
 that a report on two samples of the same log lists a change with probability `error_rate` at most.
 """
 

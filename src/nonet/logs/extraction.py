@@ -41,12 +41,16 @@ class Programs:
         rows_at = np.append(self.rows_at, self.rows_at[-1] + 1)
         return Programs(rows_at, np.concatenate([self.rows, [[0, 0, kernels.LINE_END, 0]]]).astype(np.int32))
 
-    def run(self, programs: NDArray[np.int32], lines: Spans, seen: Labelled) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    def run(
+        self, programs: NDArray[np.int32], lines: Spans, seen: Labelled
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
         """Offsets (lines + 1,), starts and ends (rows,) in the block of every line's rows."""
         total = int((self.rows_at[1:] - self.rows_at[:-1])[programs].sum()) if len(programs) else 0
         at = np.zeros(len(programs) + 1, np.int32)
         starts, ends = np.empty(total, np.int64), np.empty(total, np.int64)
-        kernels.place(programs, self.rows_at, self.rows, lines.starts, lines.ends, seen.hole_at, seen.ends, at, starts, ends)
+        kernels.place(
+            programs, self.rows_at, self.rows, lines.starts, lines.ends, seen.hole_at, seen.ends, at, starts, ends
+        )
         return at, starts, ends
 
 
@@ -89,7 +93,9 @@ def string_array(
 ) -> pa.Array:
     """Arrow string array of the spans, copied; with `some_invalid`, bytes that are not UTF-8 become U+FFFD."""
     if some_invalid:
-        return pa.array([buffer[a:b].tobytes().decode("utf-8", "replace") for a, b in zip(starts, ends, strict=True)], pa.string())
+        return pa.array(
+            [buffer[a:b].tobytes().decode("utf-8", "replace") for a, b in zip(starts, ends, strict=True)], pa.string()
+        )
     offsets = np.empty(len(starts) + 1, np.int32)
     data = np.empty(int((ends - starts).sum()), np.uint8)
     kernels.gather(buffer, starts, ends, offsets, data)

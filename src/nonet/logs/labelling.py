@@ -23,7 +23,8 @@ class Settled:
 
     Attributes:
         texts: distinct template texts; the last one is the lone wildcard for lines whose shape is not in the table.
-        text_of_program: int32 (shapes + 1,), index into `texts`; the last program takes the whole line as one parameter.
+        text_of_program: int32 (shapes + 1,), index into `texts`; the last program takes the whole line as one
+            parameter.
         parameters, blanks: programs for regions and for gaps; the latter are empty for regular shapes.
         irregular: bool (shapes + 1,).
     """
@@ -78,9 +79,9 @@ class Labeller:
             seen: what `shapes` says of them, when it is known already.
 
         Returns:
-            Columns `template_id`, `template` (dictionaries), `parameters`, `spacing` (null for ordinary blanks) and `raw`.
-            `raw` (binary) holds the Content of lines that are not valid UTF-8, whose parameters have U+FFFD for the bad
-            bytes; null for all others.
+            Columns `template_id`, `template` (dictionaries), `parameters`, `spacing` (null for ordinary blanks) and
+            `raw`. `raw` (binary) holds the Content of lines that are not valid UTF-8, whose parameters have U+FFFD for
+            the bad bytes; null for all others.
         """
         seen = self.shapes.label(lines) if seen is None else seen
         bad = invalid_lines(lines)
@@ -120,7 +121,10 @@ def _strings(
 def _raw(lines: Spans, bad: NDArray[np.bool_]) -> pa.Array:
     if not bad.any():
         return pa.nulls(len(lines), pa.binary())
-    contents = [lines.buffer[a:b].tobytes() if is_bad else None for a, b, is_bad in zip(lines.starts, lines.ends, bad, strict=True)]
+    contents = [
+        lines.buffer[a:b].tobytes() if is_bad else None
+        for a, b, is_bad in zip(lines.starts, lines.ends, bad, strict=True)
+    ]
     return pa.array(contents, pa.binary())
 
 

@@ -1,11 +1,12 @@
-"""Lineage: what became of template ids when the miner learned more, so that lines labelled earlier can be relabelled."""
+"""Lineage: what became of template ids when the miner learned more, so that lines labelled earlier can be relabelled.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Change = Literal["renamed", "merged", "split"]
 
@@ -47,12 +48,12 @@ class Lineage:
     def __len__(self) -> int:
         return len(self._events)
 
-    def record(self, at_line: int, before: Mapping[str, str] | Mapping[bytes, str], after: Mapping[str, str] | Mapping[bytes, str]) -> None:
+    def record(self, at_line: int, before: Mapping[Any, str], after: Mapping[Any, str]) -> None:
         """Compare two labellings (shape -> template id) and append an event for every id that ended."""
         heirs: defaultdict[str, set[str]] = defaultdict(set)
         parents: defaultdict[str, set[str]] = defaultdict(set)
         for shape, old in before.items():
-            new = after.get(shape)  # type: ignore[call-overload]
+            new = after.get(shape)
             if new is not None:
                 heirs[old].add(new)
                 parents[new].add(old)

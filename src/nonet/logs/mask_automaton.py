@@ -1,8 +1,9 @@
 r"""User masks as automata: the quick road for patterns over ASCII, in front of RE2.
 
-A pattern becomes a Thompson program, and that a deterministic automaton over classes of bytes, built whole. Its states are
-ordered lists of threads: a thread behind one that has matched is cut off, which gives the match that a backtracking engine
-prefers, without backtracking. Assertions (`^`, `$`, `\b`, one-character lookarounds) are decided when the next byte is known.
+A pattern becomes a Thompson program, and that a deterministic automaton over classes of bytes, built whole. Its states
+are ordered lists of threads: a thread behind one that has matched is cut off, which gives the match that a
+backtracking engine prefers, without backtracking. Assertions (`^`, `$`, `\b`, one-character lookarounds) are decided
+when the next byte is known.
 
 What does not fit (other constructs, other alphabets, too many states) has no automaton and stays with RE2.
 """
@@ -13,8 +14,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from re import _constants as codes  # the parse tree of the standard library; no public name exists
-from re import _parser
+from re import _constants as codes  # type: ignore[attr-defined]  # no public name for the parse tree
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,8 @@ class Automaton:
         class_of: uint8 (256,), class of each byte; all bytes from 0x80 on share the class `foreign`.
         foreign: see above; the search leaves lines with such bytes to RE2.
         starts: int32 (classes + 1,), start state by the class of the byte before, the last for the start of the line.
-        steps: int32 (states, classes + 1): 2 * next state, plus 1 when a match ends before the byte; the last column is the
-            end of the line. State 0 is dead.
+        steps: int32 (states, classes + 1): 2 * next state, plus 1 when a match ends before the byte; the last column
+            is the end of the line. State 0 is dead.
         can_start: bool (256,), whether a match can begin at a byte (or the search has to stop there).
     """
 
@@ -89,7 +90,9 @@ def automaton_of(pattern: str) -> Automaton | None:
 
 
 class _Program:
-    """Thompson instructions: (set of bytes), ("split", preferred, other), ("jump", to), ("check", predicate), ("match",)."""
+    """Thompson instructions: (set of bytes), ("split", preferred, other), ("jump", to), ("check", predicate),
+    ("match",).
+    """
 
     def __init__(self, tree: Any) -> None:
         self.code: list[tuple[Any, ...]] = []
@@ -278,7 +281,7 @@ class _Subsets:
         for threads, before in self._order:  # grows while it is walked
             self._steps.append([self._step(threads, before, c) for c in range(num_classes)])
         steps = np.array(self._steps, np.int32)
-        alive = steps[np.unique(starts)].any(axis=0)
+        alive: NDArray[np.bool_] = np.asarray(steps[np.unique(starts)].any(axis=0))
         alive[self._foreign] = True
         return Automaton(self._class_of, self._foreign, np.array(starts, np.int32), steps, alive[self._class_of])
 

@@ -1,18 +1,20 @@
 """Merging rows: which words are values, seen from all rows together.
 
-One row cannot tell `startup succeeded` of `syslogd startup succeeded` from a value; fifty rows that differ in the first word
-alone can. All decisions of a step are taken at once from the rows before it, so the order of rows never matters:
+One row cannot tell `syslogd` of `syslogd startup succeeded` from a fixed word; fifty rows that differ in the first
+word alone can. All decisions of a step are taken at once from the rows before it, so the order of rows never matters:
 
-1. *Absorb*: a row that becomes equal to another one when a word around a variable is taken as variable (`wpad:80 error`
-   beside `10.0.0.1:80 error`) joins it.
-2. *Columns*: rows equal but for one column are a family. The column is variable if the family is large enough; how large
-   depends on what stands there: less after `user` or `from`, for identifiers, or when some row has a variable there; more for
-   the first word of a message, which names what happened; never for a key. Repeated, since a merge brings families together.
-3. *Words*: the same once more with everything between two blanks as one column (`vm:` beside `channel.jni:jni`), and for rows
-   that share a long beginning, several columns at once.
-4. *Lists*: a run of variables is one variable when it is long, or when rows differ in its length only.
+1. *Absorb*: a row that becomes equal to another one when a word around a variable is taken as variable
+   (`wpad:80 error` beside `10.0.0.1:80 error`) joins it.
+2. *Columns*: rows equal but for one column are a family. The column is variable if the family is large enough; how
+   large depends on what stands there: less after `user` or `from`, for identifiers, or where some row has a variable
+   already; more for the first word of a message, which names what happened; never for a key. Repeated, since a merge
+   brings families together. Then the same for several columns at once, where each has many rare words.
+3. *Slots*: identifiers and words in capitals where values are expected vary together (`from NEW to RUNNING`).
+4. *Words*: columns once more with all between two blanks as one (`vm:` beside `channel.jni:jni`), and rows that
+   share a long beginning and differ in two or three identifiers after it.
+5. *Lists*: a run of variables is one variable when it is long, or when rows differ in its length only.
 
-Cost: rows are compared through hashes of all columns but one, never in pairs.
+Cost: near linear. Rows are compared through hashes of all columns but one, never in pairs.
 """
 
 from __future__ import annotations
@@ -99,13 +101,15 @@ class Rows:
 
 def merge(rows: Rows) -> None:
     """Run the steps of the module on the rows, in place."""
-    _absorb(rows)
-    _merge_columns(rows)
-    _merge_open_columns(rows)
-    _merge_columns(rows)
-    _merge_slots(rows)
-    _merge_words(rows, _BARE_WORDS)
-    _merge_words(rows, _WORDS_WITH_COLON)
+    if len(rows.members) > 1:
+        _absorb(rows)
+        _merge_columns(rows)
+        if len(rows.members) >= MIN_FAMILY_OPEN:
+            _merge_open_columns(rows)
+            _merge_columns(rows)
+        _merge_slots(rows)
+        _merge_words(rows, _BARE_WORDS)
+        _merge_words(rows, _WORDS_WITH_COLON)
     _merge_lists(rows)
 
 
@@ -142,8 +146,8 @@ def _absorb(rows: Rows) -> None:
 
 def _absorbing_plan(row: Row, known: dict[Row, list[int]]) -> Plan | None:
     """Rewrite one word around a variable as variable, if the result is a known row with two literal words."""
-    for first, end in words_of(row):
-        end = _without_punctuation(row, first, end)
+    for first, past in words_of(row):
+        end = _without_punctuation(row, first, past)
         if end - first < 2 or not any(is_wild(token) for token in row[first:end]):
             continue
         target = (*row[:first], _wild_like(row[first]), *row[end:])
@@ -230,9 +234,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _is_value(family: set[bytes], row: Row, column: int) -> bool:
     """Whether the tokens that one column has in a family of rows are values of a variable."""
-    if len({token[:1] == b" " for token in family}) > 1 or any(
-        len(t.lstrip()) == 1 and t.lstrip()[0] in _DELIMITERS for t in family
-    ):
+    if len({token[:1] == b" " for token in family}) > 1 or any(token.lstrip() in _MARKS for token in family):
         return False
     following = row[column + 1] if column + 1 < len(row) else b" "
     if following in _AFTER_KEY and b" " not in family:
@@ -293,7 +295,10 @@ def _merge_open_columns(rows: Rows) -> None:
             frames[frame].append(row)
     for frame, family in frames.items():
         slots = [column for column, token in enumerate(frame) if token == _SLOT]
-        if all(2 * len({row[column] for row in family}) >= MIN_FAMILY_OPEN for column in slots) and len(family) >= MIN_FAMILY_OPEN:
+        if (
+            all(2 * len({row[column] for row in family}) >= MIN_FAMILY_OPEN for column in slots)
+            and len(family) >= MIN_FAMILY_OPEN
+        ):
             for row in family:
                 rows.relabel(row, tuple(_wild_like(t) if column in slots else t for column, t in enumerate(row)))
 

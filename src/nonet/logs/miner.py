@@ -1,9 +1,9 @@
 """The default parser: count shapes now, derive templates when asked.
 
-A line costs a scan and a hash look-up (`shape_table`). Templates are a pure function of the set of shapes (`clustering`),
-computed anew when enough shapes have come in; therefore the order of lines, the number of shards and the order of merging
-leave no trace in templates, ids and counts. Between two settlements a new shape is answered provisionally, and the lineage
-says afterwards what became of an id.
+A line costs a scan and a hash look-up (`shape_table`). Templates are a pure function of the set of shapes
+(`clustering`), computed anew when enough shapes have come in; therefore the order of lines, the number of shards and
+the order of merging leave no trace in templates, ids and counts. Between two settlements a new shape is answered
+provisionally, and the lineage says afterwards what became of an id.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nonet.common.errors import InputError
 from nonet.logs.extraction import Programs, Region, gaps
 from nonet.logs.labelling import Labeller, Settled, summarise
 from nonet.logs.lineage import Event, Lineage
+from nonet.logs.lines import as_array
 from nonet.logs.masks import UserMask, find_spans
 from nonet.logs.parsers.base import Parsed
 from nonet.logs.placement import Placement, TemplateIndex, kind_of, place
@@ -53,7 +54,8 @@ class Mined:
         parameters: one value a hole.
         spacing: see `template.restore`; None for ordinary blanks.
         count: lines of this line's shape so far.
-        change: "new" when the line showed a template id never seen, "changed" when it made the templates of earlier lines change, else "none".
+        change: "new" when the line showed a template id never seen, "changed" when it made the templates of earlier
+            lines change, else "none".
     """
 
     template_id: str
@@ -68,7 +70,8 @@ class Miner:
     """Streaming and batch template miner with mergeable state.
 
     Memory is bounded by `max_clusters` shapes (about 0.5 KB each): beyond it, the shapes with the lowest decayed weight
-    are forgotten; their lines stay counted in `num_evicted_lines`, and ids are never reused, since an id is a hash of the text.
+    are forgotten; their lines stay counted in `num_evicted_lines`, and ids are never reused, since an id is a hash of
+    the text.
 
     Args:
         masks: masks of your own (`UserMask` or a pattern), matched before the general ones.
@@ -241,7 +244,9 @@ class Miner:
             self.settle()
         table = self._combined() if self._tables else self.new_table()
         shapes = list(table.shapes())
-        return Labeller(table, Settled.build(shapes, [self._placed.get(s.masked) or self._index.place(s) for s in shapes]))
+        return Labeller(
+            table, Settled.build(shapes, [self._placed.get(s.masked) or self._index.place(s) for s in shapes])
+        )
 
     def templates(self) -> list[Template]:
         """The templates now, by count (ties by text). Settles."""
@@ -299,7 +304,7 @@ class Miner:
             table.check_integrity()
 
     def _one_line(self, content: bytes) -> Spans:
-        buffer = np.frombuffer(content or b"\0", np.uint8)
+        buffer = as_array(content or b"\0")
         return self.spans(buffer, np.zeros(1, np.int64), np.array([len(content)], np.int64))
 
 
@@ -338,7 +343,7 @@ def parse_contents(contents: Sequence[Line], **options: Any) -> Parsed:
 
 
 def join_lines(lines: Sequence[Line] | pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Buffer, starts and ends of lines given one by one; an Arrow array is not copied."""
+    """Buffer, starts and ends of lines given one by one."""
     if isinstance(lines, pa.ChunkedArray):
         lines = lines.combine_chunks()
     if not isinstance(lines, pa.Array):
@@ -349,7 +354,9 @@ def join_lines(lines: Sequence[Line] | pa.Array) -> tuple[NDArray[np.uint8], NDA
     lines = lines.cast(pa.large_binary())
     _, offsets, data = lines.buffers()
     at = np.frombuffer(offsets, np.int64)[lines.offset : lines.offset + len(lines) + 1]
-    buffer = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    # Kernels are compiled for writable arrays; Arrow's buffers are not writable, so they are copied.
+    buffer = np.array(np.frombuffer(data, np.uint8)) if data is not None and data.size else np.zeros(1, np.uint8)
+    at = at.copy()
     return buffer, at[:-1], at[1:]
 
 

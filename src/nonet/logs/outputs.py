@@ -75,7 +75,12 @@ class ParquetSink:
             plain = {"parameters.list.element", "spacing.list.element", "raw", "line_number", "timestamp"}
             encoded = [n for n in _leaf_names(rows.schema) if n not in plain]
             self._writer = pq.ParquetWriter(
-                self._path, rows.schema, compression="zstd", compression_level=1, use_dictionary=encoded, write_statistics=["line_number"]
+                self._path,
+                rows.schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=encoded,
+                write_statistics=["line_number"],
             )
         self._writer.write_table(rows, row_group_size=len(rows))
 
@@ -96,7 +101,17 @@ class CsvSink:
     EventId is, as there, the first 8 hexadecimal digits of the MD5 of the template.
     """
 
-    HOLES = ("line_number", "timestamp", "header_matched", "template_id", "template", "parameters", "spacing", "raw", "content")
+    HOLES = (
+        "line_number",
+        "timestamp",
+        "header_matched",
+        "template_id",
+        "template",
+        "parameters",
+        "spacing",
+        "raw",
+        "content",
+    )
 
     def __init__(self, folder: str | Path, name: str) -> None:
         self.folder = Path(folder)

@@ -272,6 +272,8 @@ def _seekable(source: str | Path) -> Iterator[Path]:
         try:
             shutil.copyfileobj(sys.stdin.buffer, spool)
         except OSError as error:
-            raise InputError(f"standard input: cannot be spooled to {tempfile.gettempdir()} ({error.strerror})") from error
+            raise InputError(
+                f"standard input: cannot be spooled to {tempfile.gettempdir()} ({error.strerror})"
+            ) from error
         spool.flush()
         yield Path(spool.name)

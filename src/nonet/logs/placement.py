@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 from nonet.logs.clustering import settle
 from nonet.logs.extraction import Region, gaps, is_irregular
 from nonet.logs.shape import Kind, Shape
 from nonet.logs.template import WILDCARD
 
+Node = dict[str, Any]
 _MAX_STEPS = 512  # of a search in the index; more means a text made to be slow
 
 
@@ -21,7 +24,8 @@ class Placement:
         template: its text.
         regions: spans of the masked text that are the parameters, one a hole of the template.
         irregular: whether lines of the shape have blanks that the template does not show (see `template.restore`).
-        num_constants: soft holes of the shape that had not varied when it was placed; when there are fewer, place it anew.
+        num_constants: soft holes of the shape that had not varied when it was placed; when there are fewer, place it
+            anew.
     """
 
     template: str
@@ -53,17 +57,18 @@ def _placement(shape: Shape, template: str, regions: tuple[Region, ...]) -> Plac
 def _words(shape: Shape, regions: Sequence[Region]) -> list[Region]:
     """Spans between the blanks outside regions: one a blank-separated token of the template."""
     breaks = gaps(shape, regions)
-    return [(left[1], right[0]) for left, right in zip(breaks, breaks[1:], strict=False)]
+    return [(left[1], right[0]) for left, right in pairwise(breaks)]
 
 
 class TemplateIndex:
     """Templates by their words, for shapes that came in since the last settlement.
 
-    A trie over words; a search prefers the same word over a wildcard at every level and gives up after `_MAX_STEPS` nodes.
+    A trie over words; a search prefers the same word over a wildcard at every level and gives up after `_MAX_STEPS`
+    nodes.
     """
 
     def __init__(self, templates: Iterable[str]) -> None:
-        self._root: dict[str, dict] = {}  # type: ignore[type-arg]
+        self._root: Node = {}
         self._templates: set[str] = set()
         for template in templates:
             self._add(template)
@@ -103,7 +108,7 @@ class TemplateIndex:
         return found
 
     def _search(self, words: list[str]) -> Iterator[list[str]]:
-        stack: list[tuple[dict, list[str]]] = [(self._root, [])]  # type: ignore[type-arg]
+        stack: list[tuple[Node, list[str]]] = [(self._root, [])]
         for _ in range(_MAX_STEPS):
             if not stack:
                 return
@@ -113,6 +118,5 @@ class TemplateIndex:
                     yield path
                 continue
             word = words[len(path)]
-            for step in dict.fromkeys((WILDCARD, word)):
-                if step in node:
-                    stack.append((node[step], [*path, step]))
+            steps = dict.fromkeys((WILDCARD, word))
+            stack += [(node[step], [*path, step]) for step in steps if step in node]

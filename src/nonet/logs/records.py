@@ -43,6 +43,7 @@ MULTILINE_MODES: dict[str, int] = {
 INPUT_FORMATS = ("auto", "text", "json", "cri", "docker")
 
 SAMPLE_BYTES = 256 << 10
+_ENOUGH_LINES = 100  # a header that matches none of so many first lines is refused before the file is read
 MAX_RECORD_LINES = 1000
 MAX_RECORD_BYTES = 1 << 20
 
@@ -175,7 +176,7 @@ class RecordReader(Iterator[RecordBatch]):
             self._mode = min(self._mode, _record_kernels.AUTO)
         elif self.header.content_index != len(self.header.fields) - 1:
             self._mode = _record_kernels.OFF  # text after Content would end up inside a joined record
-        if not lines.joins_lines and multiline == "auto":
+        if not lines.joins_lines and (multiline == "auto" or input_format == "csv"):
             self._mode = _record_kernels.OFF
         fields = choice.time_fields
         self._times = TimeParser(fields.form, blocks.modified) if fields is not None else None
@@ -188,16 +189,18 @@ class RecordReader(Iterator[RecordBatch]):
         return next(self._batches)
 
     def _run(self) -> Iterator[RecordBatch]:
-        for lines in self._lines:
-            if len(lines):
-                batch = self._convert(lines)
-                if len(batch):
-                    yield batch
-        counts = self._lines.counts
-        self.report.invalid_json = counts.invalid_json
-        self.report.invalid_cri = counts.invalid_cri
-        self.report.missing_field = counts.missing_field
-        self.report.invalid_rows = counts.invalid_rows
+        try:
+            for lines in self._lines:
+                if len(lines):
+                    batch = self._convert(lines)
+                    if len(batch):
+                        yield batch
+        finally:
+            counts = self._lines.counts
+            self.report.invalid_json = counts.invalid_json
+            self.report.invalid_cri = counts.invalid_cri
+            self.report.missing_field = counts.missing_field
+            self.report.invalid_rows = counts.invalid_rows
         if self.header is not None and self.report.lines and not self.report.matched:
             raise InputError(_nothing_matches(self.blocks.name, self.header, self._sample))
 
@@ -304,7 +307,8 @@ def read_records(
         max_line_bytes: longer lines are cut into pieces, see `open_blocks`.
 
     Raises:
-        InputError: see `open_blocks`; an unknown option; a header format that matches nothing (at the end); no
+        InputError: see `open_blocks`; an unknown option; a header format that matches nothing (found at the
+                end of a short file); no
             message field.
 
     >>> import io
@@ -319,7 +323,7 @@ def read_records(
     _check_choice("input_format", input_format, INPUT_FORMATS)
     if content_column is not None:
         rows = CsvLines(OpenedSource(source), content_column)
-        choice = _choose_header("none" if header == "auto" else header, [])
+        choice = _choose_header("none" if header == "auto" else header, [], rows.name)
         return RecordReader(rows, rows.source, "csv", choice, multiline, [])
     blocks = open_blocks(source, block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     try:
@@ -329,7 +333,7 @@ def read_records(
         if envelope is not None:
             lines = EnvelopedLines(blocks, envelope)
             sample = sample_texts(envelope, sample)
-        return RecordReader(lines, blocks, kind, _choose_header(header, sample), multiline, sample)
+        return RecordReader(lines, blocks, kind, _choose_header(header, sample, blocks.name), multiline, sample)
     except BaseException:
         blocks.close()
         raise
@@ -358,7 +362,7 @@ def _choose_envelope(
     return "text", None
 
 
-def _choose_header(header: str | HeaderFormat, sample: Sequence[bytes]) -> HeaderChoice:
+def _choose_header(header: str | HeaderFormat, sample: Sequence[bytes], name: str) -> HeaderChoice:
     if header == "none":
         return HeaderChoice(None)
     if header == "auto":
@@ -372,6 +376,8 @@ def _choose_header(header: str | HeaderFormat, sample: Sequence[bytes]) -> Heade
     buffer, starts, ends = joined(sample)
     matches = parsed.match(buffer, starts, ends)
     rows = matches.matched
+    if len(sample) >= _ENOUGH_LINES and not rows.any():
+        raise InputError(_nothing_matches(name, parsed, sample))
     return HeaderChoice(parsed, find_time_fields(parsed.fields, buffer, matches.starts[rows], matches.ends[rows]))
 
 

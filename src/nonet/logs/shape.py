@@ -3,9 +3,9 @@
 A *shape* is the masked Content: literal bytes stay, every recognised variable part becomes one code byte (`Kind`).
 Distinct shapes are few (thousands in millions of lines), so everything after the scanner works on shapes, not lines.
 
-Some kinds are *soft*: what they match may well be a constant (`ext3`, `java.io.IOException`, `/proc/kmsg`). For these the
-shape remembers the one value seen so far, or that there were several. That is a join-semilattice (value -> "varied"), so
-shapes from different shards merge in any order to the same result.
+Some kinds are *soft*: what they match may well be a constant (`ext3`, `java.io.IOException`, `/proc/kmsg`). For these
+the shape remembers the one value seen so far, or that there were several. That is a join-semilattice (value ->
+"varied"), so shapes from different shards merge in any order to the same result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Shape:
 
     Attributes:
         masked: literal bytes and code bytes.
-        constants: one entry a code byte, in order: for a soft kind the single value all lines had, or None when it varied; None for hard kinds.
+        constants: one entry a code byte, in order: for a soft kind the single value all lines had, or None when it
+            varied; None for hard kinds.
         count: number of lines.
 
     >>> Shape(b"eth0 up in \x01 ms".replace(b"eth0", b"\x14"), (b"eth0", None), 12).holes

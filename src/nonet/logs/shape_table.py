@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from nonet.logs import _table_kernels as kernels
 from nonet.logs._scan_kernels import MAX_MASKED_BYTES
 from nonet.logs._table_kernels import Table
+from nonet.logs.lines import as_array
 from nonet.logs.shape import SOFT, Shape
 
 DEFAULT_HALF_LIFE_LINES = 1 << 20
 _HOLES_A_LINE = 8  # a first guess; the arrays grow
-_FREE_SHARE = 0.1  # an eviction frees this share of the limit, so that its cost is spread over many lines
+_FREE_SHARE = 0.25  # an eviction frees this share of the limit, so that its cost is spread over many lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Labelled:
     Attributes:
         entries: int32 (number of lines,), index of the shape in the table, -1 when it is not there.
         hole_at: int64 (number of lines + 1,); line i owns holes [hole_at[i], hole_at[i + 1]).
-        kinds, starts, ends: uint8, int32, int32 (number of holes,): kind of every hole, and its span from the start of its line.
+        kinds, starts, ends: uint8, int32, int32 (number of holes,): kind of every hole, and its span from the start of
+            its line.
     """
 
     entries: NDArray[np.int32]
@@ -94,6 +96,7 @@ class _HoleArrays:
     def labelled(self, entries: NDArray[np.int32]) -> Labelled:
         n = int(self._at[-1])
         return Labelled(entries, self._at, self._kinds[:n].copy(), self._starts[:n].copy(), self._ends[:n].copy())
+
 
 def _new_table(num_shapes: int, num_soft: int, num_bytes: int) -> Table:
     def integers(n: int) -> NDArray[np.int64]:
@@ -266,7 +269,8 @@ class ShapeTable:
             self._evict(max_shapes)
 
     def _evict(self, bound: int) -> NDArray[np.int32]:
-        """Drop the shapes with the lowest decayed weight (ties: seen longest ago, then by hash) to somewhat below `bound`.
+        """Drop the shapes with the lowest decayed weight to somewhat below `bound` (ties: seen longest ago, then by
+        hash).
 
         Returns the new index of every old entry, -1 for the evicted.
         """
@@ -290,7 +294,7 @@ class ShapeTable:
         return kernels.match_entries(other._table, self._table).astype(np.int32)
 
     def merge(self, other: ShapeTable) -> None:
-        """Add the lines of `other` to this table; `other` is not changed. Commutative and associative up to evictions."""
+        """Add the lines of `other`, which is not changed. Commutative and associative up to evictions."""
         found = kernels.match_entries(other._table, self._table)
         known = np.flatnonzero(found >= 0)
         pairs = np.stack([known, found[known]], axis=1)
@@ -366,7 +370,9 @@ class ShapeTable:
         }
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Mapping[str, Any]], totals: Sequence[int], max_shapes: int, half_life_lines: int) -> ShapeTable:
+    def from_rows(
+        cls, rows: Sequence[Mapping[str, Any]], totals: Sequence[int], max_shapes: int, half_life_lines: int
+    ) -> ShapeTable:
         """The table that `to_rows` was taken from; `totals` are lines, evicted lines, evicted shapes."""
         table = cls(max_shapes, half_life_lines)
         num_soft = sum(len(r["constants"]) for r in rows)
@@ -382,7 +388,7 @@ class ShapeTable:
 
     def _insert(self, row: Mapping[str, Any]) -> None:
         t = self._table
-        masked = np.frombuffer(row["masked"] + bytes(-len(row["masked"]) % 8), np.uint8)
+        masked = as_array(row["masked"] + bytes(-len(row["masked"]) % 8))
         h = kernels.hash_words(masked.view(np.uint64), len(masked) // 8)
         entry = kernels.insert_text(t, 0, h, masked, 0, len(row["masked"]))
         t.counts[entry], t.weights[entry] = row["count"], row["weight"]
@@ -393,7 +399,7 @@ class ShapeTable:
                 t.soft_len[soft] = kernels.VARIED
                 if constant is not None:
                     t.soft_value_at[soft], t.soft_len[soft] = self._append(constant), len(constant)
-                    value = np.frombuffer(constant, np.uint8)
+                    value = as_array(constant)
                     t.soft_hash[soft] = kernels.hash_bytes(value, 0, len(value))
                     t.soft_open[entry] += 1
                 t.soft_num[entry] += 1

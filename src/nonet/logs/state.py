@@ -1,8 +1,8 @@
 """State on disk: one file, versioned and checksummed, read without running any code from it.
 
-Layout: a first line of text `nonet-logs-state <version> <sha256 of the rest>`, then an Arrow IPC stream (zstd) with one row a
-shape, whose schema metadata hold the configuration and the lineage as JSON. Written beside and renamed, so a crash
-leaves the old file or the new one, never half of one.
+Layout: a first line of text `nonet-logs-state <version> <sha256 of the rest>`, then an Arrow IPC stream (zstd) with
+one row a shape, whose schema metadata hold the configuration and the lineage as JSON. Written beside and renamed, so a
+crash leaves the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _checked_body(path: Path) -> bytes:
     if not newline or len(words) != 3 or words[0] != MAGIC:
         raise InputError(f"{path}: not a miner state (it does not begin with {MAGIC.decode()!r})")
     if words[1] != str(VERSION).encode():
-        raise InputError(f"{path}: state of version {words[1].decode('ascii', 'replace')}, this release reads {VERSION}")
+        raise InputError(
+            f"{path}: state of version {words[1].decode('ascii', 'replace')}, this release reads {VERSION}"
+        )
     if hashlib.sha256(body).hexdigest().encode() != words[2]:
         raise InputError(f"{path}: the state is damaged (checksum differs); restore a copy or delete it to start anew")
     return body

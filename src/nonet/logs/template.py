@@ -105,7 +105,9 @@ def restore(template: str, parameters: Sequence[str], spacing: Sequence[str] | N
         raise ValueError(f"template has {len(pieces) - 1} holes, {len(parameters)} values given")
     if spacing is not None:
         if template.count(" ") + 2 != len(spacing):
-            raise ValueError(f"template has {template.count(' ')} blanks, {len(spacing)} runs given (two more are needed)")
+            raise ValueError(
+                f"template has {template.count(' ')} blanks, {len(spacing)} runs given (two more are needed)"
+            )
         runs = iter(spacing[1:-1])
         pieces = ["".join(next(runs) if char == " " else char for char in piece) for piece in pieces]
     line = pieces[0] + "".join(value + piece for value, piece in zip(parameters, pieces[1:], strict=True))

@@ -1,17 +1,18 @@
 """Rows: a shape cut into tokens, with everything decided that one shape can decide alone.
 
-A row is a sequence of tokens, and the span of the masked text behind each. A token is a word, a delimiter, or `WILD` for a
-variable part; a token that follows a blank begins with one, so that the tokens put together are the template. What is decided
-here follows how people write log statements, whatever the system:
+A row is a sequence of tokens, and the span of the masked text behind each. A token is a word, a delimiter, or `WILD`
+for a variable part; a token that follows a blank begins with one, so that the tokens put together are the template.
+What is decided here follows how people write log statements, whatever the system:
 
 1. A hard hole is variable. A soft hole is variable too, unless it looks like a name: `EXT3`, `ide0:`, `java.util.Map[`.
-2. A variable takes what is glued to it: `blk_-42`, `node-7`, `12.5-rc1` are one variable. It stops at what separates in a
-   word: `CPU#3`, `fn+0x1f`, `Apache/2.4`, `512-byte`, `touch....1`, `addr:1`.
-3. In `key=value` the value is variable. So are `true` and `false`, one quoted word, and lists of numbers without blanks.
-4. A date and a time, or the words and numbers of a written date, are one variable; but date and time that open a message are
-   two, as in a header.
-5. Where a value may be missing (`key= next=`, `()`, `by (uid=0)`) an empty token holds its place, so that rows with and
-   without it line up.
+2. A variable takes what is glued to it: `blk_-42`, `node-7`, `12.5-rc1` are one variable. It stops at what separates
+   within a word: `CPU#3`, `fn+0x1f`, `Apache/2.4`, `512-byte`, `touch....1`, `addr:1`.
+3. In `key=value` the value is variable. So are `true` and `false`, one quoted word, lists of numbers without blanks,
+   and names of codes (`ERR_NO_DATA`) where a value is expected.
+4. A date and a time, or the words and numbers of a written date, are one variable; but a date and a time that open a
+   message are two, as in a header.
+5. Where a value may be missing (`key= next=`, `()`, `by (uid=0)`) an empty token holds its place, so that rows with
+   and without it line up.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _ORDINAL = re.compile(rb"[0-9]*(?:1st|2nd|3rd|[0-9]th)")
 _ZONE = re.compile(rb" [A-Z]{2,5}")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 
+_OF_DATE = frozenset([Kind.CALENDAR, Kind.INT, Kind.TIME, Kind.DATE, Kind.SPACE, *b" ,", *range(65, 91)])
 _UNITS = frozenset(b"B KB MB GB TB kB KiB MiB GiB TiB".split())
 _TRUTH = frozenset(b"true false True False TRUE FALSE".split())
 _CLOSES = {b"(": b")", b"[": b"]", b"{": b"}", b'"': b'"', b"'": b"'", b"<": b">", b"`": b"'"}
@@ -54,8 +56,8 @@ PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 """Words after which a log statement usually prints a value."""
 
 NOUNS = frozenset(
-    b"user process class type driver device interface host state module domain file name service package command job task node"
-    b" server account daemon program reason status application object method group queue thread table volume filesystem"
+    b"user process class type driver device interface host state module domain file name service package command job"
+    b" task node server account daemon program reason status application object method group queue thread table volume filesystem"
     b" partition member client id event filter".split()
 )
 """Words that are commonly followed by the name of one of their kind."""
@@ -82,11 +84,9 @@ def _view(shape: Shape) -> tuple[bytes, dict[int, bytes]]:
     view = masked.translate(_VIEW)
     if not any(shape.constants):
         return view, {}
-    kept: dict[int, bytes] = {}
     offsets = (i for i, code in enumerate(masked) if code < 0x20)
-    for i, constant in zip(offsets, shape.constants, strict=True):
-        if constant is not None and _is_name(constant, masked, i):
-            kept[i] = constant
+    constants = zip(offsets, shape.constants, strict=True)
+    kept = {i: value for i, value in constants if value is not None and _is_name(value, masked, i)}
     if kept:
         marked = bytearray(view)
         for i in kept:
@@ -193,7 +193,7 @@ def _literal(word: bytes, start: int, kept: dict[int, bytes]) -> bytes:
 
 
 def _joins(tokens: list[bytes], spans: list[Span], blank: bytes, masked: bytes, span: Span, whole: bool) -> bool:
-    """Let the last variable take a variable that follows: `1:2`, `1,2` (a list), `\x15 \x01` (a date); False if apart."""
+    """Let the last variable take a variable that follows: `1:2`, `1,2` (a list), `Jun 11` (a date); False if apart."""
     if not tokens:
         return False
     drop = _num_between(tokens, spans, masked, span) if blank else _num_glue(tokens, whole)
@@ -216,7 +216,7 @@ def _num_glue(tokens: list[bytes], whole: bool) -> int | None:
 
 
 def _num_between(tokens: list[bytes], spans: list[Span], masked: bytes, span: Span) -> int | None:
-    """How many tokens stand between the last variable and this one when the two are one date; None when they are not."""
+    """How many tokens stand between the last variable and this one, if the two are one date; else None."""
     drop = 0
     if not is_wild(tokens[-1]):
         if len(tokens) < 2 or not is_wild(tokens[-2]):
@@ -236,10 +236,7 @@ def _num_between(tokens: list[bytes], spans: list[Span], masked: bytes, span: Sp
 
 def _is_of_date(masked: bytes) -> bool:
     """Whether a part consists of day and month names, numbers and times."""
-    return all(
-        code in (Kind.CALENDAR, Kind.INT, Kind.TIME, Kind.DATE, Kind.SPACE, 32, 44) or 65 <= code <= 90
-        for code in masked
-    )
+    return all(code in _OF_DATE for code in masked)
 
 
 def _with_values(tokens: list[bytes], spans: list[Span]) -> tuple[list[bytes], list[Span]]:
@@ -289,7 +286,7 @@ def _lacks_value(tokens: list[bytes], i: int) -> bool:
 
 
 def _in_brackets(tokens: list[bytes], spans: list[Span], i: int, row: list[bytes], row_spans: list[Span]) -> int:
-    """What stands after the opening token `i - 1`: nothing, one quoted word, or a missing value before; the next index."""
+    """What stands after the opening token `i - 1` (nothing, one quoted word) or is missing before it; the next index."""
     opening = tokens[i - 1]
     bare = opening.lstrip()
     closing = _CLOSES[bare]

@@ -22,6 +22,11 @@ def column_text(width: int, axis: Axis) -> str:
     return span_text(width) if axis == "time" else f"{width:,} lines"
 
 
+def num_columns() -> int:
+    """How many columns of the trend fit the terminal."""
+    return 24 if terminal_width() >= _NARROW else 12
+
+
 def print_top(report: TopReport, *, samples: bool = False) -> None:
     """The report as a table on stdout.
 

@@ -24,7 +24,8 @@ def bench(scale: Scale = "quick") -> list[Finding]:
     Rivals run in the same process on the same lines. What an experiment lacks (labelled data, a rival that is not
     installed) is said on stderr and leaves its findings out; nothing else is skipped.
     """
-    from nonet.logs.bench import accuracy, scale as scaling, speed
+    from nonet.logs.bench import accuracy, speed
+    from nonet.logs.bench import scale as scaling
 
     experiments: list[Callable[[Scale], list[Finding]]] = [
         speed.parse_only,

@@ -35,7 +35,7 @@ TUNED = "Preprocessed Drain (tuned by data set)"
 
 def _scores(name: str, parsed: Parsed) -> Scores:
     log = inputs.labelled(name)
-    assert log is not None  # noqa: S101 - the caller has the lines of the same log
+    assert log is not None
     pairs = PairCounts()
     predicted = pa.DictionaryArray.from_arrays(pa.array(parsed.labels), pa.array(parsed.templates, pa.string()))
     pairs.update(log.templates(), predicted)
@@ -68,11 +68,23 @@ def default_full(scale: Scale) -> list[Finding]:
         text = ", ".join(f"{s} {v:.3f} (theirs {t:.3f})" for s, v, t in zip(scores, values, theirs, strict=True))
         described = f"mean of {', '.join(scores)} (full Loghub-2.0), one configuration"
         findings.append(
-            Finding(ROOM, f"default_{metric.lower()}", _mean(values), "", "higher", described, (mean,), mean.value, text)
+            Finding(
+                ROOM, f"default_{metric.lower()}", _mean(values), "", "higher", described, (mean,), mean.value, text
+            )
         )
         worst = min(v - t for v, t in zip(values, theirs, strict=True))
         findings.append(
-            Finding(ROOM, f"default_{metric.lower()}_worst_margin", worst, "", "higher", described, (), 0.0, "smallest lead on one system")
+            Finding(
+                ROOM,
+                f"default_{metric.lower()}_worst_margin",
+                worst,
+                "",
+                "higher",
+                described,
+                (),
+                0.0,
+                "smallest lead on one system",
+            )
         )
     return findings
 
@@ -87,11 +99,19 @@ def default_2k(scale: Scale) -> list[Finding]:
     paper = published_row("Drain", "2k", "Average")
     findings = []
     for metric, promise in (("GA", 0.85), ("FGA", 0.74)):
-        drain = Rival("Drain (tuned by data set)", promise if paper is None else getattr(paper, metric.lower()), "published", "ISSTA 2024, 2k table")
+        drain = Rival(
+            "Drain (tuned by data set)",
+            promise if paper is None else getattr(paper, metric.lower()),
+            "published",
+            "ISSTA 2024, 2k table",
+        )
         value = _mean([getattr(s, metric.lower()) for s in scores])
-        findings.append(Finding(ROOM, f"default_{metric.lower()}_2k", value, "", "higher", described, (drain,), promise))
-    for metric in ("PA", "FTA"):
-        findings.append(Finding(ROOM, f"default_{metric.lower()}_2k", _mean([getattr(s, metric.lower()) for s in scores]), "", "higher", described))
+        findings.append(
+            Finding(ROOM, f"default_{metric.lower()}_2k", value, "", "higher", described, (drain,), promise)
+        )
+    for metric in ("pa", "fta"):
+        value = _mean([getattr(s, metric) for s in scores])
+        findings += [Finding(ROOM, f"default_{metric}_2k", value, "", "higher", described)]
     return findings
 
 
@@ -99,15 +119,19 @@ def _row_equal(parser: str, name: str, edition: str) -> tuple[bool, str]:
     """Whether our compat parser has the published row; and the row, for the note."""
     lines, system = inputs.lines_of(name), name.partition("/")[2]
     published = published_row(parser, edition, system)
-    assert lines is not None  # noqa: S101 - checked by the callers
+    assert lines is not None
     if published is None:
         return False, f"{parser} {system}: nothing published"
-    tuned = get_parser(parser)(mode="compat", masks=settings.masks_for(parser, system), **settings.parameters_for(parser, system))
+    tuned = get_parser(parser)(
+        mode="compat", masks=settings.masks_for(parser, system), **settings.parameters_for(parser, system)
+    )
     score = _scores(name, tuned.parse(lines.contents))
     ours = [getattr(score, m.lower()) for m in _METRICS]
     theirs = [getattr(published, m.lower()) for m in _METRICS]
     equal = all(abs(o - t) <= TOLERANCE + _ROUNDING for o, t in zip(ours, theirs, strict=True))
-    return equal, f"{parser} {system}: " + " ".join(f"{m} {o:.3f}/{t:.3f}" for m, o, t in zip(_METRICS, ours, theirs, strict=True))
+    return equal, f"{parser} {system}: " + " ".join(
+        f"{m} {o:.3f}/{t:.3f}" for m, o, t in zip(_METRICS, ours, theirs, strict=True)
+    )
 
 
 def _equal_rows(name: str, rows: Sequence[tuple[str, str, str]], promise: int, described: str) -> Finding:
@@ -153,7 +177,9 @@ def lossless(scale: Scale) -> list[Finding]:
 
 
 def shards(scale: Scale) -> list[Finding]:
-    """Share of sharded runs (1, 2, 4, 8 shards, random lines, random order of merging) with identical templates, ids and counts."""
+    """Share of sharded runs (1, 2, 4, 8 shards, random lines, random order of merging) with identical templates, ids
+    and counts.
+    """
     chosen = inputs.speed_lines()
     same = runs = 0
     for lines in chosen:
@@ -187,12 +213,21 @@ def scores_chart() -> altair.TopLevelMixin | None:
         score = _default_scores(f"{FULL}/{system}")
         if score is None:
             return None
-        rows += [{"parser": "nonet", "system": system, "metric": m, "score": getattr(score, m.lower()), "kind": "measured"} for m in ("FGA", "FTA")]
+        rows += [
+            {"parser": "nonet", "system": system, "metric": m, "score": getattr(score, m.lower()), "kind": "measured"}
+            for m in ("FGA", "FTA")
+        ]
         for parser in settings_parsers():
             row = published_row(parser, "2.0", system)
             if row is not None:
                 rows += [
-                    {"parser": parser, "system": system, "metric": m, "score": getattr(row, m.lower()), "kind": "published"}
+                    {
+                        "parser": parser,
+                        "system": system,
+                        "metric": m,
+                        "score": getattr(row, m.lower()),
+                        "kind": "published",
+                    }
                     for m in ("FGA", "FTA")
                     if getattr(row, m.lower()) is not None
                 ]

@@ -67,11 +67,11 @@ def lines_of(name: str) -> Lines | None:
 @cache
 def twin_contents(num_lines: int) -> Lines:
     """Synthetic lines from the built-in template list."""
-    from nonet.logs.twin import twin
+    from nonet.logs.twin import builtin_templates, twin
 
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "twin.log"
-        twin(None, num_lines, seed=1, out_log=log, out_truth=Path(folder) / "twin.parquet", header=False)
+        twin(builtin_templates(), num_lines, seed=1, out_log=log, header=False)
         contents = tuple(log.read_text().splitlines())
     return Lines("", contents, f"synthetic twin of a web service, {num_lines:,} lines")
 
@@ -85,9 +85,9 @@ def speed_lines() -> list[Lines]:
 @contextmanager
 def twin_log(num_lines: int) -> Iterator[Path]:
     """A synthetic log with headers in a temporary folder."""
-    from nonet.logs.twin import twin
+    from nonet.logs.twin import builtin_templates, twin
 
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "twin.log"
-        twin(None, num_lines, seed=1, out_log=log, out_truth=Path(folder) / "twin.parquet")
+        twin(builtin_templates(), num_lines, seed=1, out_log=log)
         yield log

@@ -59,9 +59,24 @@ def cost_grows_linearly(scale: Scale) -> list[Finding]:
     described = f"synthetic twin with headers, {base:,} and {10 * base:,} lines"
     rate = large["num_lines"] / large["seconds"]
     return [
-        Finding(ROOM, "raw_to_parquet_lines_per_s", rate, "lines/s", "higher", described, note="the ambition is 1,000,000 on two cores"),
         Finding(
-            ROOM, "cost_of_10x", large["seconds"] / small["seconds"], "x", "lower", described, (), 12.0,
+            ROOM,
+            "raw_to_parquet_lines_per_s",
+            rate,
+            "lines/s",
+            "higher",
+            described,
+            note="the ambition is 1,000,000 on two cores",
+        ),
+        Finding(
+            ROOM,
+            "cost_of_10x",
+            large["seconds"] / small["seconds"],
+            "x",
+            "lower",
+            described,
+            (),
+            12.0,
             f"{small['seconds']:.2f} s and {large['seconds']:.2f} s; linear is 10",
         ),
         Finding(ROOM, "raw_to_parquet_peak_rss_gib", large["peak_rss_mib"] / 1024, "GiB", "lower", described, (), 1.0),
@@ -112,7 +127,15 @@ def hostile_memory(scale: Scale) -> list[Finding]:
     text = ", ".join(f"{n:,} lines {peak:.0f} MiB" for n, peak in zip(sizes, result["peaks"], strict=True))
     return [
         Finding(ROOM, "hostile_rss_growth", last / first, "x", "lower", described, (), 1.1, text),
-        Finding(ROOM, "hostile_lines_per_s", result["lines_per_s"], "lines/s", "higher", described, note="learning, one thread"),
+        Finding(
+            ROOM,
+            "hostile_lines_per_s",
+            result["lines_per_s"],
+            "lines/s",
+            "higher",
+            described,
+            note="learning, one thread",
+        ),
         Finding(ROOM, "hostile_lines_accounted", float(result["accounted"]), "", "match", described, (), 1.0),
     ]
 
@@ -138,7 +161,10 @@ def write_pair(folder: Path, num_lines: int, num_templates: int) -> None:
     true_names = pa.array([f"event {k} of service <*> took <*> ms" for k in range(500)])
     names = pa.array([f"event {k % 500} of service <*> took <*> ms part {k}" for k in range(num_templates)])
     schema = pa.schema([("EventTemplate", pa.string())])
-    with pq.ParquetWriter(folder / "truth.parquet", schema) as truth, pq.ParquetWriter(folder / "predicted.parquet", schema) as predicted:
+    with (
+        pq.ParquetWriter(folder / "truth.parquet", schema) as truth,
+        pq.ParquetWriter(folder / "predicted.parquet", schema) as predicted,
+    ):
         for begin in range(0, num_lines, 1_000_000):
             size = min(1_000_000, num_lines - begin)
             event = np.minimum(rng.zipf(1.4, size) - 1, 499)

@@ -1,8 +1,8 @@
 """LogMine: one-pass clustering by positional distance, a second level over the clusters, patterns by alignment.
 
-Hamooni, Debnath, Xu, Zhang, Jiang, Mueen: "LogMine: Fast Pattern Recognition for Log Analytics", CIKM 2016. The distance
-of two token sequences is d(x, y) = 1 - sum_i k [x_i = y_i] / max(|x|, |y|); a level joins what is nearer than its
-threshold, and every further level works on the patterns of the one before with a threshold `alpha` times larger.
+Hamooni, Debnath, Xu, Zhang, Jiang, Mueen: "LogMine: Fast Pattern Recognition for Log Analytics", CIKM 2016. The
+distance of two token sequences is d(x, y) = 1 - sum_i k [x_i = y_i] / max(|x|, |y|); a level joins what is nearer than
+its threshold; every further level works on the patterns of the one before, with a threshold `alpha` times larger.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class LogMine(Parser):
         - a pattern joins every near cluster, not one; a line gets the template of its last cluster;
         - masks are replaced by nothing, blank runs survive in clusters that never merged, and columns before the
           alignment are dropped from merged templates.
-    Mode "fixed": equal lines share a cluster, a pattern joins only the nearest cluster, distances are exact, masks become
-    wildcards, and merged templates keep wildcards for the columns before the alignment.
+    Mode "fixed": equal lines share a cluster, a pattern joins only the nearest cluster, distances are exact, masks
+    become wildcards, and merged templates keep wildcards for the columns before the alignment.
 
     Cost: every pattern is compared with every cluster, so quadratic in compat mode, where nearly every line founds a
     cluster; in fixed mode it is distinct masked lines times clusters. Memory: four bytes a token of these lines.

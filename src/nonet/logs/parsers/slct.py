@@ -4,15 +4,14 @@ Vaarandi: "A Data Clustering Algorithm for Mining Patterns from Event Logs", IPO
 description of the algorithm:
 
 1. count the words of every position; a pair (position, word) in at least `support` lines is frequent;
-2. the frequent pairs of a line are its *candidate*; with *joining*, a candidate also counts the lines of every candidate
-   that contains it; candidates with at least `support` lines are clusters;
-3. *refinement*: a word column that varies is written as what its words have in common at the head and at the tail, with
-   a wildcard between.
+2. the frequent pairs of a line are its *candidate*; with *joining*, a candidate also counts the lines of every
+   candidate that contains it; candidates with at least `support` lines are clusters;
+3. *refinement*: a word column that varies is written as what its words have in common at the head and at the tail,
+   with a wildcard between.
 """
 
 from __future__ import annotations
 
-import os.path
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ def frequent_pairs(lines: Lines, support: int) -> frozenset[Pair]:
 
 
 def find_candidates(lines: Lines, frequent: frozenset[Pair]) -> dict[Candidate, list[int]]:
-    """The lines (by index) of every candidate, in order of first appearance; lines without a frequent pair have none."""
+    """The lines (by index) of every candidate, by first appearance; lines without a frequent pair have none."""
     lines_of: dict[Candidate, list[int]] = defaultdict(list)
     for line, words in enumerate(lines.words):
         candidate = tuple(pair for pair in enumerate(words) if pair in frequent)
@@ -81,11 +80,18 @@ def refine_column(words: Iterable[str]) -> str:
     distinct = list(dict.fromkeys(words))
     if len(distinct) == 1:
         return distinct[0]
-    head = os.path.commonprefix(distinct)
-    tail = os.path.commonprefix([word[len(head) :][::-1] for word in distinct])[::-1]
+    head = _common_head(distinct)
+    tail = _common_head([word[len(head) :][::-1] for word in distinct])[::-1]
     if min(map(len, distinct)) <= len(head) + len(tail):
         return WILDCARD
     return head + WILDCARD + tail
+
+
+def _common_head(words: Sequence[str]) -> str:
+    """The longest text that all words begin with: that of the first and the last in order."""
+    first, last = min(words), max(words)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
 
 
 def describe(candidate: Candidate, lines: Sequence[Sequence[str]]) -> list[str]:
@@ -161,10 +167,11 @@ class SLCT(Parser):
     """SLCT with joining and refinement.
 
     Mode "compat" gives a line the template that its text matches, tried from the one with most characters (wildcards
-    unrefined) down, so a line may get the template of another cluster; runs of blanks match no template; all lines that
-    match none share one label, a bare wildcard.
-    Mode "fixed" gives a line the cluster of its own candidate or, where that is too rare, the most specific cluster whose
-    pairs it has; a wildcard at the end stands for words that only some lines have; lines of no cluster keep their text.
+    unrefined) down, so a line may get the template of another cluster; runs of blanks match no template; all lines
+    that match none share one label, a bare wildcard.
+    Mode "fixed" gives a line the cluster of its own candidate or, where that is too rare, the most specific cluster
+    whose pairs it has; a wildcard at the end stands for words that only some lines have; lines of no cluster keep
+    their text.
 
     The published rows were made by a C program whose refinement is not described in full; compat mode meets them in
     part (see the tests for the distance).

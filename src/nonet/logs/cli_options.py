@@ -1,0 +1,128 @@
+"""Options that several verbs share, and what they do with them. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nonet.common.console import note, progress, set_quiet
+
+if TYPE_CHECKING:
+    from nonet.logs.miner import Miner
+
+Source = Annotated[str, typer.Argument(metavar="FILE", help='A log, plain or compressed; "-" is standard input.')]
+Header = Annotated[
+    str,
+    typer.Option(
+        "--header",
+        "--format",
+        metavar="FORMAT",
+        help='Format such as "<Date> <Time> <Level>: <Content>"; auto recognises common ones, none takes whole lines.',
+    ),
+]
+Multiline = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|join|off", help="Lines without header: join continuations (auto), all (join), none (off)."
+    ),
+]
+InputFormat = Annotated[
+    str, typer.Option("--input", metavar="auto|text|json|cri|docker", help="What is around the text of a line.")
+]
+JsonField = Annotated[str | None, typer.Option(metavar="PATH", help="Field of JSON lines that holds the message.")]
+ContentColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="FILE is a CSV file and this column holds the messages.")
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask",
+        metavar="PATTERN[=NAME]",
+        help="A mask of your own (RE2), before the general ones; can be given several times.",
+    ),
+]
+MaxClusters = Annotated[
+    int | None,
+    typer.Option(min=16, help="Most kinds of lines to keep; the least used are forgotten. [default: 200,000]"),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Go on from the miner's state in FILE, if it exists, and save it there."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to show; 0 for all.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a self-contained HTML page.")]
+Samples = Annotated[bool, typer.Option("--samples", help="Also show a line of each template.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
+
+
+def reading(
+    header: str, multiline: str, input_format: str, json_field: str | None, content_column: str | None
+) -> dict[str, Any]:
+    """The options of the reader."""
+    return {
+        "header": header,
+        "multiline": multiline,
+        "input_format": input_format,
+        "json_field": json_field,
+        "content_column": content_column,
+    }
+
+
+def start(quiet: bool) -> None:
+    """What every verb does first."""
+    if quiet:
+        set_quiet(True)
+
+
+def open_miner(masks: Sequence[str] | None, max_clusters: int | None, state: Path | None) -> Miner:
+    """The miner of the state file when there is one, else a new one.
+
+    Raises:
+        InputError: a mask that cannot be used, a damaged state, or a state that was made with other masks.
+    """
+    from nonet.common.errors import InputError
+    from nonet.logs.masks import UserMask
+    from nonet.logs.miner import DEFAULT_MAX_CLUSTERS, Miner
+
+    wanted = [UserMask.parse(text) for text in masks or ()]
+    if state is None or not state.exists():
+        return Miner(masks=wanted, max_clusters=max_clusters or DEFAULT_MAX_CLUSTERS)
+    miner = Miner.load(state)
+    if masks and list(miner.masks) != wanted:
+        raise InputError(f"{state}: this state was made with other masks; leave --mask out, or use another state file")
+    if max_clusters and max_clusters != miner.max_clusters:
+        raise InputError(f"{state}: this state keeps {miner.max_clusters} clusters; leave --max-clusters out")
+    return miner
+
+
+@contextmanager
+def pass_progress(*sources: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress bar over the bytes of two passes, as the callback that `parse_file` and `top` take."""
+    note_compilation()
+    sizes = [Path(source).stat().st_size if Path(source).is_file() else None for source in sources]
+    total = None if None in sizes else 2 * sum(size for size in sizes if size)
+    with progress(total, "learning", unit="bytes") as bar:
+        last_phase, last_done = "", 0
+
+        def advance(phase: str, done: int, _: int | None) -> None:
+            nonlocal last_phase, last_done
+            if phase != last_phase or done < last_done:
+                last_phase, last_done = phase, 0
+                bar.describe("learning" if phase == "learn" else "labelling")
+            bar.advance(done - last_done)
+            last_done = done
+
+        yield advance
+
+
+def note_compilation() -> None:
+    """Say that kernels are compiled now, when there are no compiled ones yet."""
+    cache = Path(__file__).parent / "__pycache__"
+    if not any(cache.glob("_scan_kernels.*.nbi")):
+        note("compiling kernels; this happens once and takes about a minute ...")

@@ -1,0 +1,279 @@
+"""The canonical clustering: its contract on random shapes, what it does on small examples, and its accuracy on labelled logs."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nonet.logs.clustering import Clustering, settle
+from nonet.logs.shape import SOFT, Kind, Shape
+
+_spec = importlib.util.spec_from_file_location("reference_masks", Path(__file__).with_name("reference_masks.py"))
+assert _spec and _spec.loader
+reference_masks = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reference_masks)
+
+
+def shapes_of(lines: list[bytes]) -> tuple[list[Shape], list[int]]:
+    """Shapes of the lines by the reference scanner, and the shape of every line."""
+    seen: dict[bytes, tuple[int, list[bytes | None], int]] = {}
+    of_line: list[int] = []
+    cache: dict[bytes, int] = {}
+    for line in lines:
+        if line not in cache:
+            masked, holes = reference_masks.scan(line)
+            values = [line[start:end] if kind in SOFT else None for kind, start, end in holes]
+            index, constants, _ = seen.get(masked, (len(seen), values, 0))
+            joined = [a if a == b else None for a, b in zip(constants, values, strict=True)]
+            seen[masked] = (index, joined, seen.get(masked, (0, [], 0))[2])
+            cache[line] = index
+        of_line.append(cache[line])
+    counts = Counter(of_line)
+    return [Shape(masked, tuple(constants), counts[index]) for masked, (index, constants, _) in seen.items()], of_line
+
+
+def templates_of(*lines: str) -> list[str]:
+    shapes, of_line = shapes_of([line.encode() for line in lines])
+    found = settle(shapes)
+    return [found.templates[found.labels[index]] for index in of_line]
+
+
+def rendered(shape: Shape, regions: list[tuple[int, int]]) -> str:
+    """The template that the regions of a shape stand for, written from the definition."""
+    constants = iter(shape.constants)
+    values = {i: next(constants) for i, code in enumerate(shape.masked) if code < 0x20}
+
+    def literal(i: int) -> bytes:
+        code = shape.masked[i]
+        if code == Kind.SPACE:
+            return b" "
+        if code >= 0x20:
+            return bytes([code])
+        value = values[i]
+        assert value is not None, "a hard or varied hole outside every region"
+        return value
+
+    text = b""
+    position = 0
+    for start, end in regions:
+        text += b"".join(literal(i) for i in range(position, start)) + b"<*>"
+        position = end
+    text += b"".join(literal(i) for i in range(position, len(shape.masked)))
+    return text.strip(b" ").decode("utf-8", "surrogateescape")
+
+
+def check(shapes: list[Shape], found: Clustering) -> None:
+    """The contract of `Clustering`."""
+    assert len(set(found.templates)) == len(found.templates)
+    assert set(found.labels.tolist()) == set(range(len(found.templates)))
+    for shape, label, regions in zip(shapes, found.labels.tolist(), found.regions, strict=True):
+        bounds = [bound for region in regions for bound in region]
+        assert bounds == sorted(bounds)
+        assert all(0 <= start <= end <= len(shape.masked) for start, end in regions)
+        assert found.templates[label] == rendered(shape, regions)
+        assert found.templates[label].count("<*>") == len(regions)
+        assert "  " not in found.templates[label]
+
+
+WORDS = """open close user root (uid=0) by LOGIN(uid=0) from 10.0.0.1 10.0.0.1:80 wpad:80 host.example.org:80 42 -7 eth0 EXT3 hda2 <ok> <0x1f> fn+0x1f/0x20
+[a, b] ( ) () [] '' 'x' "y z" `p' key= key=1 a=1,2,3 a== state RUNNING DONE ERR_NO_DATA null true KB 1.5 MB 12ms blk_-1 blk_2 node-7 2026-11-22 12:30:01 Sat Jun 11 2005
+EDT , : . ; - -- .. ... touch.1 x..1 #3# # /var/log/x C:\\y http://a/b HTTP/1.1 <*> <*>x \t  \x00 \x01 (IPv6) 1st 512-byte R36-M1-NE vm: channel.jni:jni ( vm, )
+failure failures yes no aa:bb:cc:dd:ee:ff:00:11:22 \xff\xfe caf\xe9""".split(" ")
+lines_of_words = st.lists(st.sampled_from(WORDS), max_size=9).map(lambda words: " ".join(words).encode("latin-1"))
+lines = st.lists(st.one_of(lines_of_words, st.binary(max_size=20)), min_size=1, max_size=25)
+
+
+@settings(max_examples=300, deadline=None)
+@given(lines, st.randoms(use_true_random=False))
+def test_contract_and_order(texts: list[bytes], rng: random.Random) -> None:
+    shapes, _ = shapes_of(texts)
+    found = settle(shapes)
+    check(shapes, found)
+    order = list(range(len(shapes)))
+    rng.shuffle(order)
+    again = settle([shapes[i] for i in order])
+    assert again.templates == found.templates
+    assert [again.labels[k] for k in range(len(order))] == [found.labels[i] for i in order]
+    assert [again.regions[k] for k in range(len(order))] == [found.regions[i] for i in order]
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines, st.integers(1, 1000))
+def test_counts_and_repetition_change_nothing(texts: list[bytes], count: int) -> None:
+    shapes, _ = shapes_of(texts)
+    found = settle(shapes)
+    again = settle([*shapes, *(Shape(s.masked, s.constants, count) for s in shapes)])
+    assert again.templates == found.templates
+    assert again.labels.tolist() == found.labels.tolist() * 2
+
+
+def test_nothing() -> None:
+    found = settle([])
+    assert found.templates == [] and found.labels.shape == (0,) and found.regions == []
+
+
+def test_empty_and_blank_contents() -> None:
+    assert templates_of("", "  ", "\t") == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
+        ("job 12 took 15ms", "job <*> took <*>"),
+        ("[<0212ebf3>] __alloc_pages+0x274/0x281", "[<*>] __alloc_pages+<*>"),
+        ("touch all.......1", "touch all.......<*>"),
+        ("read /proc/kmsg, page 512-byte", "read <*>, page <*>-byte"),
+        ("Initializing CPU#0", "Initializing CPU#<*>"),
+        ("EXT3-fs: mounted", "EXT3-fs: mounted"),
+        ("deleting block blk_-160 from node-17.", "deleting block <*> from <*>."),
+        ("state=OPEN user= rhost=a.b.c", "state=<*> user=<*> rhost=<*>"),
+        ("at Sat Jun 11 03:28:22 EDT 2005 and 2005-11-14 12:30:01", "at <*> and <*>"),
+        ("2017-07-03 12:00:01 agent started", "<*> <*> agent started"),
+        ("speeds ( 1 2 3 4 5 )", "speeds ( <*> )"),
+        ("child init 1 2", "child init <*> <*>"),
+        ("job 'x' of <*> is done", "job <*> of <*> is done"),
+        ("a \t b  ", "a b"),
+    ],
+)
+def test_one_line(line: str, template: str) -> None:
+    assert templates_of(line) == [template]
+
+
+def test_names_vary_after_nouns_and_prepositions() -> None:
+    assert set(templates_of("closed for user ann", "closed for user bob")) == {"closed for user <*>"}
+    assert set(templates_of(*(f"got reply from {name} ok" for name in ("here", "there", "home")))) == {
+        "got reply from <*> ok"
+    }
+
+
+def test_verbs_do_not_vary() -> None:
+    lines = [f"instance 12 {verb} normally" for verb in ("started", "stopped", "paused", "resumed")]
+    assert templates_of(*lines) == [line.replace("12", "<*>") for line in lines]
+
+
+def test_first_words_need_a_large_family() -> None:
+    names = "syslogd klogd irqbalance portmap statd idmapd hcid sdpd".split()
+    assert set(templates_of(*(f"{name} startup succeeded" for name in names))) == {"<*> startup succeeded"}
+    assert len(set(templates_of(*(f"{name} startup succeeded" for name in names[:4])))) == 4
+
+
+def test_keys_never_vary() -> None:
+    names = "path vendor home version dir arch tmp user host group locale zone theme colour".split()
+    assert len(set(templates_of(*(f"environment: java.{name}=x" for name in names)))) == len(names)
+
+
+def test_a_word_beside_a_number_is_a_value() -> None:
+    assert set(templates_of("invalid user 0101 from 1.2.3.4", "invalid user admin from 1.2.3.4")) == {
+        "invalid user <*> from <*>"
+    }
+
+
+def test_missing_values_line_up() -> None:
+    assert set(templates_of("opened by (uid=0)", "opened by LOGIN(uid=0)")) == {"opened by <*>(uid=<*>)"}
+    assert set(templates_of("connection from 1.2.3.4 ()", "connection from 1.2.3.4 (a.b.c)")) == {
+        "connection from <*> (<*>)"
+    }
+
+
+def test_units_are_part_of_the_number_when_they_vary() -> None:
+    assert set(templates_of("size 5.7 KB now", "size 5.7 MB now")) == {"size <*> now"}
+    assert set(templates_of("size 5.7 KB now", "size 7 KB now")) == {"size <*> KB now"}
+
+
+def test_lists_of_any_length_are_one_variable() -> None:
+    assert set(templates_of("ask 1.2.3.4 to delete 5", "ask 1.2.3.4 to delete 5 6 7", "ask 1.2.3.4 to delete 5 6")) == {
+        "ask <*> to delete <*>"
+    }
+
+
+def test_several_open_columns_vary_together() -> None:
+    rng = random.Random(0)
+    name = lambda: "".join(rng.choices("abcdefgh", k=8))  # noqa: E731
+    assert set(templates_of(*(f"user {name()} logged in from {name()}" for _ in range(50)))) == {
+        "user <*> logged in from <*>"
+    }
+
+
+def test_compound_values_are_whole_words() -> None:
+    values = [("vm", ""), ("channel.jni", "jni"), ("worker.jni", "onStartup"), ("worker.jni", "onShutdown")]
+    lines = [f"env.create(): Factory error creating {a}:{b} ( {a}, {b})" for a, b in values]
+    assert set(templates_of(*lines)) == {"env.create(): Factory error creating <*> ( <*>, <*>)"}
+
+
+def test_random_tokens_stay_linear() -> None:
+    rng = random.Random(0)
+    shapes = [
+        Shape(
+            b" ".join(rng.randbytes(6).hex().encode().translate(None, b"0123456789") + b"q" for _ in range(12)), (), 1
+        )
+        for _ in range(2_000)
+    ]
+    check(shapes, settle(shapes))
+
+
+# --- accuracy on labelled logs
+
+
+def accuracy(predicted: list[str], truth: list[str]) -> tuple[float, float]:
+    """FGA and FTA by their definitions."""
+    lines_of: dict[str, dict[str, set[int]]] = {"p": defaultdict(set), "g": defaultdict(set)}
+    for i, (p, g) in enumerate(zip(predicted, truth, strict=True)):
+        lines_of["p"][p].add(i)
+        lines_of["g"][g].add(i)
+    groups = {frozenset(members) for members in lines_of["p"].values()}
+    grouped = sum(frozenset(members) in groups for members in lines_of["g"].values())
+    identified = sum({truth[i] for i in members} == {text} for text, members in lines_of["p"].items())
+    total = len(lines_of["p"]) + len(lines_of["g"])
+    return 2 * grouped / total, 2 * identified / total
+
+
+def header_pattern(log_format: str) -> re.Pattern[str]:
+    """Header format of the benchmark as a regular expression."""
+    pieces = re.split(r"<([^<>]+)>", log_format)
+    return re.compile("".join(f"(?P<{p}>.*?)" if i % 2 else re.sub(" +", r"\\s+", p) for i, p in enumerate(pieces)))
+
+
+def measured(folder: Path, system: str, log: str, labels: str) -> tuple[float, float]:
+    pattern = header_pattern(json.loads((folder / "params.json").read_text())["log_format"][system])
+    opened = [
+        gzip.open(folder / name, "rt", encoding="latin-1", newline="\n")
+        if name.endswith("gz")
+        else (folder / name).open(encoding="latin-1", newline="\n")
+        for name in (log, labels)
+    ]
+    with opened[0] as log_file, opened[1] as label_file:
+        matches = (pattern.fullmatch(line.strip()) for line in log_file)
+        contents = [match.group("Content").encode("latin-1") for match in matches if match]
+        truth = [row["EventTemplate"] for row in csv.DictReader(label_file)]
+    shapes, of_line = shapes_of(contents)
+    found = settle(shapes)
+    check(shapes, found)
+    return accuracy([found.templates[found.labels[i]] for i in of_line], truth)
+
+
+@pytest.mark.parametrize(("system", "fga", "fta"), [("Linux", 0.94, 0.78), ("Proxifier", 0.99, 0.87)])
+def test_accuracy_on_complete_logs(mirror: Path, system: str, fga: float, fta: float) -> None:
+    path = f"loghub2_full/{system}/{system}_full.log"
+    measured_fga, measured_fta = measured(mirror / "logs", system, f"{path}.gz", f"{path}_structured.csv.gz")
+    assert measured_fga >= fga and measured_fta >= fta
+
+
+def test_accuracy_on_the_samples(mirror: Path) -> None:
+    systems = sorted(path.name for path in (mirror / "logs" / "loghub_2k").iterdir() if path.is_dir())
+    systems = [system for system in systems if system not in ("Android", "Windows")]
+    paths = {system: f"loghub_2k/{system}/{system}_2k.log" for system in systems}
+    found = [
+        measured(mirror / "logs", system, path, f"{path}_structured_corrected.csv") for system, path in paths.items()
+    ]
+    assert len(found) == 14
+    assert sum(fga for fga, _ in found) / len(found) >= 0.89
