@@ -4,7 +4,8 @@ The same shapes give the same templates, whatever their order and however they w
 along the way. Three steps, each in its own file:
 
 1. `tokens.row_of`: each shape becomes a row of tokens; what one shape can tell about its variables is decided.
-2. `merging.merge`: rows that are the same message with other words in some places are brought together.
+2. `merging.merge`: rows that are the same message with other words in some places are brought together (`families`
+   says when a word that varies is a value).
 3. `settle` (here): each row is written as a template, with the span of the masked text behind every `<*>`. Wildcards
    that would touch become one, and brackets or quotes that belong to the value are taken in, as annotators of logs do
    (`[<0x1f>]` is `[<*>]`, ` '<*>' ` is ` <*> `). Rows that end as the same text are one cluster.
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nonet.logs.merging import Row, Rows, merge, unit_columns
+from nonet.logs.families import Row
+from nonet.logs.merging import Rows, merge, unit_columns
 from nonet.logs.shape import Shape
 from nonet.logs.tokens import WILD, Span, is_wild, row_of
 

@@ -8,6 +8,7 @@ provisionally, and the lineage says afterwards what became of an id.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
+from nonet.logs.crew import Crew
 from nonet.logs.extraction import Programs, Region, gaps
 from nonet.logs.labelling import Labeller, Settled, summarise
 from nonet.logs.lineage import Event, Lineage
@@ -32,6 +34,7 @@ from nonet.logs.template import Template, template_id, type_name
 
 DEFAULT_MAX_CLUSTERS = 200_000
 _SETTLE_GROWTH, _SETTLE_MINIMUM = 1.25, 32
+_MIN_LINES_A_THREAD = 8_192
 
 Line = str | bytes
 Change = Literal["none", "new", "changed"]
@@ -224,19 +227,27 @@ class Miner:
         spacing = tuple(cut(gaps(shape, placement.regions))) if placement.irregular else None
         return Mined(template_id(placement.template), placement.template, parameters, spacing, shape.count, change)
 
-    def add_lines(self, lines: Sequence[Line] | pa.Array, source: str = "") -> pa.Table:
+    def add_lines(self, lines: Sequence[Line] | pa.Array, source: str = "", threads: int | None = None) -> pa.Table:
         """Learn many lines, settle, and label them.
+
+        Args:
+            lines: the lines.
+            source: see `add`.
+            threads: at most so many work (default: all cores); fewer for few lines.
 
         Returns:
             Arrow table with `template_id`, `template` (dictionary), `parameters` (list of strings), `spacing` (list of
             strings, null for ordinary blanks), one row a line. Bytes that are not UTF-8 are replaced by U+FFFD here.
         """
-        spans = self.spans(*join_lines(lines))
-        table = self._table(source)
-        seen = table.learn_and_label(spans, self.num_lines)
-        self.settle()
-        labeller = self.labeller()
-        return labeller.table(spans, labeller.translated(seen, table))
+        buffer, starts, ends = join_lines(lines)
+        threads = max(1, min(threads or os.cpu_count() or 1, len(starts) // _MIN_LINES_A_THREAD))
+        num_blocks = 1 if threads == 1 else 2 * threads
+        parts = zip(np.array_split(starts, num_blocks), np.array_split(ends, num_blocks), strict=True)
+        with Crew(self, threads, source) as crew:
+            seen = [future.result() for future in [crew.learn(buffer, *part) for part in parts]]
+            crew.settle()
+            tables = [future.result()[0] for future in [crew.label(block) for block in seen]]
+        return pa.concat_tables(tables)
 
     def labeller(self) -> Labeller:
         """The settled templates, frozen, to be run over blocks by any number of threads."""

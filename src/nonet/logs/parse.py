@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from nonet.common.errors import InputError
+from nonet.logs.crew import Crew, Seen
 from nonet.logs.extraction import string_array
-from nonet.logs.labelling import Labeller
 from nonet.logs.miner import Miner
 from nonet.logs.outputs import ParquetSink, Sink
 from nonet.logs.records import ReadReport, RecordBatch, RecordReader, read_records
-from nonet.logs.shape_table import Labelled, ShapeTable, Spans
 from nonet.logs.template import Template
 
 KEEP_BYTES = 256 << 20
@@ -96,14 +95,14 @@ def parse_file(
     with _seekable(source) as path, ExitStack() as stack:
         clock = time.perf_counter()
         batches = _Batches(path, progress, reading)
-        _learn(miner, batches, threads)
+        crew = stack.enter_context(Crew(miner, threads))
+        batches.first(crew)
         learned = time.perf_counter()
-        miner.settle()
-        labeller = miner.labeller()
+        crew.settle()
         settled = time.perf_counter()
         num_lines = num_unplaced = 0
         opened = [stack.enter_context(sink) for sink in all_sinks]
-        for table, unplaced in _label(miner, labeller, batches, threads) if opened else ():
+        for table, unplaced in _label(crew, batches) if opened else ():
             num_lines, num_unplaced = num_lines + len(table), num_unplaced + unplaced
             for sink in opened:
                 sink.write(table)
@@ -124,21 +123,6 @@ def parse_file(
     )
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What the first pass knows of a batch: entries of one thread's table, good while nothing was evicted from it."""
-
-    lines: Spans
-    labelled: Labelled
-    table: ShapeTable
-    num_evicted: int
-
-    def in_table_of(self, labeller: Labeller) -> Labelled:
-        if self.table.num_evicted_shapes != self.num_evicted:
-            return labeller.shapes.label(self.lines)
-        return labeller.translated(self.labelled, self.table)
-
-
 class _Batches:
     """The record batches of a source, twice: kept in memory while they fit, else read again."""
 
@@ -146,19 +130,19 @@ class _Batches:
         self._path = path
         self._progress = progress
         self._reading = reading
-        self._kept: deque[tuple[RecordBatch, Future[_Seen]]] | None = deque()
+        self._kept: deque[tuple[RecordBatch, Future[Seen]]] | None = deque()
         self.report = ReadReport()
         self.header: str | None = None
 
-    def first(self, learn: Callable[[RecordBatch], Future[_Seen]]) -> None:
-        """Read everything, giving each batch to `learn`."""
+    def first(self, crew: Crew) -> None:
+        """Read everything, giving each batch to the crew to learn."""
         kept_bytes = 0
-        waiting: deque[Future[_Seen]] = deque()
+        waiting: deque[Future[Seen]] = deque()
         reader = read_records(self._path, **self._reading)
         for batch in self._watched(reader, "learn"):
-            waiting.append(learn(batch))
+            waiting.append(crew.learn(batch.buffer, batch.content_starts, batch.content_ends))
             if len(waiting) > _MAX_WAITING:
-                kept_bytes += waiting.popleft().result().labelled.nbytes
+                kept_bytes += waiting.popleft().result().nbytes
             kept_bytes += batch.buffer.nbytes + 2 * batch.field_starts.nbytes + 40 * len(batch)
             if self._kept is not None:
                 self._kept.append((batch, waiting[-1]))
@@ -169,7 +153,7 @@ class _Batches:
         self.report = reader.report
         self.header = None if reader.header is None else reader.header.text
 
-    def second(self) -> Iterator[tuple[RecordBatch, _Seen | None]]:
+    def second(self) -> Iterator[tuple[RecordBatch, Seen | None]]:
         """Everything once more, with what the first pass knows where it was kept."""
         if self._kept is None:
             for batch in self._watched(read_records(self._path, **self._reading), "label"):
@@ -186,47 +170,22 @@ class _Batches:
                 self._progress(phase, reader.blocks.bytes_read, reader.blocks.num_bytes)
 
 
-def _learn(miner: Miner, batches: _Batches, threads: int) -> None:
-    """Count shapes in one table a thread; block i goes to table i modulo threads, so evictions are repeatable too."""
-    tables = [miner.new_table() for _ in range(threads)]
-    ordinal, number = miner.num_lines, 0
-
-    def learn(table: ShapeTable, batch: RecordBatch, first: int) -> _Seen:
-        lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends)
-        labelled = table.learn_and_label(lines, first)
-        return _Seen(lines, labelled, table, table.num_evicted_shapes)
-
-    with ExitStack() as stack:
-        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(threads)]
-
-        def submit(batch: RecordBatch) -> Future[_Seen]:
-            nonlocal ordinal, number
-            future = pools[number % threads].submit(learn, tables[number % threads], batch, ordinal)
-            ordinal, number = ordinal + len(batch), number + 1
-            return future
-
-        batches.first(submit)
-    for table in tables:
-        miner.absorb(table)
-
-
-def _label(miner: Miner, labeller: Labeller, batches: _Batches, threads: int) -> Iterator[tuple[pa.Table, int]]:
+def _label(crew: Crew, batches: _Batches) -> Iterator[tuple[pa.Table, int]]:
     """Labelled tables in order of the file, and how many of their lines no template took."""
-    waiting: deque[Future[tuple[pa.Table, int]]] = deque()
+    waiting: deque[tuple[RecordBatch, Future[tuple[pa.Table, int]]]] = deque()
 
-    def label(batch: RecordBatch, seen: _Seen | None) -> tuple[pa.Table, int]:
-        lines = miner.spans(batch.buffer, batch.content_starts, batch.content_ends) if seen is None else seen.lines
-        labelled = labeller.shapes.label(lines) if seen is None else seen.in_table_of(labeller)
-        table = labeller.table(lines, labelled)
-        return with_fields(batch, table), int((labelled.entries < 0).sum())
+    def oldest() -> tuple[pa.Table, int]:
+        batch, future = waiting.popleft()
+        table, num_unplaced = future.result()
+        return with_fields(batch, table), num_unplaced
 
-    with ThreadPoolExecutor(threads) as pool:
-        for batch, seen in batches.second():
-            waiting.append(pool.submit(label, batch, seen))
-            if len(waiting) > _MAX_WAITING:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    for batch, seen in batches.second():
+        spans = (batch.buffer, batch.content_starts, batch.content_ends)
+        waiting.append((batch, crew.label_anew(*spans) if seen is None else crew.label(seen)))
+        if len(waiting) > _MAX_WAITING:
+            yield oldest()
+    while waiting:
+        yield oldest()
 
 
 def with_fields(batch: RecordBatch, labelled: pa.Table) -> pa.Table:

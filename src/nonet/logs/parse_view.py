@@ -14,6 +14,9 @@ from nonet.logs.parse import ParseReport
 from nonet.logs.text_table import print_rows, terminal_width
 
 
+_ENOUGH_LINES_FOR_SPEED = 100_000
+
+
 class TypedJsonLinesSink(JsonLinesSink):
     """As `JsonLinesSink`, with the type of every parameter: `{"type": "ip", "value": "10.0.0.1"}`."""
 
@@ -81,6 +84,7 @@ def _account(report: ParseReport) -> str:
     ):
         if number:
             parts.append(f"{number:,} {what}")
-    speed = f"{read.lines / seconds:,.0f} lines/s" if seconds > 0 else ""
+    # Below this, most of the time goes into loading compiled kernels.
+    speed = f" ({read.lines / seconds:,.0f} lines/s)" if read.lines >= _ENOUGH_LINES_FOR_SPEED else ""
     header = "no header" if report.header is None else f"header {report.header}"
-    return f"{report.source}: {', '.join(parts)}; {seconds:.2f} s, {speed}; {header}"
+    return f"{report.source}: {', '.join(parts)}; {seconds:.2f} s{speed}; {header}"

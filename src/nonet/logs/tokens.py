@@ -57,8 +57,8 @@ PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 
 NOUNS = frozenset(
     b"user process class type driver device interface host state module domain file name service package command job"
-    b" task node server account daemon program reason status application object method group queue thread table volume filesystem"
-    b" partition member client id event filter".split()
+    b" task node server account daemon program reason status application object method group queue thread table volume"
+    b" filesystem partition member client id event filter".split()
 )
 """Words that are commonly followed by the name of one of their kind."""
 
@@ -163,12 +163,12 @@ def _cut_words(masked: bytes, view: bytes, kept: dict[int, bytes]) -> tuple[list
                 spans.append((start + b, end))
         else:
             if blank and word in _UNITS and is_wild(tokens[-1]):
-                word = UNIT
+                token = UNIT
             elif _is_value_word(word, tokens, view[end : end + 2]):
-                word = WILD
-            elif kept:
-                word = _literal(word, start, kept)
-            tokens.append(blank + word)
+                token = WILD
+            else:
+                token = _literal(word, start, kept)
+            tokens.append(blank + token)
             spans.append((start, end))
     return tokens, spans
 
@@ -286,7 +286,7 @@ def _lacks_value(tokens: list[bytes], i: int) -> bool:
 
 
 def _in_brackets(tokens: list[bytes], spans: list[Span], i: int, row: list[bytes], row_spans: list[Span]) -> int:
-    """What stands after the opening token `i - 1` (nothing, one quoted word) or is missing before it; the next index."""
+    """What follows the opening token `i - 1` (nothing, one quoted word) or is missing before it; the next index."""
     opening = tokens[i - 1]
     bare = opening.lstrip()
     closing = _CLOSES[bare]

@@ -128,8 +128,8 @@ class LogSig(Parser):
       that every move raises it;
     * a pair or word that a line repeats counts as often as it stands there; fixed counts lines.
 
-    Cost: sweeps x lines x groups x bundles of pairs in a line. Memory: about 60 bytes for every word pair of every
-    distinct line, and four for every group and bundle.
+    Only the first 1,000 words of a line form pairs. Cost: sweeps x lines x groups x bundles of pairs in a line. Memory:
+    about 60 bytes for every word pair of every distinct line, and four for every group and bundle.
 
     Args:
         group_num: number of groups to start from; at least 1.

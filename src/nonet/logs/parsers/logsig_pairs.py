@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nonet.logs.parsers._logsig_kernels import Floats, Ints, emit_pairs
 
+_MAX_WORDS = 1000  # of a line that form pairs: their number is quadratic, and one line must not fill the memory
 _HASH_SEED = 0x5EED  # of the random numbers that tell sets of texts apart; any value gives the same bundles
 
 
@@ -42,7 +43,7 @@ class Pairs:
 def _number_words(texts: Sequence[str]) -> tuple[Ints, Ints]:
     """Word numbers of all texts in one array, and where each text starts; shape (texts + 1,)."""
     number_of: dict[str, int] = {}
-    numbers = [[number_of.setdefault(word, len(number_of)) for word in text.split()] for text in texts]
+    numbers = [[number_of.setdefault(word, len(number_of)) for word in text.split()[:_MAX_WORDS]] for text in texts]
     starts = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(row) for row in numbers], out=starts[1:])
     return np.fromiter((number for row in numbers for number in row), np.int64, int(starts[-1])), starts
@@ -86,7 +87,8 @@ def _bundle_of_pair(texts: Ints, pairs: Ints, repeats: Ints, num_texts: int) -> 
 def count_pairs(texts: Sequence[str], lines_of_text: NDArray[np.int64], *, repeated: bool) -> Pairs:
     """Find and bundle the ordered word pairs of the texts.
 
-    Memory: about 60 bytes for every pair of every distinct text.
+    Of a text longer than 1,000 words only the first 1,000 form pairs. Memory: about 60 bytes for every pair of every
+    distinct text.
 
     Args:
         texts: distinct texts.

@@ -2,7 +2,7 @@
 
 Messaoudi, Panichella, Bianculli, Briand, Sasnauskas: "A Search-based Approach for Accurate Identification of Log
 Message Formats", ICPC 2018. A chromosome is a set of templates that covers all messages, kept apart by message length;
-NSGA-II (`nsga2`) searches for sets of high mean specificity (share of fixed tokens) and high mean frequency (share of the
+NSGA-II (`nsga2`) searches for high mean specificity (share of fixed tokens) and high mean frequency (share of the
 messages of its length that a template matches). The knee of the last front is the answer.
 """
 
@@ -265,6 +265,7 @@ class MoLFI(Parser):
         self.population = population
         self.generations = generations
         self.crossover = crossover
+        self.templates_match_lines = mode == "fixed"
 
     def parse(self, contents: Sequence[str]) -> Parsed:
         """Give every line the most specific of the found templates that match it."""

@@ -170,8 +170,8 @@ class SLCT(Parser):
     unrefined) down, so a line may get the template of another cluster; runs of blanks match no template; all lines
     that match none share one label, a bare wildcard.
     Mode "fixed" gives a line the cluster of its own candidate or, where that is too rare, the most specific cluster
-    whose pairs it has; a wildcard at the end stands for words that only some lines have; lines of no cluster keep
-    their text.
+    whose pairs it has; lines longer than their cluster's shortest get a wildcard for the rest; lines of no cluster
+    keep their text.
 
     The published rows were made by a C program whose refinement is not described in full; compat mode meets them in
     part (see the tests for the distance).
@@ -194,6 +194,7 @@ class SLCT(Parser):
         if support < 1:
             raise InputError(f"SLCT: support is a number of lines, at least 1, not {support}")
         self.support = support
+        self.templates_match_lines = mode == "fixed"
 
     def parse(self, contents: Sequence[str]) -> Parsed:
         """Give every line the description of a cluster."""
@@ -242,9 +243,9 @@ class SLCT(Parser):
         for cluster, members in members_of.items():
             words = [lines.words[line] for line in members]
             columns = describe(cluster, words)
-            open_ended = [WILDCARD] if any(len(columns) < len(line) for line in words) else []
             for line in members:
-                templates[line] = " ".join(columns + open_ended)
+                rest = [WILDCARD] if len(lines.words[line]) > len(columns) else []
+                templates[line] = " ".join(columns + rest)
         return templates
 
 
