@@ -9,6 +9,23 @@ STEPS_A_BYTE = 32  # beyond this a line is left to RE2, so that the whole search
 
 
 @njit(cache=True, nogil=True)
+def _next_start(buf, i, end, class_of, start_states, steps):
+    """Where the next match may begin after the search from i failed, having read up to `end`.
+
+    While the automaton stays in the state of its first byte, a search from a later byte that leads to the same state takes
+    the same way and fails as well. Only when nothing depends on the byte before.
+    """
+    start = start_states[-1]
+    if (start_states != start).any():
+        return i + 1
+    state = steps[start, class_of[buf[i]]] >> 1
+    i += 1
+    while i < end and steps[state, class_of[buf[i]]] >> 1 == state and steps[start, class_of[buf[i]]] >> 1 == state:
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True)
 def search(
     buf, starts, stops, class_of, foreign, start_states, steps, can_start, max_matches, out_starts, out_ends, out_at
 ):
@@ -68,6 +85,6 @@ def search(
                 out += 1
                 i = last
             else:
-                i += 1
+                i = _next_start(buf, i, min(k, stop), class_of, start_states, steps)
         out_at[line + 1] = out
     return left

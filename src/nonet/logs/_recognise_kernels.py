@@ -11,9 +11,10 @@ from numba import njit
 
 from nonet.logs.shape import Kind
 
-DIGIT, HEXLET, LETTER, OTHER, BLANK, HARD, CONTROL = 1, 2, 4, 8, 16, 32, 64
-WORD = DIGIT | LETTER | OTHER
-WORD_OTHER = b"_-.:/\\+*@#$%&~^"
+DIGIT, HEXLET, LETTER, OTHER, BLANK, HARD, CONTROL, JOINT = 1, 2, 4, 8, 16, 32, 64, 128
+WORD = DIGIT | LETTER | OTHER | JOINT
+WORD_OTHER = b"_+*#$%&~^"
+WORD_JOINTS = b"-.:/\\@"  # without a digit or one of these no class but the calendar is possible
 HARD_DELIMITERS = b",;|\"'()[]{}<>=!?`"
 URL_STOPS = b"\"'<>)]}|` \t"
 
@@ -28,6 +29,8 @@ def _byte_classes() -> np.ndarray:
             table[byte] = DIGIT
         elif byte in WORD_OTHER:
             table[byte] = OTHER
+        elif byte in WORD_JOINTS:
+            table[byte] = JOINT
         elif char in " \t":
             table[byte] = BLANK
         elif byte in HARD_DELIMITERS:

@@ -18,10 +18,12 @@ from nonet.logs._recognise_kernels import (
     DIGIT,
     DOT,
     GT,
+    JOINT,
     K_CALENDAR,
     K_DATE,
     K_DURATION,
     K_HOST,
+    K_INT,
     K_IP,
     K_IPV6,
     K_MAC,
@@ -100,9 +102,11 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
             while j < stop and CLASS[buf[j]] & WORD:
                 seen |= CLASS[buf[j]]
                 j += 1
-            if seen & (DIGIT | OTHER) == 0:
-                if is_calendar(buf, i, j):
+            if seen & (DIGIT | JOINT) == 0:
+                if seen & OTHER == 0 and is_calendar(buf, i, j):
                     kind = K_CALENDAR
+            elif seen == DIGIT:
+                kind = K_INT
             else:
                 i, j, out, hole, kind = _scan_word(
                     buf, start, i, j, stop, end, seen & DIGIT, masked, out, kinds, starts, ends, hole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +77,12 @@ def reading(
 
 
 def start(quiet: bool) -> None:
-    """What every verb does first."""
+    """What every verb does first.
+
+    Bytes that are not UTF-8 are lone surrogates in the text of templates; `\\udcff` is their form in JSON, too.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if quiet:
         set_quiet(True)
 

@@ -19,6 +19,7 @@ from nonet.common.errors import InputError
 from nonet.logs.activity import Activity, Observer, rereadable
 from nonet.logs.period import Period, moment_text
 from nonet.logs.template import Template
+from nonet.logs.text_table import readable
 
 Change = Literal["new", "gone", "more", "less"]
 CHANGES: tuple[Change, ...] = ("new", "gone", "more", "less")
@@ -184,7 +185,8 @@ def _change(before: int, after: int, rate: RateRatio) -> Change | None:
 
 
 def _row(change: Change, template: Template, before: int, after: int, rate: RateRatio) -> DiffRow:
-    return DiffRow(change, before, after, rate, template.id, template.text, template.typed_text, template.sample)
+    typed = readable(template.typed_text)
+    return DiffRow(change, before, after, rate, template.id, readable(template.text), typed, template.sample)
 
 
 def _importance(row: DiffRow) -> tuple[float, int, str]:

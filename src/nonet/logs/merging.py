@@ -12,7 +12,8 @@ word alone can. All decisions of a step are taken at once from the rows before i
 3. *Slots*: identifiers and words in capitals where values are expected vary together (`from NEW to RUNNING`).
 4. *Words*: columns once more with all between two blanks as one (`vm:` beside `channel.jni:jni`), and rows that
    share a long beginning and differ in two or three identifiers after it.
-5. *Lists*: a run of variables is one variable when it is long, or when rows differ in its length only.
+5. *Lists*: a run of variables is one variable when it is long, or when rows differ in its length only; so is a
+   repeated group of tokens (`node-1 3 <ok> node-2 5 <ok>`). Then absorb again.
 
 Cost: near linear. Rows are compared through hashes of all columns but one, never in pairs.
 """
@@ -21,7 +22,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from nonet.logs.families import (
     AFTER_KEY,
@@ -46,7 +48,9 @@ MIN_LIST = 4
 _NUM_HEAD = 4
 _SLOT = b"\x03"
 _COMPOSITE = re.compile(rb"[^ ]\x01|\x01[^ ]")
-_RUN = re.compile(rb"\x01 \x01")
+_REPEATED = re.compile(rb"\x01 \x01|(\x01[^\x01]{0,64})\1")
+_MAX_GROUP = 8
+_MAX_TRIES = 16
 _CUT = b"\x04"
 _OPENING = re.compile(rb"(?:^| )[(\[{\"']++")
 _WORD_OR_MARKS = re.compile(rb" ?[^ \x04]+| ")
@@ -98,6 +102,7 @@ def merge(rows: Rows) -> None:
         _merge_words(rows, _CLOSING)
         _merge_words(rows, _CLOSING_BUT_COLON)
     _merge_lists(rows)
+    _absorb(rows)
 
 
 def words_of(row: Row) -> list[Span]:
@@ -125,15 +130,21 @@ def _absorb(rows: Rows) -> None:
 
 
 def _absorbing_plan(row: Row, known: dict[Row, list[int]]) -> Plan | None:
-    """Rewrite one word around a variable as variable, if the result is a known row with two literal words."""
-    for first, past in words_of(row):
-        end = _without_punctuation(row, first, past)
-        if end - first < 2 or not any(is_wild(token) for token in row[first:end]):
-            continue
+    """Rewrite a word around a variable, or its part after a colon, as variable, if that makes a known row."""
+    for first, end in islice(_absorbable(row), _MAX_TRIES):
         target = (*row[:first], wild_like(row[first]), *row[end:])
         if target in known and num_literal(target) >= 2:
             return [*_as_is(row, 0, first), (first, end, target[first]), *_as_is(row, end, len(row))]
     return None
+
+
+def _absorbable(row: Row) -> Iterator[Span]:
+    """Token ranges of the words with a variable in them, and of what follows a colon within such a word."""
+    for first, past in words_of(row):
+        end = _without_punctuation(row, first, past)
+        if end - first > 1 and any(is_wild(token) for token in row[first:end]):
+            yield first, end
+            yield from ((i + 1, end) for i in range(first, end - 2) if row[i] == b":")
 
 
 def _merge_columns(rows: Rows) -> None:
@@ -260,35 +271,64 @@ def _are_tail_values(family: list[Row], varying: list[int]) -> bool:
 def _merge_lists(rows: Rows) -> None:
     shortened: defaultdict[Row, list[tuple[Row, Plan]]] = defaultdict(list)
     for row in rows.members:
-        if _RUN.search(b"".join(row)):
+        if _REPEATED.search(b"".join(row)):
             plan = _list_plan(row)
             shortened[tuple(token for _, _, token in plan)].append((row, plan))
+    known = set(rows.members)
     for short, same in shortened.items():
-        if short in rows.members:
+        if short in known and all(row != short for row, _ in same):
             same.append((short, _as_is(short, 0, len(short))))
-        plans = [plan for _, plan in same]
-        lengths = [{end - first for first, end, _ in column} for column in zip(*plans, strict=True)]
-        fused = [max(seen) >= MIN_LIST or (len(seen) > 1 and max(seen) > 2) for seen in lengths]
+        columns = list(zip(*(plan for _, plan in same), strict=True))
+        fused = [_is_list([end - first for first, end, _ in column], column[0][2]) for column in columns]
         if any(fused):
             for row, plan in same:
                 rows.rewrite(row, _keep_apart(row, plan, fused))
 
 
+def _is_list(lengths: list[int], token: bytes) -> bool:
+    """Whether a run is one variable, from its lengths in the rows that have it."""
+    return (max(lengths) >= MIN_LIST and is_wild(token)) or (len(set(lengths)) > 1 and max(lengths) > 2)
+
+
 def _list_plan(row: Row) -> Plan:
-    """The row with every run of variables between blanks as one."""
+    """The row with every run of variables between blanks, and every repetition of a group of tokens, as one token."""
     plan: Plan = []
     for i, token in enumerate(row):
         if plan and token == b" " + WILD and is_wild(plan[-1][2]):
             plan[-1] = (plan[-1][0], i + 1, plan[-1][2])
         else:
             plan.append((i, i + 1, token))
-    return plan
+    return _with_groups(plan) if sum(is_wild(token) for _, _, token in plan) > 1 else plan
+
+
+def _with_groups(plan: Plan) -> Plan:
+    """Join groups of up to `_MAX_GROUP` tokens, a variable among them, that stand there several times in succession."""
+    tokens = [token for _, _, token in plan]
+    joined: Plan = []
+    i = 0
+    while i < len(plan):
+        size, times = 1, 1
+        for size in range(2, _MAX_GROUP + 1):
+            group = tokens[i : i + size]
+            times = 1
+            while tokens[i + times * size : i + (times + 1) * size] == group and WILD in b"".join(group):
+                times += 1
+            if times > 1:
+                break
+        if times == 1:
+            joined.append(plan[i])
+            i += 1
+        else:
+            last = i + times * size
+            joined.append((plan[i][0], plan[last - 1][1], b"".join(tokens[i : i + size]) + _CUT))
+            i = last
+    return joined
 
 
 def _keep_apart(row: Row, plan: Plan, fused: list[bool]) -> Plan:
     parts: Plan = []
     for (first, end, token), fuse in zip(plan, fused, strict=True):
-        parts += [(first, end, token)] if fuse else _as_is(row, first, end)
+        parts += [(first, end, wild_like(token))] if fuse else _as_is(row, first, end)
     return parts
 
 

@@ -13,7 +13,6 @@ from nonet.logs.outputs import CsvSink, JsonLinesSink, Sink
 from nonet.logs.parse import ParseReport
 from nonet.logs.text_table import print_rows, terminal_width
 
-
 _ENOUGH_LINES_FOR_SPEED = 100_000
 
 
@@ -31,11 +30,11 @@ class TypedJsonLinesSink(JsonLinesSink):
     def write(self, lines: pa.Table) -> None:
         """Write some objects."""
         if not self._types:
-            self._types = {template.text: template.types for template in self._miner.templates()}
-        texts, values = lines["template"].to_pylist(), lines["parameters"].to_pylist()
+            self._types = {template.id: template.types for template in self._miner.templates()}
+        ids, values = lines["template_id"].to_pylist(), lines["parameters"].to_pylist()
         typed = [
-            [{"type": kind, "value": value} for kind, value in zip(self._types.get(text, ("str",)), its, strict=True)]
-            for text, its in zip(texts, values, strict=True)
+            [{"type": kind, "value": value} for kind, value in zip(self._types.get(one, ("str",)), its, strict=True)]
+            for one, its in zip(ids, values, strict=True)
         ]
         kind = pa.list_(pa.struct([("type", pa.string()), ("value", pa.string())]))
         at = lines.column_names.index("parameters")

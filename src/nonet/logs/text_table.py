@@ -16,6 +16,15 @@ def terminal_width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
+def readable(text: str) -> str:
+    r"""The text with U+FFFD for bytes that are not UTF-8.
+
+    >>> readable("caf\udce9")
+    'caf\ufffd'
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def shortened(text: str, width: int) -> str:
     """One line of at most so many characters; what stands for other characters is shown as such.
 

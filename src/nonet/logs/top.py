@@ -12,6 +12,7 @@ from nonet.common.errors import InputError
 from nonet.logs.activity import Activity, Observer, rereadable
 from nonet.logs.period import Period, moment_text
 from nonet.logs.template import WILDCARD, template_id
+from nonet.logs.text_table import readable
 from nonet.logs.timeline import Axis, Series
 
 Sort = Literal["count", "rare", "new", "last"]
@@ -173,8 +174,8 @@ def _row(activity: Activity, series: Series, row: int) -> TopRow:
         first_seen=moment(int(timeline.first[row]), activity.timeline.axis),
         last_seen=moment(int(timeline.last[row]), activity.timeline.axis),
         template_id=template_id(text),
-        template=text,
-        typed_template=activity.templates[row].typed_text if is_template else text,
+        template=readable(text),
+        typed_template=readable(activity.templates[row].typed_text) if is_template else text,
         sample=activity.templates[row].sample if is_template else "",
     )
 

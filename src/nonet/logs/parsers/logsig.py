@@ -32,7 +32,7 @@ def _settle(sweep: Callable[[], int], group_of_line: Ints) -> None:
         seen.add(digest)
 
 
-def _regroup(text_of_line: Ints, pairs: Pairs, group_of_line: Ints, num_groups: int, *, by_potential: bool) -> None:
+def regroup(text_of_line: Ints, pairs: Pairs, group_of_line: Ints, num_groups: int, *, by_potential: bool) -> None:
     """Move lines, in place, until no move gains anything.
 
     Args:
@@ -159,7 +159,7 @@ class LogSig(Parser):
         group_of_line = np.fromiter((draw(0, self.group_num - 1) for _ in contents), np.int64, len(contents))
         pairs = count_pairs(lines.texts, lines.counts, repeated=compat)
         text_of_line = lines.index_of_line.astype(np.int64)
-        _regroup(text_of_line, pairs, group_of_line, self.group_num, by_potential=not compat)
+        regroup(text_of_line, pairs, group_of_line, self.group_num, by_potential=not compat)
         template_of = {
             group: _compat_template(members) if compat else _fixed_template(members)
             for group, members in _members(lines, group_of_line)
