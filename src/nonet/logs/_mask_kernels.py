@@ -9,15 +9,12 @@ STEPS_A_BYTE = 32  # beyond this a line is left to RE2, so that the whole search
 
 
 @njit(cache=True, nogil=True)
-def _next_start(buf, i, end, class_of, start_states, steps):
+def _next_start(buf, i, end, class_of, start, steps):
     """Where the next match may begin after the search from i failed, having read up to `end`.
 
-    While the automaton stays in the state of its first byte, a search from a later byte that leads to the same state takes
-    the same way and fails as well. Only when nothing depends on the byte before.
+    While the automaton stays in the state of its first byte, a search from a later byte that leads to the same state
+    takes the same way and fails as well. Only where no state depends on the byte before.
     """
-    start = start_states[-1]
-    if (start_states != start).any():
-        return i + 1
     state = steps[start, class_of[buf[i]]] >> 1
     i += 1
     while i < end and steps[state, class_of[buf[i]]] >> 1 == state and steps[start, class_of[buf[i]]] >> 1 == state:
@@ -45,6 +42,8 @@ def search(
     """
     left = np.zeros(len(starts), np.bool_)
     end_class = steps.shape[1] - 1
+    start_state = start_states[end_class]
+    looks_ahead_only = (start_states == start_state).all()
     out = 0
     out_at[0] = 0
     for line in range(len(starts)):
@@ -85,6 +84,10 @@ def search(
                 out += 1
                 i = last
             else:
-                i = _next_start(buf, i, min(k, stop), class_of, start_states, steps)
+                i = (
+                    _next_start(buf, i, min(k, stop), class_of, start_state, steps)
+                    if looks_ahead_only and k > i + 2
+                    else i + 1
+                )
         out_at[line + 1] = out
     return left

@@ -1,8 +1,8 @@
 """Families of rows: rows equal but for one column, and whether what varies there is a value.
 
 Families are found through 64-bit hashes of a row without one column, so the cost is that of a sort. The size that a
-family must have depends on its place: see `min_family`. The sizes are the only tuned numbers of the miner; they were
-set on labelled logs of sixteen systems together, and hold for all of them.
+family must have depends on its place: see `min_family`. These sizes are the tuned numbers of the miner; they were set
+on the labelled logs of sixteen systems together, where halving or doubling most of them hardly moves the averages.
 """
 
 from __future__ import annotations

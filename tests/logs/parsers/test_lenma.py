@@ -74,7 +74,7 @@ def naive(lines: list[str], threshold: float, mode: Mode) -> list[str]:
 word = st.sampled_from(["a", "a", "b", "to", "at", "user", "root", "0xffffffff"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(st.lists(word, max_size=7).map(" ".join), max_size=25),
     st.sampled_from([0.3, 0.7, 0.9, 0.97, 1.0]),
@@ -103,10 +103,10 @@ def test_first_word_and_length_must_agree() -> None:
 
 
 def test_lengths_are_those_of_the_newest_message() -> None:
-    lines = ["a b c d xxxxx", "a b c d yyyyyy", "a b c z xxxxxxxxxx", "a b c q xxxxxxxxxx"]
-    # Each step is small for the newest lengths: 5 -> 6 -> 10 (cosine .984) although 5 -> 10 is .965.
-    assert len(set(templates(lines[:3], 0.98, "fixed"))) == 1
-    assert len(set(templates([lines[0], lines[2]], 0.98, "fixed"))) == 2
+    lines = ["a b c d xx", "a b c e yyy", "a b c f zzzzz"]
+    # Last words of 2, 3 and 5: neighbours have a cosine of .98, the first and the last of 14 / sqrt(8 * 29) = .92.
+    assert len(set(templates(lines, 0.95, "fixed"))) == 1
+    assert len(set(templates([lines[0], lines[2]], 0.95, "fixed"))) == 2
 
 
 def test_variable_words_are_empty_in_compat() -> None:

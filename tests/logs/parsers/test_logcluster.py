@@ -52,7 +52,7 @@ def naive(lines: list[str], rsupport: float, mode: Mode) -> list[str]:
     return result
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=6).map(" ".join), max_size=12),
     st.sampled_from([1, 10, 25, 34, 50, 70, 100]),

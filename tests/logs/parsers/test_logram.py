@@ -58,7 +58,7 @@ def naive(lines: list[str], double: int, tri: int, mode: Mode) -> list[str]:
     return result
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(["a", "b", "c,", "d"]), max_size=6).map(" ".join), max_size=12),
     st.integers(0, 6),

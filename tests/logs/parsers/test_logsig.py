@@ -82,13 +82,13 @@ def potential(lines: list[str], group: list[int]) -> Fraction:
     return total
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(some_lines, st.integers(1, 4))
 def test_compat_equals_a_plain_one(lines: list[str], group_num: int) -> None:
     assert templates(lines, group_num, "compat") == naive_compat(lines, group_num)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(some_lines, st.integers(1, 4))
 def test_fixed_ends_where_no_move_raises_the_potential(lines: list[str], group_num: int) -> None:
     texts = list(dict.fromkeys(lines))
@@ -106,7 +106,7 @@ def test_fixed_ends_where_no_move_raises_the_potential(lines: list[str], group_n
             assert potential(lines, moved) <= after + Fraction(1, 10**8)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(some_lines, st.booleans())
 def test_bundles_hold_every_pair_once(lines: list[str], repeated: bool) -> None:
     lines_of = Counter(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ def naive_compat(lines: list[str], max_child_num: int, merge_threshold: float) -
 word = st.sampled_from(["a", "b", "ab", "A", "aB", "7", "42", "a1", "x=1", "*", "--"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(st.lists(word, max_size=5).map(" ".join), max_size=30),
     st.integers(1, 4),
@@ -104,26 +104,12 @@ def test_full_nodes_send_messages_to_the_nearest_child() -> None:
     assert templates(lines, "compat", max_child_num=1) == ["a", "1", "A1", "*", "*"]
 
 
-def test_a_wildcard_after_the_message_frees_the_tail_in_compat_only() -> None:
-    # The root holds "a 1 1" (turned into "a * *") and "A". The message "a": to the first 0 + 2 missing, over 6 = .33,
-    # free in compat; to the second sqrt(2) / 2 = .71. "b b" turns the comparison: see below.
-    first = ["a 1 1", "a 2 2", "=x y", "a"]
-    assert templates(first, "compat", max_child_num=2) == ["a * *", "a * *", "=x y", "a"]
-    # "a" goes below "a * *" in both modes. "= 1": against "a * *" sqrt(2) + 1 missing over 6 = .40, in compat without
-    # the 1 = .24; against "=x y" (.77 + sqrt(2)) / 4 = .54. A second "= 1" must find the first wherever it went.
-    assert templates([*first, "= 1", "= 2"], "compat", max_child_num=2)[-2:] == ["= *"] * 2
-
-
-def test_free_tail_changes_the_way_down() -> None:
-    # Two nodes at the root: P = "a * *" and Q = "a1 b". Message "b": P lacks 2 words: (0 + 2) / 6 = .333, Q (.7654 + 1) / 4
-    # = .441. Message "c1": P (.7654 + 2) / 6 = .461, free .128; Q (0 + 1) / 4 = .25.
-    # So "c1" goes below Q when all words are charged, below P when the tail is free, where "b" is (and "d5" joins it).
-    lines = ["a 1 1", "a 2 2", "a1 b", "b", "c1", "d5"]
-    for mode, end in (("compat", "*"), ("fixed", W)):
-        found = templates(lines, mode, max_child_num=2)
-        assert found[-2:] == [end] * 2
-    wide = ["a 1 1", "a 2 2", "a1 b", "e9", "a1", "b", "c1"]
-    assert templates(wide, "compat", max_child_num=2, merge_threshold=0.2)[3:] == naive_compat(wide, 2, 0.2)[3:]
+def test_a_wildcard_frees_the_tail_in_compat_only() -> None:
+    # "c1" goes below "a1 b": (0 + 1 missing) / 4 = .25 against (.765 + 2 missing) / 6 = .46 for "a 1 1".
+    # When "a 1 1" has become "a * *", "d5" is only .765 / 6 = .13 from it if the tail is free: there it misses "c1".
+    lines = ["a 1 1", "a1 b", "c1", "a 2 2", "d5"]
+    assert templates(lines, "compat", max_child_num=2) == ["a * *", "a1 b", "c1", "a * *", "d5"]
+    assert templates(lines, "fixed", max_child_num=2) == [f"a {W} {W}", "a1 b", W, f"a {W} {W}", W]
 
 
 def test_masked_words_are_variable_in_fixed_only() -> None:
@@ -169,7 +155,7 @@ def test_common_words_are_longest(ours: list[int], theirs: list[int]) -> None:
     positions = common_words(ours, theirs)
     assert len(positions) == longest_by_trying_all(ours, theirs)
     assert all(ours[i] == theirs[j] for i, j in positions)
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(positions, positions[1:], strict=False))
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(positions))
     merged = [number for number in super_format(ours, theirs) if number]
     assert merged == [ours[i] for i, _ in positions if ours[i]]
 

@@ -35,8 +35,8 @@ _COMPAT_SEED = 42
 class UniParser(Parser):
     """UniParser; needs the extra `logs-neural`, labelled lines and word vectors.
 
-    A line is split at blanks; variable tokens become wildcards as a whole, neighbouring ones one wildcard, so a template
-    is never finer than a token.
+    A line is split at blanks; variable tokens become wildcards as a whole, neighbouring ones one wildcard, so a
+    template is never finer than a token.
 
     Mode "compat": as published, 20 % of the labelled lines train, 20 % decide when to stop (drawn with seed 42), the
     others are not used; Adam with rate 0.1 and weight decay 0.01.
