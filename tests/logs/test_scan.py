@@ -26,7 +26,19 @@ def scan(content: bytes) -> tuple[bytes, list[tuple[Kind, int, int]]]:
     return table.masked_text(0), holes
 
 
-FRAGMENTS = ["10.0.0.1", "/10.0.0.1:8080", "10.0.0.0/8", "1.2.3", "fe80::1", "::1", "1:2:3:4:5:6:7:8", "aa:bb:cc:dd:ee:ff", "aa-bb-cc-dd-ee-ff", "aa:bb:cc:dd:ee:f0:11", "123e4567-e89b-12d3-a456-426614174000", "http://a.b/c?d=e&f,", "https://", "2026-11-22", "2026-11-22T12:30:01Z", "2026/1/2", "11/22/2026", "1/2/26", "12:30", "12:30:01,250", "12:30:01.5", "0x1f", "0xzz", "deadbeef1", "00a0ff", "42", "-7", "+3", "3.14", "50%", "1.5%", "15ms", "3s", "126MB", "1.5GB/s", "4K", "4k", "/var/log/x", "~/x", "C:\\x", "\\\\srv", "a/b/c", "a/b", "eth0", "blk_-123", "blk_123", "java.io.IOException", "java.lang.FooError", "a.b.CException9", "x.Error", "a.b:80", "host:8080", "user@host.example.org", "user@h", "root@x:22", "id:10.0.0.1", "addr:/x/y", "path:/var/x", "jar:file:/D:/x", "ab:c/d/e", "x:/y", "action:com.x.Y", "id:123e4567-e89b-12d3-a456-426614174000", "at:12:30", "ab://x", "java.io.tmpdir=", "net.ipv4.ip_forward", "a.b.c", "Mon", "Monday", "May", "maybe", "January", "Mon.", "<*>", "<*>x", "ext3", "x86_64", "ext3_file_write", "a12bcd", "0x1f-0xA", "node-17", "PendingReds:12", "#12", "(uid=0)", "<1", ">2.5", "sec", "seconds_x", "a=1", "b=c:", "[x]", "'q'", '"r"', "...", ":", ".:", "foo.", "bar:", "12.", "12:", "/", "//", ":", "-", "+", "%", "1-2", "1:2", "1:2:3", "é", "ü1", "\x00", "\x01\x02", "\x7f", "<", ">", "*", ",123", "1e5", "v1.2", "1..2", "a..b"]
+FRAGMENT_TEXT = """
+10.0.0.1 /10.0.0.1:8080 10.0.0.0/8 1.2.3 fe80::1 ::1 1:2:3:4:5:6:7:8 aa:bb:cc:dd:ee:ff aa-bb-cc-dd-ee-ff
+aa:bb:cc:dd:ee:f0:11 123e4567-e89b-12d3-a456-426614174000 http://a.b/c?d=e&f, https:// 2026-11-22
+2026-11-22T12:30:01Z 2026/1/2 11/22/2026 1/2/26 12:30 12:30:01,250 12:30:01.5 0x1f 0xzz deadbeef1 00a0ff 42 -7
++3 3.14 50% 1.5% 15ms 3s 126MB 1.5GB/s 4K 4k /var/log/x ~/x C:\\x \\\\srv a/b/c a/b eth0 blk_-123 blk_123
+java.io.IOException java.lang.FooError a.b.CException9 x.Error a.b:80 host:8080 user@host.example.org user@h
+root@x:22 id:10.0.0.1 addr:/x/y path:/var/x jar:file:/D:/x ab:c/d/e x:/y action:com.x.Y
+id:123e4567-e89b-12d3-a456-426614174000 at:12:30 ab://x java.io.tmpdir= net.ipv4.ip_forward a.b.c Mon Monday
+May maybe January Mon. <*> <*>x ext3 x86_64 ext3_file_write a12bcd 0x1f-0xA node-17 PendingReds:12 #12 (uid=0)
+<1 >2.5 sec seconds_x a=1 b=c: [x] 'q' "r" ... : .: foo. bar: 12. 12: / // : - + % 1-2 1:2 1:2:3 é ü1 \x00 \x01\x02 \x7f <
+> * ,123 1e5 v1.2 1..2 a..b
+"""
+FRAGMENTS = FRAGMENT_TEXT.split()
 GLUE = [" = ", "=", " ", "  ", "", ",", ":", ".", "=", "-", "/", "\t", "\x00", "(", ")", "<", "_", "@"]
 texts = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(GLUE)), max_size=8).map(
     lambda parts: "".join(a + b for a, b in parts).encode()

@@ -37,7 +37,7 @@ def search(
         out_at: int64 output (lines + 1,); line i has spans [out_at[i], out_at[i + 1]).
 
     Returns:
-        bool (lines,), which lines are left to RE2 (no spans are given for them); None-like length 0 when the outputs
+        bool (lines,), which lines are left to RE2 (no spans are given for them); length 0 when the outputs
         are too short.
     """
     left = np.zeros(len(starts), np.bool_)

@@ -389,7 +389,7 @@ class ShapeTable:
     def _insert(self, row: Mapping[str, Any]) -> None:
         t = self._table
         masked = as_array(row["masked"] + bytes(-len(row["masked"]) % 8))
-        h = kernels.hash_words(masked.view(np.uint64), len(masked) // 8)
+        h = np.uint64(kernels.hash_words(masked.view(np.uint64), len(masked) // 8))
         entry = kernels.insert_text(t, 0, h, masked, 0, len(row["masked"]))
         t.counts[entry], t.weights[entry] = row["count"], row["weight"]
         t.first_seen[entry], t.last_seen[entry] = row["first_seen"], row["last_seen"]

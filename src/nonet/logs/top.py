@@ -56,6 +56,7 @@ class TopReport:
         axis: "time", or "position" for line numbers.
         start, end: first and last time or line number of the records counted; None without records.
         column_width: length of a column of `TopRow.trend`: microseconds, or lines.
+        column_starts: when each column begins.
         num_lines: input lines.
         num_records: records counted (lines joined to one message are one record).
         num_outside: records outside of the period asked for.
@@ -73,6 +74,7 @@ class TopReport:
     start: str | int | None
     end: str | int | None
     column_width: int
+    column_starts: list[str | int]
     num_lines: int
     num_records: int
     num_outside: int
@@ -135,6 +137,7 @@ def _report(activity: Activity, limit: int, sort: Sort, max_columns: int) -> Top
         start=bounds[0],
         end=bounds[1],
         column_width=series.width,
+        column_starts=[moment(series.start + i * series.width, timeline.axis) for i in range(series.counts.shape[1])],
         num_lines=read.lines,
         num_records=activity.num_records,
         num_outside=activity.num_outside,

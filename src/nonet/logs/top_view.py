@@ -138,9 +138,9 @@ def _chart(report: TopReport) -> Any:
 
     charted: list[TopRow] = report.rows[:_NUM_CHARTED]
     points = [
-        {"column": column, "records": count, "template": f"{row.template_id} {shortened(row.typed_template, 60)}"}
+        {"from": str(start), "records": count, "template": f"{row.template_id} {shortened(row.typed_template, 60)}"}
         for row in charted
-        for column, count in enumerate(row.trend)
+        for start, count in zip(report.column_starts, row.trend, strict=True)
     ]
     order = [f"{row.template_id} {shortened(row.typed_template, 60)}" for row in charted]
     labels = alt.Header(labelAngle=0, labelAlign="left", labelLimit=420)
@@ -148,10 +148,15 @@ def _chart(report: TopReport) -> Any:
         alt.Chart(alt.Data(values=points), width=640, height=34)
         .mark_bar()
         .encode(
-            x=alt.X("column:O", axis=None),
+            x=alt.X(
+                "from:O",
+                title=None,
+                sort=None,
+                axis=alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=12, ticks=False),
+            ),
             y=alt.Y("records:Q", axis=None),
             row=alt.Row("template:N", title=None, sort=order, header=labels),
-            tooltip=["template:N", "records:Q"],
+            tooltip=["template:N", "from:N", "records:Q"],
         )
         .resolve_scale(y="independent")
     )

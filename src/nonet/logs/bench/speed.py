@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +48,13 @@ def _try(rival: Callable[[], float]) -> float | None:
 
 
 def _against(
-    name: str, promise: float, seconds: float, num_lines: int, peers: dict[str, float | None], described: str, text: str
+    name: str,
+    promise: float | None,
+    seconds: float,
+    num_lines: int,
+    peers: Mapping[str, float | None],
+    described: str,
+    text: str,
 ) -> list[Finding]:
     """A ratio to the first peer, with lines per second of all."""
     first = next(iter(peers.values()))
