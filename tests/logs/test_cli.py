@@ -101,6 +101,12 @@ def test_a_pipe_and_a_file_give_the_same(log: Path) -> None:
     assert piped.stdout.decode() == run_ok("parse", log, "--jsonl")
 
 
+def test_standard_input_is_named_as_such(log: Path) -> None:
+    for verb in (("top",), ("diff", "--at", "10m")):
+        done = process(verb[0], "-", *verb[1:], stdin=log.read_bytes())
+        assert done.returncode == 0 and b"standard input" in done.stdout and b"/standard input" not in done.stdout
+
+
 def test_csv_pair(log: Path, tmp_path: Path) -> None:
     run_ok("parse", log, "--csv", "-o", tmp_path / "out")
     with (tmp_path / "out" / "app.log_structured.csv").open() as file:

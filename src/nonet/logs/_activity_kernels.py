@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Int64s = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
-def count(codes, ticks, origin, width, counts, totals, first, last):
+def count(
+    codes: NDArray[np.int32],
+    ticks: Int64s,
+    origin: int,
+    width: int,
+    counts: Int64s,
+    totals: Int64s,
+    first: Int64s,
+    last: Int64s,
+) -> None:
     """Add lines to the columns of their time.
 
     Args:
@@ -27,7 +39,7 @@ def count(codes, ticks, origin, width, counts, totals, first, last):
 
 
 @njit(cache=True, nogil=True)
-def fill_forward(ticks, absent, before):
+def fill_forward(ticks: Int64s, absent: int, before: int) -> tuple[Int64s, int]:
     """Replace absent ticks by the one before them; those in front by `before`.
 
     Returns:

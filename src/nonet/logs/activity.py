@@ -216,6 +216,11 @@ def rereadable(source: str | Path) -> Iterator[Path]:
         yield path
 
 
+def name_of(source: str | Path) -> str:
+    """What a source is called in reports."""
+    return "standard input" if str(source) == "-" else str(source)
+
+
 def _first_time(batch: RecordBatch) -> int:
     """The first time in a batch; `NO_TIME` when it has none."""
     times = batch.timestamps_us

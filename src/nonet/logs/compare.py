@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
-from nonet.logs.activity import rereadable
+from nonet.logs.activity import name_of, rereadable
 from nonet.logs.evaluation_parsers import parser_names
 from nonet.logs.masks import UserMask
 from nonet.logs.parsers.base import Mode, Parsed
@@ -122,7 +122,7 @@ def compare(
     with rereadable(source) as path:
         contents, header, is_whole = _messages(path, max_lines, reading)
     if not contents:
-        raise InputError(f"{source}: there are no lines to parse")
+        raise InputError(f"{name_of(source)}: there are no lines to parse")
     compared = []
     with tempfile.TemporaryDirectory(prefix="nonet-compare-") as folder:
         _write_messages(Path(folder), contents)
@@ -130,7 +130,7 @@ def compare(
             compared.append(_run(Path(folder), name, contents, {"mode": mode, "masks": list(masks)}, timeout_s, seed))
             if progress is not None:
                 progress(compared[-1])
-    return CompareReport(str(source), header, len(contents), is_whole, tuple(masks), mode, compared)
+    return CompareReport(name_of(source), header, len(contents), is_whole, tuple(masks), mode, compared)
 
 
 def _messages(path: Path, max_lines: int, reading: dict[str, Any]) -> tuple[list[str], str | None, bool]:

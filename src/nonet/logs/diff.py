@@ -16,7 +16,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from nonet.common.errors import InputError
-from nonet.logs.activity import Activity, Observer, rereadable
+from nonet.logs.activity import Activity, Observer, name_of, rereadable
 from nonet.logs.period import Period, moment_text
 from nonet.logs.template import Template
 from nonet.logs.text_table import readable
@@ -115,13 +115,13 @@ def diff(
         if after is not None:
             observer.learn(first, second)
             sides = (observer.measure(first), observer.measure(second))
-            names = (sides[0].source, sides[1].source)
+            names = (name_of(before), name_of(after))
         else:
             observer.learn(first)
             split_us = Period.parse(at, None, lambda: observer.newest_us(first)).since_us
             sides = (observer.measure(first, Period(None, split_us)), observer.measure(first, Period(split_us, None)))
             split = moment_text(split_us or 0)
-            names = (f"{sides[0].source} before {split}", f"{sides[1].source} from {split}")
+            names = (f"{name_of(before)} before {split}", f"{name_of(before)} from {split}")
     return _compare(sides, names, limit, error_rate)
 
 

@@ -8,7 +8,6 @@ part. Memory: 8 x `MAX_COLUMNS` bytes a template.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -117,15 +116,6 @@ class Timeline:
         for column in range(high // self._width - self._origin + 1):
             counts[:, (self._origin + column) * self._width // width - start] += self._counts[:, column]
         return Series(start * width, width, counts)
-
-
-def check_widths(widths: list[int]) -> bool:
-    """Whether every width divides the next one, as putting columns together needs.
-
-    >>> all(check_widths(widths) for widths in WIDTHS.values())
-    True
-    """
-    return all(wide % narrow == 0 and wide > narrow for narrow, wide in pairwise(widths))
 
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

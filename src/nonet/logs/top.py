@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from nonet.common.errors import InputError
-from nonet.logs.activity import Activity, Observer, rereadable
+from nonet.logs.activity import Activity, Observer, name_of, rereadable
 from nonet.logs.period import Period, moment_text
 from nonet.logs.template import WILDCARD, template_id
 from nonet.logs.text_table import readable
@@ -118,7 +118,7 @@ def top(
         observer.learn(path)
         period = Period.parse(since, until, lambda: observer.newest_us(path))
         activity = observer.measure(path, period)
-    return _report(activity, limit, sort, max_columns)
+    return _report(replace(activity, source=name_of(source)), limit, sort, max_columns)
 
 
 def _report(activity: Activity, limit: int, sort: Sort, max_columns: int) -> TopReport:

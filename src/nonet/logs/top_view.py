@@ -19,7 +19,7 @@ _NARROW = 100  # up to here a new template has its mark in place of its trend
 
 def column_text(width: int, axis: Axis) -> str:
     """How long a column of the trend is."""
-    return span_text(width) if axis == "time" else f"{width:,} lines"
+    return span_text(width) if axis == "time" else f"{width:,} line{'s' if width > 1 else ''}"
 
 
 def num_columns() -> int:

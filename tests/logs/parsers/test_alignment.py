@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.logs.parsers.alignment import alignment_scores, merge_patterns
@@ -30,6 +30,7 @@ def best_score(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     return best(0, 0)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_last_score_is_that_of_the_best_of_all_alignments(left: list[int], right: list[int]) -> None:
     scores = alignment_scores(encoded(left), encoded(right))
@@ -45,6 +46,7 @@ def fits(pattern: list[int], tokens: list[int]) -> bool:
     return bool(tokens) and tokens[0] == pattern[0] and fits(pattern[1:], tokens[1:])
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_merged_pattern_fits_both_sequences(left: list[int], right: list[int]) -> None:
     merged = merge_patterns(encoded(left), encoded(right)).tolist()
@@ -53,6 +55,7 @@ def test_merged_pattern_fits_both_sequences(left: list[int], right: list[int]) -
     assert best_score(tuple(left), tuple(right)) // 10 <= sum(token != 0 for token in merged)
 
 
+@settings(deadline=None)
 @given(TOKENS)
 def test_equal_sequences_merge_to_themselves(tokens: list[int]) -> None:
     assert merge_patterns(encoded(tokens), encoded(tokens)).tolist() == tokens

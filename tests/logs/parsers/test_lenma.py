@@ -103,8 +103,8 @@ def test_first_word_and_length_must_agree() -> None:
 
 
 def test_lengths_are_those_of_the_newest_message() -> None:
-    lines = ["a b c d xx", "a b c e yyy", "a b c f zzzzz"]
-    # Last words of 2, 3 and 5: neighbours have a cosine of .98, the first and the last of 14 / sqrt(8 * 29) = .92.
+    lines = ["a b c d e xx", "a b c d e yyy", "a b c d f zzzzz"]
+    # Last words of 2, 3 and 5: neighbours have a cosine of .98, the first and the last of 15 / sqrt(9 * 30) = .91.
     assert len(set(templates(lines, 0.95, "fixed"))) == 1
     assert len(set(templates([lines[0], lines[2]], 0.95, "fixed"))) == 2
 

@@ -27,7 +27,7 @@ def plain_distance(left: list[str], right: list[str], k: float) -> float:
 
 
 def plain_groups(lines: list[str], max_dist: float, levels: int) -> list[int]:
-    """Cluster of every line by the pseudo-code, compat: clusters of clusters, all near ones joined, the last one counts."""
+    """Cluster of every line by the pseudo-code, compat: all near clusters are joined, a line's last one counts."""
     clusters = [(line.split(), {number}) for number, line in enumerate(lines)]
     for level in range(levels):
         above: list[tuple[list[str], set[int]]] = []

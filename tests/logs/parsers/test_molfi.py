@@ -48,6 +48,7 @@ def test_crowded_order_puts_better_fronts_first(points: list[tuple[int, int]]) -
 def test_knee_is_farthest_from_the_line_between_the_ends() -> None:
     assert knee_point(np.array([[0, 10], [5, 9], [9, 6], [10, 0]], float)) == 2
     assert knee_point(np.array([[3.0, 3.0]])) == 0
+    assert knee_point(np.array([[1.0, 0.2], [0.8, 1.0]])) == 1
 
 
 def check_cluster(length: MessagesOfLength, cluster: Cluster) -> None:
@@ -106,11 +107,11 @@ def test_matching_treats_only_the_star_as_variable() -> None:
 
 def test_finds_the_templates_of_a_small_log() -> None:
     names = ("ann", "bob", "eve", "joe", "kim", "lea")
-    lines = [f"user {name} logged in" for name in names] + [f"disk sd{name} of {n} GB failed" for n, name in enumerate(names)]
+    lines = [f"user {name} used {n} GB" for n, name in enumerate(names)] + ["disk (sda) failed"]
     parsed = MoLFI(seed=3, generations=60).parse(lines)
-    assert parsed.templates == ["user <*> logged in", "disk <*> of <*> GB failed"]
+    assert parsed.templates == ["user <*> used <*> GB", "disk (sda) failed"]
     compat = MoLFI(seed=3, generations=60, mode="compat").parse(lines)
-    assert compat.templates == ["user * logged in", "disk * of #spec# GB failed"]
+    assert compat.templates == ["user * used #spec# GB", "disk ( sda ) failed"]
 
 
 def test_same_seed_same_result() -> None:

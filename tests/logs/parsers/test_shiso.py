@@ -165,7 +165,7 @@ def test_common_words_are_longest(ours: list[int], theirs: list[int]) -> None:
 def test_lookup_equals_brute_force(formats: list[list[int]], data: st.DataObject) -> None:
     table = FormatTable(0.3, 0.85)
     for node, words in enumerate(formats, 1):
-        table.put(node, [9, 9, 9])  # replaced at once: old 3-grams must not be found again
+        table.put(node, formats[node - 2])  # replaced at once: its 3-grams must not be found again
         table.put(node, words)
 
     def grams(words: list[int]) -> set[tuple[int, ...]]:

@@ -82,7 +82,9 @@ def test_compat_takes_the_longest_description_that_matches() -> None:
     # A constant shorter than the bare wildcard loses to it.
     short = [line.replace("3333", "3") for line in lines]
     assert templates(short, support=3, mode="compat") == ["a x <*>"] * 5
-    assert templates(short, support=3) == ["a x 1", "a x 2", *["a x 3"] * 3] or len(set(templates(short, support=3))) == 2
+    assert (
+        templates(short, support=3) == ["a x 1", "a x 2", *["a x 3"] * 3] or len(set(templates(short, support=3))) == 2
+    )
 
 
 def test_compat_blank_runs_match_nothing() -> None:

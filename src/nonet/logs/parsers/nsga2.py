@@ -73,11 +73,14 @@ def crowded_order(objectives: NDArray[np.float64]) -> NDArray[np.int64]:
 def knee_point(objectives: NDArray[np.float64]) -> int:
     """The point of a front of two objectives that lies farthest above the line between the front's two ends.
 
-    Both objectives are scaled to [0, 1] first; of equals the first.
+    Both objectives are scaled to [0, 1] first; of equals (the ends, if nothing lies between) the one with the larger
+    sum of unscaled objectives.
 
     >>> knee_point(np.array([[0.0, 1.0], [0.9, 0.9], [1.0, 0.0]]))
     1
     """
     low, high = objectives.min(axis=0), objectives.max(axis=0)
     scaled = (objectives - low) / np.where(high > low, high - low, 1.0)
-    return int(np.argmax(scaled.sum(axis=1)))
+    heights = scaled.sum(axis=1)
+    farthest = heights >= heights.max() - 1e-9
+    return int(np.argmax(np.where(farthest, objectives.sum(axis=1), -np.inf)))

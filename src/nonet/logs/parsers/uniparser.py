@@ -57,6 +57,8 @@ class UniParser(Parser):
         MissingExtraError: torch is not installed.
     """
 
+    templates_match_lines = True
+
     def __init__(
         self,
         *,

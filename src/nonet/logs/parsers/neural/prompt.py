@@ -2,7 +2,7 @@
 
 Le, Zhang: "Log Parsing with Prompt-based Few-shot Learning" (LogPPT), ICSE 2023, sections III-B and III-C. The model
 sees a line as it is; at a piece of a constant it must predict that piece, at a piece of a parameter the virtual word
-`i-val`, whose vector starts as the mean of the words that the untuned model finds likeliest in the places of parameters.
+`i-val`, whose vector starts as the mean of the words that the untuned model finds likeliest where parameters stand.
 """
 
 from __future__ import annotations
