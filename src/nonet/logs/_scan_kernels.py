@@ -52,12 +52,48 @@ from nonet.logs._recognise_kernels import (
 )
 
 MAX_MASKED_BYTES = 2048
+_MIXED = 0x7F  # no kind: a word of several parts
 EQUALS = ord("=")
 SUBTOKEN_CUTS = b".:+@#$%&-~*^/\\"
 IS_CUT = np.zeros(256, np.bool_)
 IS_CUT[list(SUBTOKEN_CUTS)] = True
 IS_PREFIXED = np.zeros(32, np.bool_)  # kinds that may stand behind `name:`
 IS_PREFIXED[[K_IP, K_IPV6, K_MAC, K_UUID, K_DATE, K_TIME, K_PATH, K_HOST]] = True
+
+
+@njit(cache=True, nogil=True)
+def _piece(buf, i, start, stop, end):
+    """The run of alike bytes at i: (its end, its kind, whether it has a digit).
+
+    The kind is 0 for literal bytes and _MIXED for a word that has to be looked at more closely.
+    """
+    c = buf[i]
+    cls = CLASS[c]
+    j = i + 1
+    if cls & WORD:
+        seen = cls
+        while j < stop and CLASS[buf[j]] & WORD:
+            seen |= CLASS[buf[j]]
+            j += 1
+        if seen & (DIGIT | JOINT) == 0:
+            return j, K_CALENDAR if seen & OTHER == 0 and is_calendar(buf, i, j) else 0, False
+        return j, K_INT if seen == DIGIT else _MIXED, seen & DIGIT != 0
+    if cls == BLANK:
+        while j < stop and CLASS[buf[j]] == BLANK:
+            j += 1
+        is_single = c == SPACE_BYTE and j == i + 1 and i > start and j < end
+        return j, 0 if is_single else K_SPACE, False
+    if cls == CONTROL:
+        while j < stop and CLASS[buf[j]] == CONTROL:
+            j += 1
+        return j, K_RAW, False
+    if c == LT and i + 2 < stop and buf[i + 1] == STAR_BYTE and buf[i + 2] == GT:
+        return i + 3, K_STAR, False
+    if c == LT or c == GT:
+        bound = bound_end(buf, i, stop)
+        if bound > 0:
+            return bound, K_DURATION, False
+    return j, 0, False
 
 
 @njit(cache=True, nogil=True)
@@ -93,43 +129,13 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
                 out, hole, user = out + 1, hole + 1, user + 1
                 continue
             stop = user_starts[user]
-        c = buf[i]
-        cls = CLASS[c]
-        kind = 0
-        j = i + 1
-        if cls & WORD:
-            seen = cls
-            while j < stop and CLASS[buf[j]] & WORD:
-                seen |= CLASS[buf[j]]
-                j += 1
-            if seen & (DIGIT | JOINT) == 0:
-                if seen & OTHER == 0 and is_calendar(buf, i, j):
-                    kind = K_CALENDAR
-            elif seen == DIGIT:
-                kind = K_INT
-            else:
-                i, j, out, hole, kind = _scan_word(
-                    buf, start, i, j, stop, end, seen & DIGIT, masked, out, kinds, starts, ends, hole
-                )
-                if i == j:
-                    continue
-        elif cls == BLANK:
-            while j < stop and CLASS[buf[j]] == BLANK:
-                j += 1
-            if not (c == SPACE_BYTE and j == i + 1 and i > start and j < end):
-                kind = K_SPACE
-        elif cls == CONTROL:
-            while j < stop and CLASS[buf[j]] == CONTROL:
-                j += 1
-            kind = K_RAW
-        elif c == LT and i + 2 < stop and buf[i + 1] == STAR_BYTE and buf[i + 2] == GT:
-            j = i + 3
-            kind = K_STAR
-        elif c == LT or c == GT:
-            bound = bound_end(buf, i, stop)
-            if bound > 0:
-                j = bound
-                kind = K_DURATION
+        j, kind, has_digit = _piece(buf, i, start, stop, end)
+        if kind == _MIXED:
+            i, j, out, hole, kind = _scan_word(
+                buf, start, i, j, stop, end, has_digit, masked, out, kinds, starts, ends, hole
+            )
+            if i == j:
+                continue
         if kind:
             masked[out] = kind
             kinds[hole], starts[hole], ends[hole] = kind, i - start, j - start

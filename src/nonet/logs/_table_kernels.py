@@ -86,17 +86,17 @@ def is_soft(kind):
 
 
 @njit(cache=True, nogil=True)
-def find(table, arena_words, words, num_bytes, h):
-    """(entry index or -1, slot where it is or would be)."""
-    mask = len(table.slots) - 1
+def find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h):
+    """(entry index or -1, slot where it is or would be) of the masked text in `words`, whose hash is `h`."""
+    mask = len(slots) - 1
     slot = np.int64(h & np.uint64(mask))
     num_words = (num_bytes + 7) >> 3
     while True:
-        entry = table.slots[slot]
+        entry = slots[slot]
         if entry < 0:
             return -1, slot
-        if table.hashes[entry] == h and table.text_len[entry] == num_bytes:
-            base = table.text_at[entry] >> 3
+        if hashes[entry] == h and text_len[entry] == num_bytes:
+            base = text_at[entry] >> 3
             k = 0
             while k < num_words and arena_words[base + k] == words[k]:
                 k += 1
@@ -138,14 +138,14 @@ def insert_text(table, slot, h, text, start, num_bytes):
 
 
 @njit(cache=True, nogil=True)
-def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, kinds, starts, ends, first_hole, end_hole):
+def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, holes, first_hole, end_hole):
     """Add the shape of a line with its soft values and its sample."""
     meta = table.meta
     entry = insert_text(table, slot, h, masked, 0, num_bytes)
     for hole in range(first_hole, end_hole):
-        if is_soft(kinds[hole]):
+        if is_soft(holes.kinds[hole]):
             soft = meta[SOFT_USED]
-            low, high = start + starts[hole], start + ends[hole]
+            low, high = start + holes.starts[hole], start + holes.ends[hole]
             if high - low <= MAX_SOFT_BYTES:
                 table.soft_hash[soft] = hash_bytes(buf, low, high)
                 table.soft_value_at[soft], table.soft_len[soft] = meta[ARENA_USED], high - low
@@ -162,17 +162,16 @@ def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, kinds, star
 
 
 @njit(cache=True, nogil=True)
-def _compare_soft(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
-    """Mark the soft holes whose value differs from the one seen so far."""
-    soft = table.soft_at[entry]
+def _compare_soft(soft_len, soft_hash, soft_open, soft, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
+    """Mark the soft holes of an entry, from index `soft` on, whose value differs from the one seen so far."""
     for hole in range(first_hole, end_hole):
         if is_soft(kinds[hole]):
-            length = table.soft_len[soft]
+            length = soft_len[soft]
             if length != VARIED:
                 low, high = start + starts[hole], start + ends[hole]
-                if length != high - low or table.soft_hash[soft] != hash_bytes(buf, low, high):
-                    table.soft_len[soft] = VARIED
-                    table.soft_open[entry] -= 1
+                if length != high - low or soft_hash[soft] != hash_bytes(buf, low, high):
+                    soft_len[soft] = VARIED
+                    soft_open[entry] -= 1
             soft += 1
 
 
@@ -195,97 +194,102 @@ def _holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, 
 
 
 @njit(cache=True, nogil=True)
-def touch(table, entry, lines, ordinal, half_life_shift):
-    """Count `lines` more lines of an entry at `ordinal`; its weight halves every 2**half_life_shift lines."""
-    if table.counts[entry] == 0:
-        table.first_seen[entry] = ordinal
+def touch(counts, weights, first_seen, last_seen, entry, ordinal, half_life_shift):
+    """Count one more line of an entry at `ordinal`; its weight halves every 2**half_life_shift lines."""
+    if counts[entry] == 0:
+        first_seen[entry] = ordinal
     else:
-        age = (ordinal - table.last_seen[entry]) >> half_life_shift
+        age = (ordinal - last_seen[entry]) >> half_life_shift
         if age > 0:
-            table.weights[entry] = table.weights[entry] >> min(age, 62)
-    table.weights[entry] += lines * WEIGHT_ONE
-    table.last_seen[entry] = ordinal
-    table.counts[entry] += lines
+            weights[entry] = weights[entry] >> min(age, 62)
+    weights[entry] += WEIGHT_ONE
+    last_seen[entry] = ordinal
+    counts[entry] += 1
+
+
+class Lines(NamedTuple):
+    """Contents of a block.
+
+    Attributes:
+        buf: uint8.
+        starts, ends: int64 (lines,), spans of the Contents.
+        user_starts, user_ends, user_at: spans of user masks; line i owns [user_at[i], user_at[i + 1]).
+    """
+
+    buf: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    user_starts: np.ndarray
+    user_ends: np.ndarray
+    user_at: np.ndarray
+
+
+class Holes(NamedTuple):
+    """Outputs: line i owns holes [at[i], at[i + 1]); starts and ends are offsets from the start of the line."""
+
+    at: np.ndarray
+    kinds: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
 
 
 @njit(cache=True, nogil=True)
-def learn(
-    buf,
-    line_starts,
-    line_ends,
-    first,
-    user_starts,
-    user_ends,
-    user_at,
-    ordinal,
-    table,
-    half_life_shift,
-    masked,
-    entries,
-    keep_holes,
-    hole_at,
-    kinds,
-    starts,
-    ends,
-):
+def _has_room(table, num_bytes, num_holes):
+    """Whether one more shape surely fits."""
+    meta = table.meta
+    room = (num_holes + 1) * (MAX_SOFT_BYTES + 8) + num_bytes + MAX_SAMPLE_BYTES + 32
+    return (
+        meta[NUM_ENTRIES] < len(table.hashes)
+        and meta[SOFT_USED] + num_holes <= len(table.soft_len)
+        and meta[ARENA_USED] + room <= len(table.arena)
+    )
+
+
+@njit(cache=True, nogil=True)
+def learn(lines, first, ordinal, table, half_life_shift, masked, entries, keep_holes, holes):
     """Count the shapes of lines first, first+1, ...; stop at the line for which there is no room.
 
     Args:
-        buf: uint8 block.
-        line_starts, line_ends: int64 spans of the Contents.
+        lines: see `Lines`.
         first: line to begin with.
-        user_starts, user_ends, user_at: spans of user masks; line i owns [user_at[i], user_at[i + 1]).
-        ordinal: ordinal of the first line of the block, for first_seen, last_seen and decay.
+        ordinal: ordinal of line 0 in the stream, for first_seen, last_seen and decay.
         table: the shape table, changed in place.
         half_life_shift: see `touch`.
         masked: scratch of one line.
-        entries: int32 output (number of lines,), the entry of each line; valid until the next eviction.
-        keep_holes: whether the holes of all lines are wanted; otherwise the arrays below are scratch of one line.
-        hole_at: int64 output (number of lines + 1,); line i owns holes [hole_at[i], hole_at[i + 1]).
-        kinds, starts, ends: hole outputs, offsets from the start of the line.
+        entries: int32 output (lines,), the entry of each line; valid until the next eviction.
+        keep_holes: whether the holes of all lines are wanted; otherwise `holes` is scratch of one line.
+        holes: see `Holes`.
 
     Returns:
         The first line not counted (the number of lines when all are), and what was short for it: NO_HOLES or NO_TABLE.
     """
-    words = masked.view(np.uint64)
-    arena_words = table.arena.view(np.uint64)
+    words, arena_words = masked.view(np.uint64), table.arena.view(np.uint64)
+    # Arrays are taken out of their tuples here: inside the loop each access would count references.
+    buf, line_starts, line_ends, user_starts, user_ends, user_at = lines
+    hole_at, kinds, starts, ends = holes
+    slots, hashes, text_at, text_len = table.slots, table.hashes, table.text_at, table.text_len
+    counts, weights, first_seen, last_seen = table.counts, table.weights, table.first_seen, table.last_seen
+    soft_at, soft_len, soft_hash, soft_open = table.soft_at, table.soft_len, table.soft_hash, table.soft_open
     meta = table.meta
     for line in range(first, len(line_starts)):
         start, end = line_starts[line], line_ends[line]
-        first_hole = hole_at[line] if keep_holes else 0
-        if first_hole + min(end - start, len(masked)) + 1 > len(kinds):
+        hole = hole_at[line] if keep_holes else 0
+        if hole + min(end - start, len(masked)) + 1 > len(kinds):
             return line, NO_HOLES
+        user, user_stop = user_at[line], user_at[line + 1]
         num_bytes, end_hole = scan(
-            buf,
-            start,
-            end,
-            user_starts,
-            user_ends,
-            user_at[line],
-            user_at[line + 1],
-            masked,
-            kinds,
-            starts,
-            ends,
-            first_hole,
+            buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds, starts, ends, hole
         )
         h = hash_words(words, (num_bytes + 7) >> 3)
-        entry, slot = find(table, arena_words, words, num_bytes, h)
+        entry, slot = find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h)
         if entry < 0:
-            num_holes = end_hole - first_hole
-            room = (num_holes + 1) * (MAX_SOFT_BYTES + 8) + num_bytes + MAX_SAMPLE_BYTES + 32
-            if (
-                meta[NUM_ENTRIES] >= len(table.hashes)
-                or meta[SOFT_USED] + num_holes > len(table.soft_len)
-                or meta[ARENA_USED] + room > len(table.arena)
-            ):
+            if not _has_room(table, num_bytes, end_hole - hole):
                 return line, NO_TABLE
-            entry = _insert_line(
-                table, slot, h, masked, num_bytes, buf, start, end, kinds, starts, ends, first_hole, end_hole
-            )
-        elif table.soft_open[entry]:
-            _compare_soft(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole)
-        touch(table, entry, 1, ordinal + line, half_life_shift)
+            entry = _insert_line(table, slot, h, masked, num_bytes, buf, start, end, holes, hole, end_hole)
+        elif soft_open[entry]:
+            soft = soft_at[entry]
+            _compare_soft(soft_len, soft_hash, soft_open, soft, entry, buf, start, kinds, starts, ends, hole, end_hole)
+        touch(counts, weights, first_seen, last_seen, entry, ordinal + line, half_life_shift)
         meta[LINES] += 1
         entries[line] = entry
         if keep_holes:
@@ -294,22 +298,7 @@ def learn(
 
 
 @njit(cache=True, nogil=True)
-def label(
-    buf,
-    line_starts,
-    line_ends,
-    first,
-    user_starts,
-    user_ends,
-    user_at,
-    table,
-    masked,
-    entries,
-    hole_at,
-    kinds,
-    starts,
-    ends,
-):
+def label(lines, first, table, masked, entries, holes):
     """Look up the shapes of lines without counting, and keep their holes.
 
     Args:
@@ -319,34 +308,25 @@ def label(
     Returns:
         The first line not labelled, because its holes might not fit.
     """
-    words = masked.view(np.uint64)
-    arena_words = table.arena.view(np.uint64)
+    words, arena_words = masked.view(np.uint64), table.arena.view(np.uint64)
+    buf, line_starts, line_ends, user_starts, user_ends, user_at = lines
+    hole_at, kinds, starts, ends = holes
+    slots, hashes, text_at, text_len = table.slots, table.hashes, table.text_at, table.text_len
+    soft_open = table.soft_open
     for line in range(first, len(line_starts)):
         start, end = line_starts[line], line_ends[line]
-        first_hole = hole_at[line]
-        if first_hole + min(end - start, len(masked)) + 1 > len(kinds):
+        hole = hole_at[line]
+        if hole + min(end - start, len(masked)) + 1 > len(kinds):
             return line
+        user, user_stop = user_at[line], user_at[line + 1]
         num_bytes, end_hole = scan(
-            buf,
-            start,
-            end,
-            user_starts,
-            user_ends,
-            user_at[line],
-            user_at[line + 1],
-            masked,
-            kinds,
-            starts,
-            ends,
-            first_hole,
+            buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds, starts, ends, hole
         )
-        entry, _ = find(table, arena_words, words, num_bytes, hash_words(words, (num_bytes + 7) >> 3))
-        if (
-            entry >= 0
-            and table.soft_open[entry]
-            and not _holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole)
-        ):
-            entry = -1
+        h = hash_words(words, (num_bytes + 7) >> 3)
+        entry, _ = find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h)
+        if entry >= 0 and soft_open[entry]:
+            if not _holds_constants(table, entry, buf, start, kinds, starts, ends, hole, end_hole):
+                entry = -1
         entries[line] = entry
         hole_at[line + 1] = end_hole
     return len(line_starts)
@@ -418,5 +398,14 @@ def match_entries(source, target):
     source_words, target_words = source.arena.view(np.uint64), target.arena.view(np.uint64)
     for entry in range(source.meta[NUM_ENTRIES]):
         text = source_words[source.text_at[entry] >> 3 :]
-        found[entry], _ = find(target, target_words, text, source.text_len[entry], source.hashes[entry])
+        found[entry], _ = find(
+            target.slots,
+            target.hashes,
+            target.text_at,
+            target.text_len,
+            target_words,
+            text,
+            source.text_len[entry],
+            source.hashes[entry],
+        )
     return found

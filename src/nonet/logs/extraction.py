@@ -19,6 +19,10 @@ from nonet.logs.shape import Kind, Shape
 from nonet.logs.shape_table import Labelled, Spans
 
 Region = tuple[int, int]
+Row = tuple[int, int, int, int]
+"""(holes before the start, distance from the last of them, holes before the end, distance)."""
+
+WHOLE_LINE: Row = (0, 0, kernels.LINE_END, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +33,11 @@ class Programs:
     rows: NDArray[np.int32]
 
     @classmethod
-    def build(cls, shapes: Sequence[Shape], spans: Sequence[Sequence[Region]]) -> Programs:
-        """Translate spans in masked texts into rows."""
-        rows_at = np.zeros(len(shapes) + 1, np.int64)
-        np.cumsum([len(s) for s in spans], out=rows_at[1:])
-        rows = [row for shape, its in zip(shapes, spans, strict=True) for row in _rows(shape, its)]
-        return cls(rows_at, np.array(rows, np.int32).reshape(-1, 4))
-
-    def with_whole_line(self) -> Programs:
-        """The same with one more program behind the last: a single span over the whole line."""
-        rows_at = np.append(self.rows_at, self.rows_at[-1] + 1)
-        return Programs(rows_at, np.concatenate([self.rows, [[0, 0, kernels.LINE_END, 0]]]).astype(np.int32))
+    def of(cls, rows_of_shapes: Sequence[Sequence[Row]]) -> Programs:
+        """The programs of shapes, given their rows."""
+        rows_at = np.zeros(len(rows_of_shapes) + 1, np.int64)
+        np.cumsum([len(rows) for rows in rows_of_shapes], out=rows_at[1:])
+        return cls(rows_at, np.array([row for rows in rows_of_shapes for row in rows], np.int32).reshape(-1, 4))
 
     def run(
         self, programs: NDArray[np.int32], lines: Spans, seen: Labelled
@@ -108,8 +106,15 @@ def list_array(at: NDArray[np.int32], values: pa.Array, valid: NDArray[np.bool_]
     return pa.ListArray.from_arrays(pa.array(at), values, mask=mask)
 
 
-def _rows(shape: Shape, spans: Sequence[Region]) -> list[tuple[int, int, int, int]]:
-    """Rows of a program; raises ValueError when the spans are not in order inside the masked text."""
+def rows_of(shape: Shape, spans: Sequence[Region]) -> tuple[Row, ...]:
+    r"""The rows of spans in the masked text of a shape.
+
+    >>> rows_of(Shape(b"a \x01 of \x01!", (None, None), 1), [(2, 3), (7, 9)])
+    ((0, 2, 1, 0), (1, 4, 2, 1))
+
+    Raises:
+        ValueError: the spans are not in order inside the masked text.
+    """
     holes = [i for i, byte in enumerate(shape.masked) if byte < 0x20]
     rows, last = [], 0
     for start, end in spans:
@@ -117,7 +122,16 @@ def _rows(shape: Shape, spans: Sequence[Region]) -> list[tuple[int, int, int, in
             raise ValueError(f"span ({start}, {end}) is not in order in a masked text of {len(shape.masked)} bytes")
         rows.append((*_anchor(holes, start), *_anchor(holes, end)))
         last = end
-    return rows
+    return tuple(rows)
+
+
+def cut(content: bytes, hole_ends: Sequence[int], rows: Sequence[Row]) -> list[bytes]:
+    """The parts of one line that the rows of its shape give; `hole_ends` are offsets from its start."""
+
+    def position(holes: int, distance: int) -> int:
+        return hole_ends[holes - 1] + distance if holes else distance
+
+    return [content[position(row[0], row[1]) : position(row[2], row[3])] for row in rows]
 
 
 def _anchor(holes: list[int], position: int) -> tuple[int, int]:

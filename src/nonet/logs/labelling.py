@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nonet.logs.extraction import Programs, gaps, invalid_lines, list_array, string_array
+from nonet.logs.extraction import WHOLE_LINE, Programs, invalid_lines, list_array, string_array
 from nonet.logs.placement import Placement, kind_of
-from nonet.logs.shape import Kind, Shape
+from nonet.logs.shape import Kind
 from nonet.logs.shape_table import Labelled, ShapeTable, Spans
 from nonet.logs.template import WILDCARD, Template, printable, template_id, type_name
 
@@ -36,21 +36,17 @@ class Settled:
     irregular: NDArray[np.bool_]
 
     @classmethod
-    def build(cls, shapes: Sequence[Shape], placements: Sequence[Placement]) -> Settled:
+    def build(cls, placements: Sequence[Placement]) -> Settled:
         """Compile the placements of the entries of a table."""
         index: dict[str, int] = {}
         texts = [index.setdefault(p.template, len(index)) for p in placements]
-        blanks = [gaps(s, p.regions) if p.irregular else [] for s, p in zip(shapes, placements, strict=True)]
         return cls(
             texts=[*index, WILDCARD],
             text_of_program=np.array([*texts, len(index)], np.int32),
-            parameters=Programs.build(shapes, [p.regions for p in placements]).with_whole_line(),
-            blanks=Programs.build([*shapes, _EMPTY], [*blanks, []]),
+            parameters=Programs.of([*(p.rows for p in placements), [WHOLE_LINE]]),
+            blanks=Programs.of([*(p.blank_rows for p in placements), []]),
             irregular=np.array([*(p.irregular for p in placements), False], np.bool_),
         )
-
-
-_EMPTY = Shape(b"", (), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ provisionally, and the lineage says afterwards what became of an id.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.logs.crew import Crew
-from nonet.logs.extraction import Programs, Region, gaps
+from nonet.logs.extraction import cut
 from nonet.logs.labelling import Labeller, Settled, summarise
 from nonet.logs.lineage import Event, Lineage
 from nonet.logs.lines import as_array
 from nonet.logs.masks import UserMask, find_spans
 from nonet.logs.parsers.base import Parsed
-from nonet.logs.placement import Placement, TemplateIndex, kind_of, place
+from nonet.logs.placement import Placement, TemplateIndex, place
 from nonet.logs.shape import Shape
 from nonet.logs.shape_table import DEFAULT_HALF_LIFE_LINES, ShapeTable, Spans
 from nonet.logs.state import read_state, write_state
-from nonet.logs.template import Template, template_id, type_name
+from nonet.logs.template import Template
 
 DEFAULT_MAX_CLUSTERS = 200_000
 _SETTLE_GROWTH, _SETTLE_MINIMUM = 1.25, 32
@@ -56,7 +56,7 @@ class Mined:
         template_id, template: the template at this moment; see `Miner.lineage` for what becomes of it.
         parameters: one value a hole.
         spacing: see `template.restore`; None for ordinary blanks.
-        count: lines of this line's shape so far.
+        count: lines of this line's shape so far; 0 from `match`.
         change: "new" when the line showed a template id never seen, "changed" when it made the templates of earlier
             lines change, else "none".
     """
@@ -111,7 +111,9 @@ class Miner:
         self._placed: dict[bytes, Placement] = {}
         self._index = TemplateIndex(())
         self._known_ids: set[str] = set()
+        self._recent: dict[tuple[str, int, int], Placement] = {}
         self._shapes_at_settling = 0
+        self._lines_at_settling = 0
 
     @property
     def num_lines(self) -> int:
@@ -165,13 +167,18 @@ class Miner:
     def settle(self) -> None:
         """Derive the templates of all shapes anew and record in the lineage what became of ids given out before."""
         shapes = list(self._combined().shapes())
-        before = {masked: template_id(p.template) for masked, p in self._placed.items()}
+        before = self._placed
         self._placed = dict(zip((s.masked for s in shapes), place(shapes), strict=True))
-        after = {masked: template_id(p.template) for masked, p in self._placed.items()}
-        self.lineage.record(self.num_lines, before, after)
+        self._record(before)
         self._index = TemplateIndex(p.template for p in self._placed.values())
-        self._known_ids.update(after.values())
+        self._known_ids.update(p.id for p in self._placed.values())
+        self._recent.clear()
         self._shapes_at_settling = self._num_shapes_ever()
+        self._lines_at_settling = self.num_lines
+
+    def _settle_if_behind(self) -> None:
+        if self._lines_at_settling != self.num_lines:
+            self.settle()
 
     def _num_shapes_ever(self) -> int:
         return sum(len(t) + t.num_evicted_shapes for t in self._tables.values())
@@ -182,50 +189,47 @@ class Miner:
     def add(self, line: Line, source: str = "") -> Mined:
         """Learn one line and say what it is."""
         content = _content(line)
-        lines = self._one_line(content)
         table = self._table(source)
-        entry = int(table.learn(lines, self.num_lines)[0])
-        shape = table.shape(entry)
-        placement = self._placed.get(shape.masked)
-        num_events = len(self.lineage)
+        entry, hole_ends = table.learn_line(self._one_line(content), self.num_lines)
+        key = (source, table.num_evicted_shapes, entry)
+        placement = self._recent.get(key)
+        change: Change = "none"
         if placement is None or placement.num_constants != table.num_constants(entry):
-            if self._is_due():
-                self.settle()
-                placement = self._placed[shape.masked]
-            else:
-                placement = self._placed[shape.masked] = self._index.place(shape)
-        found = template_id(placement.template)
-        is_new = found not in self._known_ids
-        self._known_ids.add(found)
-        change: Change = "new" if is_new else "changed" if len(self.lineage) > num_events else "none"
-        return self._mined(content, lines, table, shape, placement, change)
+            placement, change = self._place_anew(table.shape(entry))
+            self._recent[key] = placement
+        return _mined(content, hole_ends, placement, table.count(entry), change)
+
+    def _place_anew(self, shape: Shape) -> tuple[Placement, Change]:
+        """Place a shape that is new, or one of whose constants turned out to vary."""
+        before = self._placed.get(shape.masked)
+        num_events = len(self.lineage)
+        if before is not None and before.num_constants == sum(c is not None for c in shape.constants):
+            return before, "none"
+        if self._is_due():
+            self.settle()
+        else:
+            self._placed[shape.masked] = self._index.place(shape)
+        placement = self._placed[shape.masked]
+        if before is not None and len(self.lineage) == num_events and before.id != placement.id:
+            self._record({**self._placed, shape.masked: before})
+        is_new = placement.id not in self._known_ids
+        self._known_ids.add(placement.id)
+        return placement, "new" if is_new else "changed" if len(self.lineage) > num_events else "none"
+
+    def _record(self, before: Mapping[bytes, Placement]) -> None:
+        """Append to the lineage what became of the ids of `before`."""
+        ids = ({masked: p.id for masked, p in placed.items()} for placed in (before, self._placed))
+        self.lineage.record(self.num_lines, *ids)
 
     def match(self, line: Line) -> Mined | None:
         """Say what a line is without learning it; None when no template fits."""
         content = _content(line)
-        lines = self._one_line(content)
-        alone = self.new_table()
-        alone.learn(lines)
-        shape = alone.shape(0)
+        alone = ShapeTable(16)
+        _, hole_ends = alone.learn_line(self._one_line(content))
         if self._num_shapes_ever() and not self._placed:
             self.settle()
-        placement = self._index.find(shape)
-        return None if placement is None else self._mined(content, lines, alone, shape, placement, "none")
-
-    def _mined(
-        self, content: bytes, lines: Spans, table: ShapeTable, shape: Shape, placement: Placement, change: Change
-    ) -> Mined:
-        seen = table.label(lines)
-
-        def cut(spans: Sequence[Region]) -> list[str]:
-            programs = Programs.build([shape], [spans])
-            _, starts, ends = programs.run(np.zeros(1, np.int32), lines, seen)
-            return [_text(content[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-
-        types = (type_name({kind_of(shape, region)}) for region in placement.regions)
-        parameters = tuple(Parameter(t, v) for t, v in zip(types, cut(placement.regions), strict=True))
-        spacing = tuple(cut(gaps(shape, placement.regions))) if placement.irregular else None
-        return Mined(template_id(placement.template), placement.template, parameters, spacing, shape.count, change)
+        placement = self._index.find(alone.shape(0))
+        return None if placement is None else _mined(content, hole_ends, placement, 0, "none")
 
     def add_lines(self, lines: Sequence[Line] | pa.Array, source: str = "", threads: int | None = None) -> pa.Table:
         """Learn many lines, settle, and label them.
@@ -251,19 +255,18 @@ class Miner:
 
     def labeller(self) -> Labeller:
         """The settled templates, frozen, to be run over blocks by any number of threads."""
-        if not self._placed and self._tables:
-            self.settle()
-        table = self._combined() if self._tables else self.new_table()
-        shapes = list(table.shapes())
-        return Labeller(
-            table, Settled.build(shapes, [self._placed.get(s.masked) or self._index.place(s) for s in shapes])
-        )
+        self._settle_if_behind()
+        table = self._combined()
+        return Labeller(table, Settled.build(self._placements(table)))
 
     def templates(self) -> list[Template]:
-        """The templates now, by count (ties by text). Settles."""
-        self.settle()
+        """The templates now, by count (ties by text)."""
+        self._settle_if_behind()
         table = self._combined()
-        return summarise(table, [self._placed[table.masked_text(entry)] for entry in range(len(table))])
+        return summarise(table, self._placements(table))
+
+    def _placements(self, table: ShapeTable) -> list[Placement]:
+        return [self._placed[table.masked_text(entry)] for entry in range(len(table))]
 
     def merge_from(self, other: Miner) -> None:
         """Add what another miner learned. The order of merging leaves no trace in templates, ids and counts."""
@@ -274,6 +277,7 @@ class Miner:
         self.lineage = Lineage([*self.lineage, *other.lineage])
         self._known_ids |= other._known_ids
         self._placed = {**other._placed, **self._placed}
+        self._recent.clear()
 
     def save(self, path: str | Path) -> None:
         """Write the state to one file, atomically; see `state`."""
@@ -351,6 +355,13 @@ def parse_contents(contents: Sequence[Line], **options: Any) -> Parsed:
     programs = labeller.programs(labeller.shapes.label(lines).entries)
     used, labels = np.unique(labeller.settled.text_of_program[programs], return_inverse=True)
     return Parsed(labels.astype(np.int32), [labeller.settled.texts[i] for i in used])
+
+
+def _mined(content: bytes, hole_ends: list[int], placement: Placement, count: int, change: Change) -> Mined:
+    values = cut(content, hole_ends, placement.rows)
+    parameters = tuple(Parameter(kind, _text(value)) for kind, value in zip(placement.types, values, strict=True))
+    spacing = tuple(map(_text, cut(content, hole_ends, placement.blank_rows))) if placement.irregular else None
+    return Mined(placement.id, placement.template, parameters, spacing, count, change)
 
 
 def join_lines(lines: Sequence[Line] | pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:

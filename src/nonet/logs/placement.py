@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from nonet.logs.clustering import settle
-from nonet.logs.extraction import Region, gaps, is_irregular
+from nonet.logs.extraction import Region, Row, gaps, is_irregular, rows_of
 from nonet.logs.shape import Kind, Shape
-from nonet.logs.template import WILDCARD
+from nonet.logs.template import WILDCARD, template_id, type_name
 
 Node = dict[str, Any]
 _MAX_STEPS = 512  # of a search in the index; more means a text made to be slow
@@ -26,12 +26,23 @@ class Placement:
         irregular: whether lines of the shape have blanks that the template does not show (see `template.restore`).
         num_constants: soft holes of the shape that had not varied when it was placed; when there are fewer, place it
             anew.
+        rows: where the parameters lie in a line, see `extraction.Row`.
+        blank_rows: where its runs of blanks lie; empty unless irregular.
+        types: type of each parameter as far as this shape tells.
     """
 
     template: str
     regions: tuple[Region, ...]
     irregular: bool
     num_constants: int
+    rows: tuple[Row, ...]
+    blank_rows: tuple[Row, ...]
+    types: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Id of the template."""
+        return template_id(self.template)
 
 
 def place(shapes: Sequence[Shape]) -> list[Placement]:
@@ -50,8 +61,16 @@ def kind_of(shape: Shape, region: Region) -> Kind | None:
 
 
 def _placement(shape: Shape, template: str, regions: tuple[Region, ...]) -> Placement:
-    num_constants = sum(c is not None for c in shape.constants)
-    return Placement(template, regions, is_irregular(shape, regions), num_constants)
+    irregular = is_irregular(shape, regions)
+    return Placement(
+        template,
+        regions,
+        irregular,
+        num_constants=sum(c is not None for c in shape.constants),
+        rows=rows_of(shape, regions),
+        blank_rows=rows_of(shape, gaps(shape, regions)) if irregular else (),
+        types=tuple(type_name({kind_of(shape, region)}) for region in regions),
+    )
 
 
 def _words(shape: Shape, regions: Sequence[Region]) -> list[Region]:

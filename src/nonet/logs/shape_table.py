@@ -47,9 +47,9 @@ class Spans:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def arrays(self, first: int) -> tuple[Any, ...]:
-        """Arguments of the kernels, for the lines from `first` on."""
-        return self.buffer, self.starts, self.ends, first, self.user_starts, self.user_ends, self.user_at
+    def arrays(self) -> kernels.Lines:
+        """As the kernels take them."""
+        return kernels.Lines(self.buffer, self.starts, self.ends, self.user_starts, self.user_ends, self.user_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class _HoleArrays:
         self._starts = np.empty(num_holes, np.int32)
         self._ends = np.empty(num_holes, np.int32)
 
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]:
-        return self._at, self._kinds, self._starts, self._ends
+    def arrays(self) -> kernels.Holes:
+        return kernels.Holes(self._at, self._kinds, self._starts, self._ends)
 
     def grow(self) -> None:
         more = len(self._kinds) + MAX_MASKED_BYTES
@@ -150,6 +150,7 @@ class ShapeTable:
         self._half_life_shift = half_life_lines.bit_length() - 1
         self._table = _new_table(min(max_shapes, 256), 512, 1 << 16)
         self._masked = np.zeros(MAX_MASKED_BYTES + 16, np.uint8)
+        self._line_holes = _HoleArrays(2, MAX_MASKED_BYTES + 18)
 
     def __len__(self) -> int:
         return int(self._table.meta[kernels.NUM_ENTRIES])
@@ -206,21 +207,29 @@ class ShapeTable:
         entries = self._learn(lines, ordinal, True, holes)
         return holes.labelled(entries)
 
+    def learn_line(self, line: Spans, ordinal: int | None = None) -> tuple[int, list[int]]:
+        """`learn` for a single line: its entry, and the ends of its holes from its start."""
+        holes = self._line_holes
+        entry = int(self._learn(line, ordinal, True, holes)[0])
+        arrays = holes.arrays()
+        return entry, arrays.ends[: arrays.at[1]].tolist()
+
     def _learn(self, lines: Spans, ordinal: int | None, keep_holes: bool, holes: _HoleArrays) -> NDArray[np.int32]:
         if ordinal is None:
             ordinal = self.num_lines
-        entries = np.empty(len(lines), np.int32)
+        arrays, entries = lines.arrays(), np.empty(len(lines), np.int32)
         done = 0
         while True:
             done, short = kernels.learn(
-                *lines.arrays(done),
+                arrays,
+                done,
                 ordinal,
                 self._table,
                 self._half_life_shift,
                 self._masked,
                 entries,
                 keep_holes,
-                *holes.arrays(),
+                holes.arrays(),
             )
             if not short:
                 return entries
@@ -239,7 +248,7 @@ class ShapeTable:
         masked = np.zeros_like(self._masked)
         done = 0
         while done < len(lines):
-            done = kernels.label(*lines.arrays(done), self._table, masked, entries, *holes.arrays())
+            done = kernels.label(lines.arrays(), done, self._table, masked, entries, holes.arrays())
             if done < len(lines):
                 holes.grow()
         return holes.labelled(entries)
@@ -327,6 +336,10 @@ class ShapeTable:
         """The Content of the first line of an entry, cut at 512 bytes."""
         t = self._table
         return t.arena[t.sample_at[entry] : t.sample_at[entry] + t.sample_len[entry]].tobytes()
+
+    def count(self, entry: int) -> int:
+        """Lines of an entry."""
+        return int(self._table.counts[entry])
 
     def num_constants(self, entry: int) -> int:
         """Soft holes of an entry whose value never varied so far."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nonet.logs.shape import Kind
 
 WILDCARD = "<*>"
 
 
+@lru_cache(maxsize=1 << 16)
 def template_id(text: str) -> str:
     """Stable id of a template: "t-" and 12 hexadecimal digits of the SHA-256 of its text.
 

@@ -9,7 +9,9 @@ behind the published tables, "fixed" mends them.
 - `words.py`: the tokeniser that IPLoM and Spell share, and templates that keep its separators.
 - One file a parser, named by it. Tree and similarity search, online: `drain.py`, `spell.py` (its look-ups:
   `spell_index.py`), `lenma.py`. Offline partitions and counts: `ael.py`, `iplom.py`, `lfa.py`, `logcluster.py`,
-  `logram.py`. Pairwise merging: `logmine.py` (its alignment: `alignment.py`). Local search: `logsig.py`.
+  `logram.py`, `slct.py`. Pairwise merging: `logmine.py` (its alignment: `alignment.py`), `shiso.py` (its formats:
+  `shiso_formats.py`). Search: `logsig.py` (its pairs: `logsig_pairs.py`), `molfi.py` (its selection: `nsga2.py`).
+- Trained on labelled lines, in the extra `logs-neural`: `uniparser.py`, `logppt.py`; their parts are in `neural/`.
 
 >>> parser = get_parser("drain")(st=0.4, depth=4, mode="compat", masks=[r"\\d+"])
 >>> parser.parse(["sent 5 bytes", "sent 17 bytes"]).templates
@@ -26,27 +28,37 @@ from nonet.logs.parsers.lenma import LenMa
 from nonet.logs.parsers.lfa import LFA
 from nonet.logs.parsers.logcluster import LogCluster
 from nonet.logs.parsers.logmine import LogMine
+from nonet.logs.parsers.logppt import LogPPT
 from nonet.logs.parsers.logram import Logram
 from nonet.logs.parsers.logsig import LogSig
+from nonet.logs.parsers.molfi import MoLFI
 from nonet.logs.parsers.settings import header_format, masks_for, parameters_for
+from nonet.logs.parsers.shiso import SHISO
+from nonet.logs.parsers.slct import SLCT
 from nonet.logs.parsers.spell import Spell
+from nonet.logs.parsers.uniparser import UniParser
 
 __all__ = [
     "AEL",
     "LFA",
     "PARSERS",
+    "SHISO",
+    "SLCT",
     "WILDCARD",
     "Drain",
     "IPLoM",
     "LenMa",
     "LogCluster",
     "LogMine",
+    "LogPPT",
     "LogSig",
     "Logram",
+    "MoLFI",
     "Mode",
     "Parsed",
     "Parser",
     "Spell",
+    "UniParser",
     "get_parser",
     "header_format",
     "masks_for",
