@@ -1,9 +1,9 @@
 """The exceptions of the toolbox, one tree.
 
-    NonetError               anything we raise on purpose; the command line prints one line and exits with `exit_code`
-    ├── InputError           bad usage or bad input (also a ValueError); exit 2
-    ├── MissingExtraError    an optional dependency is not installed (also an ImportError); exit 2
-    └── GateFailedError      a check or a gate did not hold; exit 1
+NonetError               anything we raise on purpose; the command line prints one line and exits with `exit_code`
+├── InputError           bad usage or bad input (also a ValueError); exit 2
+├── MissingExtraError    an optional dependency is not installed (also an ImportError); exit 2
+└── GateFailedError      a check or a gate did not hold; exit 1
 """
 
 from __future__ import annotations

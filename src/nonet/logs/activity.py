@@ -7,12 +7,9 @@ blocks a thread, the miner, and a `Timeline`.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -199,26 +196,6 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-@contextmanager
-def rereadable(source: str | Path) -> Iterator[Path]:
-    """A path that can be read more than once; standard input ("-") is spooled to a temporary file."""
-    if str(source) != "-":
-        yield Path(source)
-        return
-    import sys
-
-    with tempfile.TemporaryDirectory(prefix="nonet-") as folder:
-        path = Path(folder) / "standard input"
-        with path.open("wb") as spool:
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-        yield path
-
-
-def name_of(source: str | Path) -> str:
-    """What a source is called in reports."""
-    return "standard input" if str(source) == "-" else str(source)
 
 
 def _first_time(batch: RecordBatch) -> int:

@@ -20,12 +20,12 @@ import pyarrow as pa
 
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
-from nonet.logs.activity import name_of, rereadable
 from nonet.logs.evaluation_parsers import parser_names
 from nonet.logs.masks import UserMask
 from nonet.logs.parsers.base import Mode, Parsed
 from nonet.logs.quality import Quality, judge
 from nonet.logs.records import read_records
+from nonet.logs.sources import name_of, rereadable
 from nonet.logs.supervision import run_limited
 
 Status = Literal["finished", "timeout", "failed"]

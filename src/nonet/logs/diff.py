@@ -16,8 +16,9 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from nonet.common.errors import InputError
-from nonet.logs.activity import Activity, Observer, name_of, rereadable
+from nonet.logs.activity import Activity, Observer
 from nonet.logs.period import Period, moment_text
+from nonet.logs.sources import name_of, rereadable
 from nonet.logs.template import Template
 from nonet.logs.text_table import readable
 

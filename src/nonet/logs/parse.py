@@ -8,13 +8,11 @@ that was known when it was read. Memory does not grow with the file: blocks are 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nonet.common.errors import InputError
 from nonet.logs.crew import Crew, Seen
 from nonet.logs.extraction import string_array
 from nonet.logs.miner import Miner
 from nonet.logs.outputs import ParquetSink, Sink
 from nonet.logs.records import ReadReport, RecordBatch, RecordReader, read_records
+from nonet.logs.sources import name_of, rereadable
 from nonet.logs.template import Template
 
 KEEP_BYTES = 256 << 20
@@ -92,7 +90,7 @@ def parse_file(
     miner = Miner() if miner is None else miner
     threads = threads or os.cpu_count() or 1
     all_sinks = [*([ParquetSink(out)] if out is not None else []), *sinks]
-    with _seekable(source) as path, ExitStack() as stack:
+    with rereadable(source) as path, ExitStack() as stack:
         clock = time.perf_counter()
         batches = _Batches(path, progress, reading)
         crew = stack.enter_context(Crew(miner, threads))
@@ -110,7 +108,7 @@ def parse_file(
         for sink in opened:
             sink.finish(templates)
     return ParseReport(
-        source="standard input" if str(source) == "-" else str(source),
+        source=name_of(source),
         header=batches.header,
         read=batches.report,
         templates=templates,
@@ -217,22 +215,3 @@ def _field(batch: RecordBatch, number: int) -> pa.Array:
     if not absent.any():
         return values
     return pa.compute.if_else(pa.array(absent), pa.scalar(None, pa.string()), values)
-
-
-@contextmanager
-def _seekable(source: str | Path) -> Iterator[Path]:
-    """A path that can be read twice; standard input goes to a temporary file first."""
-    if str(source) != "-":
-        yield Path(source)
-        return
-    import sys
-
-    with tempfile.NamedTemporaryFile(prefix="nonet-stdin-") as spool:
-        try:
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-        except OSError as error:
-            raise InputError(
-                f"standard input: cannot be spooled to {tempfile.gettempdir()} ({error.strerror})"
-            ) from error
-        spool.flush()
-        yield Path(spool.name)

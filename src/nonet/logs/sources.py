@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -285,3 +287,27 @@ def _open_raw(source: Source) -> tuple[BinaryIO, str]:
         raise InputError(f"{path}: permission denied; the file is not readable for this user") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be opened ({error})") from None
+
+
+@contextmanager
+def rereadable(source: str | Path) -> Iterator[Path]:
+    """A path that can be read more than once; standard input ("-") is spooled to a temporary file.
+
+    Raises:
+        InputError: there is no room for the spool.
+    """
+    if str(source) != "-":
+        yield Path(source)
+        return
+    with tempfile.NamedTemporaryFile(prefix="nonet-stdin-") as spool:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+            spool.flush()
+        except OSError as error:
+            raise InputError(f"standard input: cannot be spooled to {spool.name} ({error.strerror})") from error
+        yield Path(spool.name)
+
+
+def name_of(source: str | Path) -> str:
+    """What a source is called in reports."""
+    return "standard input" if str(source) == "-" else str(source)

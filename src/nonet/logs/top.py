@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from nonet.common.errors import InputError
-from nonet.logs.activity import Activity, Observer, name_of, rereadable
+from nonet.logs.activity import Activity, Observer
 from nonet.logs.period import Period, moment_text
+from nonet.logs.sources import name_of, rereadable
 from nonet.logs.template import WILDCARD, template_id
 from nonet.logs.text_table import readable
 from nonet.logs.timeline import Axis, Series
