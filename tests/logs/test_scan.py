@@ -35,7 +35,8 @@ java.io.IOException java.lang.FooError a.b.CException9 x.Error a.b:80 host:8080 
 root@x:22 id:10.0.0.1 addr:/x/y path:/var/x jar:file:/D:/x ab:c/d/e x:/y action:com.x.Y
 id:123e4567-e89b-12d3-a456-426614174000 at:12:30 ab://x java.io.tmpdir= net.ipv4.ip_forward a.b.c Mon Monday
 May maybe January Mon. <*> <*>x ext3 x86_64 ext3_file_write a12bcd 0x1f-0xA node-17 PendingReds:12 #12 (uid=0)
-<1 >2.5 sec seconds_x a=1 b=c: [x] 'q' "r" ... : .: foo. bar: 12. 12: / // : - + % 1-2 1:2 1:2:3 é ü1 \x00 \x01\x02 \x7f <
+<1 >2.5 sec seconds_x a=1 b=c: [x] 'q' "r" ... : .: foo. bar: 12. 12: / // : - + % 1-2 1:2 1:2:3 é ü1 \x00
+\x01\x02 \x7f <
 > * ,123 1e5 v1.2 1..2 a..b
 """
 FRAGMENTS = FRAGMENT_TEXT.split()

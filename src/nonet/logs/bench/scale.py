@@ -152,7 +152,7 @@ def evaluate_pair(folder: str, num_lines: str, num_templates: str) -> dict[str, 
 
 
 def write_pair(folder: Path, num_lines: int, num_templates: int) -> None:
-    """Two Parquet files: 500 true templates of skewed frequency, and `num_templates` predicted ones that refine them."""
+    """Two Parquet files: 500 true templates of skewed frequency; `num_templates` predicted ones refine them."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
