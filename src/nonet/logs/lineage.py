@@ -1,4 +1,4 @@
-"""Lineage: what became of template ids when the miner learned more, so that lines labelled earlier can be relabelled."""
+"""Lineage: what became of template ids when the miner learned more, so that earlier lines can be relabelled."""
 
 from __future__ import annotations
 
