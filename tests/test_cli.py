@@ -206,7 +206,7 @@ def test_a_room_that_cannot_be_imported_says_what_it_needs(monkeypatch: pytest.M
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numpy", None)  # as if it were not installed
     with pytest.raises(MissingExtraError, match=r"pip install 'nonet\[logs\]'"):
-        ROOMS["logs"].load("miner")
+        ROOMS["logs"].load("mining.miner")
 
 
 def test_config_show_tells_the_origin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

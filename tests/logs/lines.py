@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from nonet.logs.shape_table import Spans
+from nonet.logs.mining.shape_table import Spans
 
 WORDS = [
     "user",

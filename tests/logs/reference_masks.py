@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from nonet.logs.shape import Kind
+from nonet.logs.mining.shape import Kind
 
 MASKED_LIMIT = 2048
 HARD = rb",;|\"'()\[\]{}<>=!?`"

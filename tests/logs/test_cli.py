@@ -21,7 +21,7 @@ from nonet.cli import exit_code_of
 from nonet.common import console
 from nonet.common.findings import Finding
 from nonet.logs.cli import app
-from nonet.logs.template import restore
+from nonet.logs.mining.template import restore
 
 LINES = [f"2026-03-01 12:{i:02d}:00 INFO app: request {i} from 10.0.0.{i} took {i}ms" for i in range(50)]
 VERBS = ("parse", "top", "diff", "compare", "evaluate", "twin", "data", "bench")

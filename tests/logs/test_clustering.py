@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nonet.logs.clustering import Clustering, settle
-from nonet.logs.shape import SOFT, Kind, Shape
+from nonet.logs.mining.clustering import Clustering, settle
+from nonet.logs.mining.shape import SOFT, Kind, Shape
 
 _spec = importlib.util.spec_from_file_location("reference_masks", Path(__file__).with_name("reference_masks.py"))
 assert _spec and _spec.loader

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.logs.compare import compare
-from nonet.logs.compare_view import print_compare
 from nonet.logs.parsers.base import Parsed
-from nonet.logs.quality import judge, medoid_silhouette
+from nonet.logs.views.compare import compare
+from nonet.logs.views.compare_view import print_compare
+from nonet.logs.views.quality import judge, medoid_silhouette
 
 
 def make_log(path: Path, number: int = 400) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.logs.compat_header import compile_header, split_contents
-from nonet.logs.data import discover, list_datasets, load, paths_of, resolve, verify_dataset
-from nonet.logs.published import paper_rows, published_row, read_table, system_facts
+from nonet.logs.evaluation.compat_header import compile_header, split_contents
+from nonet.logs.evaluation.data import discover, list_datasets, load, paths_of, resolve, verify_dataset
+from nonet.logs.evaluation.published import paper_rows, published_row, read_table, system_facts
 
 LOG = b"[t1] [info] a 1\n[t2] [warn] b\r\nno header here\n\n[t3] [info]  c\xff"
 LABELS = "LineId,Content,EventId,EventTemplate\n1,a 1,E1,a <*>\n2,b,E2,b\n3,c,E3,null\n"

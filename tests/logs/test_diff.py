@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs.diff import diff, rate_ratio
-from nonet.logs.diff_view import print_diff, write_diff_html
+from nonet.logs.views.diff import diff, rate_ratio
+from nonet.logs.views.diff_view import print_diff, write_diff_html
 
 WORDS = ("alpha started", "beta stopped well", "gamma is late today", "delta", "epsilon went away quietly here")
 

@@ -23,7 +23,7 @@ from nonet.logs.drain3 import (
     TemplateMiner,
     TemplateMinerConfig,
 )
-from nonet.logs.drain3_parameters import align, units_of
+from nonet.logs.drain3.parameters import align, units_of
 
 IDIOM = r"((?<=[^A-Za-z0-9])|^)({})((?=[^A-Za-z0-9])|$)"
 MASKS = [

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs import _json_kernels as kernels
-from nonet.logs.envelopes import choose_paths, detect_envelope, pack_keys
-from nonet.logs.lines import joined
-from nonet.logs.records import RecordReader, read_records
+from nonet.logs.reading import _json_kernels as kernels
+from nonet.logs.reading.envelopes import choose_paths, detect_envelope, pack_keys
+from nonet.logs.reading.lines import joined
+from nonet.logs.reading.records import RecordReader, read_records
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -21,9 +21,9 @@ import pytest
 
 from nonet.common.errors import InputError, MissingExtraError
 from nonet.common.parallel import parallel_map
-from nonet.logs.evaluation import evaluate, read_run
-from nonet.logs.evaluation_parsers import parser_names
-from nonet.logs.logpai_csv import ParameterExtractor, write_csv_pair
+from nonet.logs.evaluation.contestants import parser_names
+from nonet.logs.evaluation.experiment import evaluate, read_run
+from nonet.logs.evaluation.logpai_csv import ParameterExtractor, write_csv_pair
 from nonet.logs.parsers.base import Parsed
 
 HERE = Path(__file__).parent
@@ -153,7 +153,7 @@ def test_misaligned_labels_are_refused_before_parsing(folder, tmp_path):
 
 def start_run(folder: Path, run: Path) -> subprocess.Popen[bytes]:
     code = "evaluate('fake_parsers:counted', sys.argv[1], out_dir=sys.argv[2])"
-    code = f"import sys; from nonet.logs.evaluation import evaluate; {code}"
+    code = f"import sys; from nonet.logs.evaluation.experiment import evaluate; {code}"
     return subprocess.Popen([sys.executable, "-c", code, str(folder), str(run)], stderr=subprocess.PIPE)
 
 

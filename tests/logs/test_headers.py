@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs._line_kernels import split_lines
-from nonet.logs.header_format import HeaderFormat
-from nonet.logs.headers import HEADER_FORMATS, detect, detect_header
+from nonet.logs.reading._line_kernels import split_lines
+from nonet.logs.reading.header_format import HeaderFormat
+from nonet.logs.reading.headers import HEADER_FORMATS, detect, detect_header
 
 PARAMS = Path("logs/params.json")
 

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs import masks
-from nonet.logs.masks import MASK_CLASSES, UNNAMED_KINDS, UserMask, find_owned_spans, find_spans
-from nonet.logs.shape import SOFT, Kind
-from nonet.logs.shape_table import ShapeTable, Spans
+from nonet.logs.mining import masks
+from nonet.logs.mining.masks import MASK_CLASSES, UNNAMED_KINDS, UserMask, find_owned_spans, find_spans
+from nonet.logs.mining.shape import SOFT, Kind
+from nonet.logs.mining.shape_table import ShapeTable, Spans
 
 # Patterns on which RE2 and `re` (ASCII, over bytes) agree: no nullable ones, no trailing-newline `$`.
 PATTERNS = [

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs.metrics import PairCounts, lenient_scores
-from nonet.logs.scorecard import Scorecard, evaluate_files
-from nonet.logs.slices import PAPER_SLICES, Slice
+from nonet.logs.evaluation.metrics import PairCounts, lenient_scores
+from nonet.logs.evaluation.scorecard import Scorecard, evaluate_files
+from nonet.logs.evaluation.slices import PAPER_SLICES, Slice
 
 WORDS = [
     "",
@@ -145,7 +145,7 @@ def test_merge_leaves_the_other_side_alone():
 
 
 def test_fold_of_many_chunks_counts_every_line(monkeypatch):
-    monkeypatch.setattr("nonet.logs.metrics._COMPACT_AT", 3)
+    monkeypatch.setattr("nonet.logs.evaluation.metrics._COMPACT_AT", 3)
     pairs = PairCounts()
     for k in range(50):
         pairs.update([f"t{k % 7}", None], [f"u{k % 5}", "q"])

@@ -13,7 +13,7 @@ from lines import any_lines
 
 from nonet.common.errors import InputError
 from nonet.logs import Miner, merge, restore
-from nonet.logs.miner import parse_contents
+from nonet.logs.mining.miner import parse_contents
 
 
 def summary(miner: Miner) -> list[tuple[str, str, int]]:
@@ -133,7 +133,7 @@ def test_a_noisy_source_cannot_push_out_a_quiet_one() -> None:
 
 
 def _joined(lines: list[str]):  # type: ignore[no-untyped-def]
-    from nonet.logs.miner import join_lines
+    from nonet.logs.mining.miner import join_lines
 
     return join_lines(lines)
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs import records as records_module
-from nonet.logs.headers import HeaderFormat
-from nonet.logs.records import NO_TIME, RecordReader, read_records
-from nonet.logs.sources import open_blocks
+from nonet.logs.reading import records as records_module
+from nonet.logs.reading.headers import HeaderFormat
+from nonet.logs.reading.records import NO_TIME, RecordReader, read_records
+from nonet.logs.reading.sources import open_blocks
 
 HEADER = "<Time> <Level>: <Content>"
 JAVA = [

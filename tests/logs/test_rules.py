@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs.metrics import PairCounts
-from nonet.logs.rules import apply_rules, rule_set, rule_versions
-from nonet.logs.scorecard import Scorecard
+from nonet.logs.evaluation.metrics import PairCounts
+from nonet.logs.evaluation.rules import apply_rules, rule_set, rule_versions
+from nonet.logs.evaluation.scorecard import Scorecard
 
 PIECES = st.sampled_from(
     [

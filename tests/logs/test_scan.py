@@ -10,8 +10,8 @@ import reference_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nonet.logs.shape import Kind
-from nonet.logs.shape_table import ShapeTable, Spans
+from nonet.logs.mining.shape import Kind
+from nonet.logs.mining.shape_table import ShapeTable, Spans
 
 
 def scan(content: bytes) -> tuple[bytes, list[tuple[Kind, int, int]]]:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import any_lines, spans_of
 
-from nonet.logs.shape import SOFT
-from nonet.logs.shape_table import ShapeTable
+from nonet.logs.mining.shape import SOFT
+from nonet.logs.mining.shape_table import ShapeTable
 
 Content = dict[bytes, tuple[int, tuple[bytes | None, ...]]]
 

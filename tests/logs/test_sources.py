@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs._line_kernels import split_lines
-from nonet.logs.sources import BlockReader, open_blocks
+from nonet.logs.reading._line_kernels import split_lines
+from nonet.logs.reading.sources import BlockReader, open_blocks
 
 TEXT = b"first\r\nsecond \x00\xff\n\n  fourth\r\r\nlast"
 LINES = [b"first", b"second \x00\xff", b"", b"  fourth\r", b"last"]

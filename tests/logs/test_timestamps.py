@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nonet.logs.timestamps import NO_TIME, TIME_FORMS, TimeParser, find_time_fields
+from nonet.logs.reading.timestamps import NO_TIME, TIME_FORMS, TimeParser, find_time_fields
 
 EPOCH = datetime.datetime(1970, 1, 1)
 REFERENCE = datetime.datetime(2026, 11, 22, 12, 30)

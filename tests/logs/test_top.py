@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs import text_table, top_view
-from nonet.logs.diff import diff
-from nonet.logs.period import Period
-from nonet.logs.timeline import WIDTHS, Timeline, sparkline
-from nonet.logs.top import TopReport, top
-from nonet.logs.top_view import print_top, write_top_html
+from nonet.logs.views import text_table, top_view
+from nonet.logs.views.diff import diff
+from nonet.logs.views.period import Period
+from nonet.logs.views.timeline import WIDTHS, Timeline, sparkline
+from nonet.logs.views.top import TopReport, top
+from nonet.logs.views.top_view import print_top, write_top_html
 
 START = datetime(2026, 3, 1, 12)
 KINDS = {

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs import twin as twin_module
-from nonet.logs.compat_header import split_contents
-from nonet.logs.scorecard import evaluate_files
-from nonet.logs.twin import (
+from nonet.logs.evaluation import twin as twin_module
+from nonet.logs.evaluation.compat_header import split_contents
+from nonet.logs.evaluation.scorecard import evaluate_files
+from nonet.logs.evaluation.twin import (
     HEADER_FORMAT,
     TwinSource,
     TwinTemplate,
@@ -31,7 +31,7 @@ from nonet.logs.twin import (
     twin,
     with_values,
 )
-from nonet.logs.twin_values import FILLERS, Choice, HarvestedValues, Integer
+from nonet.logs.evaluation.twin_values import FILLERS, Choice, HarvestedValues, Integer
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ The room holds a default parser for operations teams, the fifteen reference pars
 
 Map, in the order in which data flow:
 
-- *read*: `sources` (files, archives, pipes to blocks), `header_format` and `headers` (header formats), `records`
-  (lines to records), `timestamps`, `_line_kernels`, `_record_kernels`, `_time_kernels`
-- *mask*: `shape` (the vocabulary), `_scan_kernels` (the byte scanner), `masks` (masks of your own)
-- *mine*: `shape_table` and `_table_kernels` (distinct shapes, a mergeable state), `clustering` (shapes to templates),
-  `placement`, `extraction` (exact parameters), `labelling`, `miner` (streaming and batch), `lineage`, `state`
-- *write*: `template`, `outputs`, `parse` (a whole file)
-- *compare*: `parsers` (the reference parsers), `metrics`, `slices`, `rules`, `evaluation`, `published`, `data`, `twin`
-- *view*: `top`, `diff`, `compare`; `drain3` for those who come from Drain3
+- `reading`: files, archives and pipes to records with header fields;
+- `mining`: the default parser: masks, shapes, templates, exact parameters, mergeable state;
+- `outputs` and `parse`: a whole file to Parquet, CSV or JSON lines;
+- `views`: `top`, `diff`, `compare`; `drain3` for those who come from Drain3;
+- `parsers`: the fifteen reference parsers; `testing`: the conformance suite for parsers of your own;
+- `evaluation`: metrics, data sets, the paper's protocol; `bench`: the headline experiments;
+- `cli`, `cli_evaluate`, `cli_options`: the command line.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nonet.logs import parsers
-    from nonet.logs.evaluation import evaluate
-    from nonet.logs.miner import Mined, Miner, Parameter, merge
+    from nonet.logs.evaluation.experiment import evaluate
+    from nonet.logs.mining.miner import Mined, Miner, Parameter, merge
+    from nonet.logs.mining.template import Template, restore, template_id
     from nonet.logs.parse import ParseReport, parse_file
-    from nonet.logs.template import Template, restore, template_id
 
 __all__ = [
     "Mined",
@@ -41,16 +40,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Mined": "miner",
-    "Miner": "miner",
-    "Parameter": "miner",
+    "Mined": "mining.miner",
+    "Miner": "mining.miner",
+    "Parameter": "mining.miner",
     "ParseReport": "parse",
-    "Template": "template",
-    "evaluate": "evaluation",
-    "merge": "miner",
+    "Template": "mining.template",
+    "evaluate": "evaluation.experiment",
+    "merge": "mining.miner",
     "parse_file": "parse",
-    "restore": "template",
-    "template_id": "template",
+    "restore": "mining.template",
+    "template_id": "mining.template",
 }
 
 

@@ -12,7 +12,7 @@ import typer
 
 from nonet.logs import cli_evaluate
 from nonet.logs import cli_options as options
-from nonet.logs.shape import Kind
+from nonet.logs.mining.shape import Kind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,7 +63,7 @@ def parse(
     """
     from nonet.common.errors import InputError
     from nonet.logs.parse import parse_file
-    from nonet.logs.parse_view import output_sinks, print_parse
+    from nonet.logs.views.parse_view import output_sinks, print_parse
 
     options.start(quiet)
     if jsonl and as_json:
@@ -109,8 +109,8 @@ def top(
 
         nonet logs top app.log --html top.html
     """
-    from nonet.logs.top import top as compute
-    from nonet.logs.top_view import num_columns, print_top, write_top_html
+    from nonet.logs.views.top import top as compute
+    from nonet.logs.views.top_view import num_columns, print_top, write_top_html
 
     options.start(quiet)
     miner = options.open_miner(mask, None, None)
@@ -161,8 +161,8 @@ def diff(
 
         nonet logs diff app.log --at 1h
     """
-    from nonet.logs.diff import diff as compute
-    from nonet.logs.diff_view import print_diff, write_diff_html
+    from nonet.logs.views.diff import diff as compute
+    from nonet.logs.views.diff_view import print_diff, write_diff_html
 
     options.start(quiet)
     miner = options.open_miner(mask, None, None)
@@ -205,8 +205,8 @@ def compare(
         nonet logs compare app.log --parsers nonet,Drain,Spell --mask 'blk_-?[0-9]+' --json
     """
     from nonet.common.console import note
-    from nonet.logs.compare import compare as compute
-    from nonet.logs.compare_view import print_compare
+    from nonet.logs.views.compare import compare as compute
+    from nonet.logs.views.compare_view import print_compare
 
     options.start(quiet)
     options.note_compilation()

@@ -10,7 +10,7 @@ import typer
 from nonet.logs import cli_options as options
 
 if TYPE_CHECKING:
-    from nonet.logs.evaluation_job import PairResult
+    from nonet.logs.evaluation.job import PairResult
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -68,8 +68,8 @@ def evaluate(
         nonet logs evaluate --parsers nonet,Drain --data my-labelled-logs/ -o runs/mine --html runs/mine.html
     """
     from nonet.common.console import emit_json
-    from nonet.logs.evaluation import evaluate as compute
-    from nonet.logs.evaluation_view import print_evaluation
+    from nonet.logs.evaluation.experiment import evaluate as compute
+    from nonet.logs.evaluation.view import print_evaluation
 
     options.start(quiet)
     options.note_compilation()
@@ -131,7 +131,7 @@ def twin(
     """
     from nonet.common.console import emit_json, progress
     from nonet.common.errors import InputError
-    from nonet.logs import twin as twins
+    from nonet.logs.evaluation import twin as twins
 
     options.start(quiet)
     if system is not None and templates is not None:
@@ -157,7 +157,7 @@ def data_list(as_json: options.AsJson = False) -> None:
     Example: nonet logs data list
     """
     from nonet.common.console import emit_json, print_table
-    from nonet.logs.data import list_datasets
+    from nonet.logs.evaluation.data import list_datasets
 
     rows = list_datasets()
     if as_json:
@@ -176,7 +176,7 @@ def data_path(name: Name, as_json: options.AsJson = False) -> None:
 
     Example: nonet logs data path loghub2/Linux
     """
-    from nonet.logs.data import paths_of
+    from nonet.logs.evaluation.data import paths_of
 
     _print_paths(name, paths_of(name), as_json)
 
@@ -187,7 +187,7 @@ def data_fetch(name: Name, as_json: options.AsJson = False, quiet: options.Quiet
 
     Example: nonet logs data fetch loghub2/Proxifier
     """
-    from nonet.logs.data import fetch_dataset
+    from nonet.logs.evaluation.data import fetch_dataset
 
     options.start(quiet)
     _print_paths(name, fetch_dataset(name), as_json)
@@ -213,7 +213,7 @@ def data_verify(name: Name, as_json: options.AsJson = False) -> None:
     Example: nonet logs data verify loghub2k/Linux
     """
     from nonet.common.console import emit_json, print_table
-    from nonet.logs.data import verify_dataset
+    from nonet.logs.evaluation.data import verify_dataset
 
     rows = verify_dataset(name)
     if as_json:

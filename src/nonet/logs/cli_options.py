@@ -14,7 +14,7 @@ import typer
 from nonet.common.console import note, progress, set_quiet
 
 if TYPE_CHECKING:
-    from nonet.logs.miner import Miner
+    from nonet.logs.mining.miner import Miner
 
 Source = Annotated[str, typer.Argument(metavar="FILE", help='A log, plain or compressed; "-" is standard input.')]
 Header = Annotated[
@@ -94,8 +94,8 @@ def open_miner(masks: Sequence[str] | None, max_clusters: int | None, state: Pat
         InputError: a mask that cannot be used, a damaged state, or a state that was made with other masks.
     """
     from nonet.common.errors import InputError
-    from nonet.logs.masks import UserMask
-    from nonet.logs.miner import DEFAULT_MAX_CLUSTERS, Miner
+    from nonet.logs.mining.masks import UserMask
+    from nonet.logs.mining.miner import DEFAULT_MAX_CLUSTERS, Miner
 
     wanted = [UserMask.parse(text) for text in masks or ()]
     if state is None or not state.exists():
@@ -130,6 +130,6 @@ def pass_progress(*sources: str) -> Iterator[Callable[[str, int, int | None], No
 
 def note_compilation() -> None:
     """Say that kernels are compiled now, when there are no compiled ones yet."""
-    cache = Path(__file__).parent / "__pycache__"
+    cache = Path(__file__).parent / "mining" / "__pycache__"
     if not any(cache.glob("_scan_kernels.*.nbi")):
         note("compiling kernels; this happens once and takes about a minute ...")

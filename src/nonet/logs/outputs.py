@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from nonet.common.atomic import atomic_path, atomic_write
 from nonet.common.errors import InputError
-from nonet.logs.template import Template, printable, restore
+from nonet.logs.mining.template import Template, printable, restore
 
 ROWS_PER_GROUP = 1 << 17
 

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nonet.logs.crew import Crew, Seen
-from nonet.logs.extraction import string_array
-from nonet.logs.miner import Miner
+from nonet.logs.mining.crew import Crew, Seen
+from nonet.logs.mining.extraction import string_array
+from nonet.logs.mining.miner import Miner
+from nonet.logs.mining.template import Template
 from nonet.logs.outputs import ParquetSink, Sink
-from nonet.logs.records import ReadReport, RecordBatch, RecordReader, read_records
-from nonet.logs.sources import name_of, rereadable
-from nonet.logs.template import Template
+from nonet.logs.reading.records import ReadReport, RecordBatch, RecordReader, read_records
+from nonet.logs.reading.sources import name_of, rereadable
 
 KEEP_BYTES = 256 << 20
 _MAX_WAITING = 4  # batches read ahead of the threads

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from nonet.common.findings import Finding, Rival
 from nonet.logs.bench import inputs
-from nonet.logs.data import FULL, SAMPLE
-from nonet.logs.metrics import PairCounts, Scores
-from nonet.logs.miner import Miner, merge, parse_contents
+from nonet.logs.evaluation.data import FULL, SAMPLE
+from nonet.logs.evaluation.metrics import PairCounts, Scores
+from nonet.logs.evaluation.published import published_row, read_table
+from nonet.logs.mining.miner import Miner, merge, parse_contents
+from nonet.logs.mining.template import restore
 from nonet.logs.parsers import get_parser, settings
 from nonet.logs.parsers.base import Parsed
-from nonet.logs.published import published_row, read_table
-from nonet.logs.template import restore
 
 if TYPE_CHECKING:
     import altair

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nonet.common.console import note
 from nonet.common.errors import InputError
-from nonet.logs import data
-from nonet.logs.compat_header import split_contents
+from nonet.logs.evaluation import data
+from nonet.logs.evaluation.compat_header import split_contents
 from nonet.logs.parsers import settings
 
 FULL_SYSTEMS = ("Linux", "Proxifier")
@@ -67,7 +67,7 @@ def lines_of(name: str) -> Lines | None:
 @cache
 def twin_contents(num_lines: int) -> Lines:
     """Synthetic lines from the built-in template list."""
-    from nonet.logs.twin import builtin_templates, twin
+    from nonet.logs.evaluation.twin import builtin_templates, twin
 
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "twin.log"
@@ -85,7 +85,7 @@ def speed_lines() -> list[Lines]:
 @contextmanager
 def twin_log(num_lines: int) -> Iterator[Path]:
     """A synthetic log with headers in a temporary folder."""
-    from nonet.logs.twin import builtin_templates, twin
+    from nonet.logs.evaluation.twin import builtin_templates, twin
 
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "twin.log"

@@ -90,7 +90,7 @@ def learn_random_tokens(max_clusters: str, *sizes: str) -> dict[str, Any]:
 
     import numpy as np
 
-    from nonet.logs.miner import Miner
+    from nonet.logs.mining.miner import Miner
 
     letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
     rng = np.random.Generator(np.random.Philox(7))
@@ -144,7 +144,7 @@ def evaluate_pair(folder: str, num_lines: str, num_templates: str) -> dict[str, 
     """Seconds of all metrics and slices over a pair of Parquet files."""
     import time
 
-    from nonet.logs.scorecard import evaluate_files
+    from nonet.logs.evaluation.scorecard import evaluate_files
 
     started = time.perf_counter()
     evaluate_files(Path(folder) / "predicted.parquet", Path(folder) / "truth.parquet")

@@ -17,7 +17,7 @@ from nonet.common.console import note
 from nonet.common.errors import MissingExtraError
 from nonet.common.findings import Finding, Rival
 from nonet.logs.bench import inputs, rivals
-from nonet.logs.miner import Miner
+from nonet.logs.mining.miner import Miner
 from nonet.logs.parse import parse_file
 
 if TYPE_CHECKING:

@@ -1,0 +1,108 @@
+"""The process of one (parser, system) pair: `python -m nonet.logs.evaluation.worker JOB.json`.
+
+Timed: from opening the raw log to the CSV pair on disk, with header splitting, masks, parsing and parameters. Then
+the result is scored against the labels and written beside the job. Whoever started the process enforces the limits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nonet.common.atomic import atomic_write
+from nonet.common.errors import InputError, NonetError
+from nonet.common.jsonable import dumps
+from nonet.logs.evaluation.compat_header import split_contents
+from nonet.logs.evaluation.contestants import parse_function
+from nonet.logs.evaluation.job import Job, Timing
+from nonet.logs.evaluation.logpai_csv import write_csv_pair
+from nonet.logs.evaluation.metrics import PairCounts, lenient_scores
+from nonet.logs.evaluation.scorecard import Scorecard
+from nonet.logs.evaluation.supervision import die_with_parent
+from nonet.logs.evaluation.template_columns import read_column
+from nonet.logs.evaluation.wildcards import spellings_of
+from nonet.logs.parsers.base import Parsed
+
+JOB_FILE, DONE_FILE, RESULT_FILE, ERROR_FILE = "job.json", "written", "result.json", "error.txt"
+LENIENT_PARSER = "uniparser"
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Parse, write and score one pair.
+
+    Returns:
+        `timing`, `num_lines`, `scorecard` and `lenient` of the pair's `PairResult`, JSON-ready.
+
+    Raises:
+        InputError: unreadable files, or a parser or header format that does not give every label a line.
+    """
+    parse = parse_function(job.parser, job.log.system, job.mode)
+    pa.array([""])  # loads the optional parts of Arrow, which belong to the imports and not to the time of the parser
+    started = time.perf_counter()
+    contents, columns = split_contents(job.log.log_path, job.log.header_format)
+    split_s = time.perf_counter() - started
+    check_alignment(job, len(contents))
+    started = time.perf_counter()
+    parsed = parse(contents)
+    parse_s = time.perf_counter() - started
+    if len(parsed.labels) != len(contents):
+        raise InputError(f"{job.parser} labelled {len(parsed.labels):,} of {len(contents):,} lines")
+    started = time.perf_counter()
+    write_csv_pair(job.work_folder, job.log.log_path.name, contents, columns, parsed)
+    timing = Timing(split_s, parse_s, time.perf_counter() - started)
+    (job.work_folder / DONE_FILE).touch()
+    pairs = count_pairs(parsed, job)
+    card = Scorecard.of(pairs, slices=job.slices, rules=job.rules, wildcards=spellings_of(job.parser))
+    pa_lenient, fta_lenient = lenient_scores(pairs) if job.parser.lower() == LENIENT_PARSER else (None, None)
+    return {
+        "timing": timing,
+        "num_lines": len(contents),
+        "scorecard": card.to_dict(),
+        "lenient": {} if pa_lenient is None else {"pa": pa_lenient, "fta": fta_lenient},
+    }
+
+
+def check_alignment(job: Job, num_contents: int) -> None:
+    """Refuse labels that do not have one row for each line that the header format matches, before any parsing."""
+    num_labels = sum(len(chunk) for chunk in read_column(job.log.labels_path, "EventTemplate"))
+    if num_labels != num_contents:
+        raise InputError(
+            f"{job.log.log_path}: the header format {job.log.header_format!r} matches {num_contents:,} lines, "
+            f"but {job.log.labels_path.name} has {num_labels:,} rows"
+        )
+
+
+def count_pairs(parsed: Parsed, job: Job) -> PairCounts:
+    """Count (true, predicted) pairs from the label file and the parser's labels, streamed over the label file."""
+    pairs = PairCounts()
+    templates = pa.array(parsed.templates, pa.string())
+    start = 0
+    for chunk in read_column(job.log.labels_path, "EventTemplate", empty_is_null=True):
+        labels = pa.array(parsed.labels[start : start + len(chunk)])
+        pairs.update(chunk, pa.DictionaryArray.from_arrays(labels, templates))
+        start += len(chunk)
+    return pairs
+
+
+def main(job_path: str) -> int:
+    """Run the job of a file; 0 when its result is written, 2 for an error that the user can mend."""
+    die_with_parent()
+    folder = Path(job_path).parent
+    job = Job.from_dict(json.loads(Path(job_path).read_text("utf-8")))
+    try:
+        result = run_job(job)
+    except NonetError as error:
+        (folder / ERROR_FILE).write_text(" ".join(str(error).splitlines()), "utf-8")
+        return 2
+    with atomic_write(folder / RESULT_FILE) as file:
+        file.write(dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

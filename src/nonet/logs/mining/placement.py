@@ -1,0 +1,141 @@
+"""Placing shapes: which template a shape belongs to, and which of its parts are the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from nonet.logs.mining.clustering import settle
+from nonet.logs.mining.extraction import Region, Row, gaps, is_irregular, rows_of
+from nonet.logs.mining.shape import Kind, Shape
+from nonet.logs.mining.template import WILDCARD, template_id, type_name
+
+Node = dict[str, Any]
+_MAX_STEPS = 512  # of a search in the index; more means a text made to be slow
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The template of a shape.
+
+    Attributes:
+        template: its text.
+        regions: spans of the masked text that are the parameters, one a hole of the template.
+        irregular: whether lines of the shape have blanks that the template does not show (see `template.restore`).
+        num_constants: soft holes of the shape that had not varied when it was placed; when there are fewer, place it
+            anew.
+        rows: where the parameters lie in a line, see `extraction.Row`.
+        blank_rows: where its runs of blanks lie; empty unless irregular.
+        types: type of each parameter as far as this shape tells.
+    """
+
+    template: str
+    regions: tuple[Region, ...]
+    irregular: bool
+    num_constants: int
+    rows: tuple[Row, ...]
+    blank_rows: tuple[Row, ...]
+    types: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Id of the template."""
+        return template_id(self.template)
+
+
+def place(shapes: Sequence[Shape]) -> list[Placement]:
+    """Settle the shapes together; one placement a shape, whatever their order."""
+    settled = settle(shapes)
+    return [
+        _placement(shape, settled.templates[label], tuple(regions))
+        for shape, label, regions in zip(shapes, settled.labels.tolist(), settled.regions, strict=True)
+    ]
+
+
+def kind_of(shape: Shape, region: Region) -> Kind | None:
+    """The kind of a region that is exactly one hole; None for words and mixtures."""
+    start, end = region
+    return Kind(shape.masked[start]) if end == start + 1 and shape.masked[start] < 0x20 else None
+
+
+def _placement(shape: Shape, template: str, regions: tuple[Region, ...]) -> Placement:
+    irregular = is_irregular(shape, regions)
+    return Placement(
+        template,
+        regions,
+        irregular,
+        num_constants=sum(c is not None for c in shape.constants),
+        rows=rows_of(shape, regions),
+        blank_rows=rows_of(shape, gaps(shape, regions)) if irregular else (),
+        types=tuple(type_name({kind_of(shape, region)}) for region in regions),
+    )
+
+
+def _words(shape: Shape, regions: Sequence[Region]) -> list[Region]:
+    """Spans between the blanks outside regions: one a blank-separated token of the template."""
+    breaks = gaps(shape, regions)
+    return [(left[1], right[0]) for left, right in pairwise(breaks)]
+
+
+class TemplateIndex:
+    """Templates by their words, for shapes that came in since the last settlement.
+
+    A trie over words; a search prefers the same word over a wildcard at every level and gives up after `_MAX_STEPS`
+    nodes.
+    """
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        self._root: Node = {}
+        self._templates: set[str] = set()
+        for template in templates:
+            self._add(template)
+
+    def _add(self, template: str) -> None:
+        if template in self._templates:
+            return
+        self._templates.add(template)
+        node = self._root
+        for word in template.split(" "):
+            node = node.setdefault(word, {})
+        node[""] = {}
+
+    def find(self, shape: Shape) -> Placement | None:
+        """The shape as an instance of a known template, or None."""
+        alone = place([shape])[0]
+        if alone.template in self._templates:
+            return alone
+        words = alone.template.split(" ")
+        template = next(self._search(words), None)
+        if template is None:
+            return None
+        regions: list[Region] = []
+        for word, known, span in zip(words, template, _words(shape, alone.regions), strict=True):
+            if known == WILDCARD and word != WILDCARD:
+                regions.append(span)
+            else:
+                regions += [r for r in alone.regions if span[0] <= r[0] and r[1] <= span[1]]
+        return _placement(shape, " ".join(template), tuple(regions))
+
+    def place(self, shape: Shape) -> Placement:
+        """The shape as an instance of a known template, else with a template of its own, which is known from now on."""
+        found = self.find(shape)
+        if found is None:
+            found = place([shape])[0]
+            self._add(found.template)
+        return found
+
+    def _search(self, words: list[str]) -> Iterator[list[str]]:
+        stack: list[tuple[Node, list[str]]] = [(self._root, [])]
+        for _ in range(_MAX_STEPS):
+            if not stack:
+                return
+            node, path = stack.pop()
+            if len(path) == len(words):
+                if "" in node:
+                    yield path
+                continue
+            word = words[len(path)]
+            steps = dict.fromkeys((WILDCARD, word))
+            stack += [(node[step], [*path, step]) for step in steps if step in node]

@@ -1,0 +1,56 @@
+"""The process of one parser of `compare`: `python -m nonet.logs.views.compare_worker FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nonet.common.errors import NonetError
+from nonet.common.jsonable import dumps
+from nonet.logs.evaluation.contestants import ParseFunction, parse_function
+from nonet.logs.evaluation.job import NONET
+from nonet.logs.evaluation.supervision import die_with_parent
+from nonet.logs.parsers import PARSERS, parameters_for
+from nonet.logs.views.compare import ERROR_FILE, JOB_FILE, LABELS_FILE, MESSAGES_FILE, RESULT_FILE
+
+
+def main(folder: Path) -> int:
+    """Parse the messages of the folder as its job says; 0 when the result is written, 2 for an error for the user."""
+    die_with_parent()
+    job: dict[str, Any] = json.loads((folder / JOB_FILE).read_text("utf-8"))
+    with pa.memory_map(str(folder / MESSAGES_FILE)) as file:
+        column = pa.ipc.open_file(file).read_all()["content"]
+        contents = [content.decode("utf-8", "surrogateescape") for content in column.to_pylist()]
+    try:
+        parse = _parser(job)
+        parse(contents[:2])  # loads compiled kernels, which belongs to no parser's time
+        started = time.perf_counter()
+        parsed = parse(contents)
+        seconds = time.perf_counter() - started
+    except NonetError as error:
+        (folder / ERROR_FILE).write_text(" ".join(str(error).splitlines()), "utf-8")
+        return 2
+    np.save(folder / LABELS_FILE, parsed.labels)
+    (folder / RESULT_FILE).write_text(dumps({"seconds": seconds, "templates": parsed.templates}), "utf-8")
+    return 0
+
+
+def _parser(job: dict[str, Any]) -> ParseFunction:
+    name, masks = job["parser"], job["masks"]
+    if name == NONET:
+        from nonet.logs.mining.miner import parse_contents
+
+        return lambda contents: parse_contents(contents, masks=masks)
+    if name in PARSERS:
+        return PARSERS[name](mode=job["mode"], masks=masks, **parameters_for(name, "")).parse
+    return parse_function(name, "", job["mode"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
