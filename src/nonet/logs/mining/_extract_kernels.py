@@ -13,7 +13,7 @@ from numba import njit
 LINE_END = -1  # in place of a number of holes: the end of the line
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _position(holes_before, distance, line_start, hole_ends, first_hole):
     if holes_before == 0:
         return line_start + distance

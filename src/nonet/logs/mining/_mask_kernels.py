@@ -5,44 +5,48 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+LINE_START = 256  # in place of the byte before
 STEPS_A_BYTE = 32  # beyond this a line is left to RE2, so that the whole search stays linear
 
 
-@njit(cache=True, nogil=True)
-def _next_start(buf, i, end, class_of, start, steps):
+@njit(cache=True, nogil=True, inline="always")
+def _step(steps, state, byte):
+    """The encoded step of a state over a byte; unsigned, so that no check for negative indices is compiled in."""
+    return steps[(np.uint64(state) << np.uint64(8)) | np.uint64(byte)]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _next_start(buf, i, end, start, steps):
     """Where the next match may begin after the search from i failed, having read up to `end`.
 
     While the automaton stays in the state of its first byte, a search from a later byte that leads to the same state
     takes the same way and fails as well. Only where no state depends on the byte before.
     """
-    state = steps[start, class_of[buf[i]]] >> 1
+    state = _step(steps, start, buf[i]) >> 1
     i += 1
-    while i < end and steps[state, class_of[buf[i]]] >> 1 == state and steps[start, class_of[buf[i]]] >> 1 == state:
+    while i < end and _step(steps, state, buf[i]) >> 1 == state and _step(steps, start, buf[i]) >> 1 == state:
         i += 1
     return i
 
 
 @njit(cache=True, nogil=True)
-def search(
-    buf, starts, stops, class_of, foreign, start_states, steps, can_start, max_matches, out_starts, out_ends, out_at
-):
+def search(buf, starts, stops, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out_at):
     """Matches of the automaton in every line.
 
     Args:
         buf: uint8.
         starts, stops: int64 (lines,).
-        class_of, foreign, start_states, steps, can_start: see `mask_automaton.Automaton`.
+        start_states, steps, at_end, can_start: see `mask_automaton.Automaton`.
         max_matches: a line with more is left to RE2.
         out_starts, out_ends: int64 outputs.
         out_at: int64 output (lines + 1,); line i has spans [out_at[i], out_at[i + 1]).
 
     Returns:
-        bool (lines,), which lines are left to RE2 (no spans are given for them); length 0 when the outputs
-        are too short.
+        bool (lines,), which lines are left to RE2 (no spans are given for them); length 0 when the outputs are too
+        short.
     """
     left = np.zeros(len(starts), np.bool_)
-    end_class = steps.shape[1] - 1
-    start_state = start_states[end_class]
+    start_state = start_states[LINE_START]
     looks_ahead_only = (start_states == start_state).all()
     out = 0
     out_at[0] = 0
@@ -55,25 +59,18 @@ def search(
             if not can_start[buf[i]]:
                 i += 1
                 continue
-            state = start_states[end_class if i == start else class_of[buf[i - 1]]]
-            last = np.int64(-1)
-            k = i
-            while state != 0:
-                c = end_class
-                if k < stop:
-                    c = class_of[buf[k]]
-                    if c == foreign:
-                        left[line] = True
-                        break
-                step = steps[state, c]
+            state = start_states[LINE_START if i == start else buf[i - 1]]
+            last, k = np.int64(-1), i
+            while state > 0 and k < stop:
+                step = _step(steps, state, buf[k])
                 if step & 1:
                     last = k
                 state = step >> 1
                 k += 1
-                if k > stop:
-                    break
+            if state > 0 and at_end[state]:
+                last = stop
             budget -= k - i
-            if left[line] or budget < 0 or out - first_out >= max_matches:
+            if state < 0 or budget < 0 or out - first_out >= max_matches:
                 left[line] = True
                 out = first_out
                 break
@@ -81,13 +78,10 @@ def search(
                 if out >= len(out_starts):
                     return left[:0]
                 out_starts[out], out_ends[out] = i, last
-                out += 1
-                i = last
+                out, i = out + 1, last
+            elif looks_ahead_only and k > i + 2:
+                i = _next_start(buf, i, k, start_state, steps)
             else:
-                i = (
-                    _next_start(buf, i, min(k, stop), class_of, start_state, steps)
-                    if looks_ahead_only and k > i + 2
-                    else i + 1
-                )
+                i += 1
         out_at[line + 1] = out
     return left

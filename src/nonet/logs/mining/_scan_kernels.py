@@ -61,7 +61,7 @@ IS_PREFIXED = np.zeros(32, np.bool_)  # kinds that may stand behind `name:`
 IS_PREFIXED[[K_IP, K_IPV6, K_MAC, K_UUID, K_DATE, K_TIME, K_PATH, K_HOST]] = True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _piece(buf, i, start, stop, end):
     """The run of alike bytes at i: (its end, its kind, whether it has a digit).
 
@@ -168,7 +168,7 @@ def _with_milliseconds(buf, t, stop):
     return t
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _scan_word(buf, start, i, j, stop, end, has_digit, masked, out, kinds, starts, ends, hole):
     """Mask the word buf[i:j] that holds digits or marks.
 

@@ -58,7 +58,7 @@ class Table(NamedTuple):
     meta: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def hash_words(words, num_words):
     """64-bit multiply-xor hash of the first `num_words` uint64 words."""
     h = np.uint64(num_words) * MULTIPLIER
@@ -69,7 +69,7 @@ def hash_words(words, num_words):
     return h ^ (h >> np.uint64(29))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def hash_bytes(buf, start, end):
     """64-bit hash of buf[start:end], byte by byte (short values only)."""
     h = np.uint64(end - start) * MULTIPLIER
@@ -79,13 +79,13 @@ def hash_bytes(buf, start, end):
     return h
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def is_soft(kind):
     """Whether the hole may turn out to be a constant."""
     return kind in (K_PATH, K_HOST, K_ID, K_CALENDAR)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h):
     """(entry index or -1, slot where it is or would be) of the masked text in `words`, whose hash is `h`."""
     mask = len(slots) - 1
@@ -161,7 +161,7 @@ def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, holes, firs
     return entry
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _compare_soft(soft_len, soft_hash, soft_open, soft, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
     """Mark the soft holes of an entry, from index `soft` on, whose value differs from the one seen so far."""
     for hole in range(first_hole, end_hole):
@@ -193,7 +193,7 @@ def _holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, 
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def touch(counts, weights, first_seen, last_seen, entry, ordinal, half_life_shift):
     """Count one more line of an entry at `ordinal`; its weight halves every 2**half_life_shift lines."""
     if counts[entry] == 0:

@@ -38,32 +38,33 @@ _CATEGORIES = {
 }
 
 Bytes = frozenset[int]
+FOREIGN = -2
+"""The step over a byte that is not ASCII: `FOREIGN >> 1` is negative and no state."""
+
 EDGE = -1
 """In place of a byte: the start or the end of the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Automaton:
-    """A deterministic automaton over the classes of bytes.
+    """A deterministic automaton over bytes. State 0 is dead, and no line with a byte from 0x80 on is for it.
 
     Attributes:
-        class_of: uint8 (256,), class of each byte; all bytes from 0x80 on share the class `foreign`.
-        foreign: see above; the search leaves lines with such bytes to RE2.
-        starts: int32 (classes + 1,), start state by the class of the byte before, the last for the start of the line.
-        steps: int32 (states, classes + 1): 2 * next state, plus 1 when a match ends before the byte; the last column
-            is the end of the line. State 0 is dead.
+        starts: int32 (257,), start state by the byte before, the last for the start of the line.
+        steps: int32 (states * 256,), by state and byte: 2 * next state, plus 1 when a match ends before the byte;
+            FOREIGN for bytes from 0x80 on.
+        at_end: bool (states,), whether a match ends at the end of the line.
         can_start: bool (256,), whether a match can begin at a byte (or the search has to stop there).
     """
 
-    class_of: NDArray[np.uint8]
-    foreign: int
     starts: NDArray[np.int32]
     steps: NDArray[np.int32]
+    at_end: NDArray[np.bool_]
     can_start: NDArray[np.bool_]
 
-    def arrays(self) -> tuple[NDArray[np.uint8], int, NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_], NDArray[np.bool_]]:
         """Arguments of the search kernel."""
-        return self.class_of, self.foreign, self.starts, self.steps, self.can_start
+        return self.starts, self.steps, self.at_end, self.can_start
 
 
 class _NoAutomatonError(Exception):
@@ -74,7 +75,7 @@ class _NoAutomatonError(Exception):
 def automaton_of(pattern: str) -> Automaton | None:
     r"""The automaton of a pattern that RE2 has accepted, or None.
 
-    >>> automaton_of(r"(\d+\.){3}\d+").steps.shape[0] > 4
+    >>> len(automaton_of(r"(\d+\.){3}\d+").at_end) > 4
     True
     >>> automaton_of("größe") is None
     True
@@ -280,10 +281,12 @@ class _Subsets:
         starts = [self._state((0,), before) for before in befores]
         for threads, before in self._order:  # grows while it is walked
             self._steps.append([self._step(threads, before, c) for c in range(num_classes)])
-        steps = np.array(self._steps, np.int32)
-        alive: NDArray[np.bool_] = np.asarray(steps[np.unique(starts)].any(axis=0))
-        alive[self._foreign] = True
-        return Automaton(self._class_of, self._foreign, np.array(starts, np.int32), steps, alive[self._class_of])
+        by_class = np.array(self._steps, np.int32)
+        steps = by_class[:, self._class_of]
+        steps[:, 0x80:] = FOREIGN
+        can_start = (steps[np.unique(starts)] != 0).any(axis=0)
+        by_byte = np.append(np.array(starts, np.int32)[self._class_of], np.int32(starts[-1]))
+        return Automaton(by_byte, steps.ravel(), by_class[:, -1] & 1 == 1, np.asarray(can_start))
 
     def _before(self, byte_class: int) -> int:
         return byte_class if self._looks_back else 0
