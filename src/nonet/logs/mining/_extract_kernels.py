@@ -7,7 +7,6 @@ distance).
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 LINE_END = -1  # in place of a number of holes: the end of the line
@@ -63,44 +62,3 @@ def gather(buf, starts, ends, offsets, data):
             data[at] = buf[k]
             at += 1
         offsets[span + 1] = at
-
-
-@njit(cache=True, nogil=True)
-def invalid_utf8(buf, starts, ends):
-    """Which spans are not valid UTF-8; bool (spans,)."""
-    bad = np.zeros(len(starts), np.bool_)
-    for span in range(len(starts)):
-        k, end = starts[span], ends[span]
-        while k < end:
-            c = buf[k]
-            if c < 0x80:
-                k += 1
-                continue
-            if 0xC2 <= c <= 0xDF:
-                more, low, high = 1, 0x80, 0xBF
-            elif 0xE0 <= c <= 0xEF:
-                more, low, high = 2, (0xA0 if c == 0xE0 else 0x80), (0x9F if c == 0xED else 0xBF)
-            elif 0xF0 <= c <= 0xF4:
-                more, low, high = 3, (0x90 if c == 0xF0 else 0x80), (0x8F if c == 0xF4 else 0xBF)
-            else:
-                bad[span] = True
-                break
-            if k + more >= end or not low <= buf[k + 1] <= high:
-                bad[span] = True
-                break
-            for extra in range(2, more + 1):
-                if not 0x80 <= buf[k + extra] <= 0xBF:
-                    bad[span] = True
-            if bad[span]:
-                break
-            k += more + 1
-    return bad
-
-
-@njit(cache=True, nogil=True)
-def has_high_byte(buf, start, end):
-    """Whether any byte of buf[start:end] is not ASCII."""
-    seen = np.uint8(0)
-    for k in range(start, end):
-        seen |= buf[k]
-    return seen >= 0x80

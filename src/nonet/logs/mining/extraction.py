@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nonet.logs.mining import _extract_kernels as kernels
 from nonet.logs.mining.shape import Kind, Shape
 from nonet.logs.mining.shape_table import Labelled, Spans
+from nonet.logs.reading._record_kernels import has_high_bytes, invalid_utf8
 
 Region = tuple[int, int]
 Row = tuple[int, int, int, int]
@@ -80,10 +81,9 @@ def is_irregular(shape: Shape, regions: Sequence[Region]) -> bool:
 
 def invalid_lines(lines: Spans) -> NDArray[np.bool_]:
     """Which lines are not valid UTF-8."""
-    if not len(lines) or not kernels.has_high_byte(lines.buffer, lines.starts[0], lines.ends[-1]):
+    if not len(lines) or not has_high_bytes(lines.buffer[lines.starts[0] : lines.ends[-1]]):
         return np.zeros(len(lines), np.bool_)
-    invalid: NDArray[np.bool_] = kernels.invalid_utf8(lines.buffer, lines.starts, lines.ends)
-    return invalid
+    return invalid_utf8(lines.buffer, lines.starts, lines.ends) > 0
 
 
 def string_array(
