@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from nonet.common.errors import InputError
 from nonet.logs.evaluation.compat_header import compile_header, split_contents
 from nonet.logs.evaluation.data import discover, list_datasets, load, paths_of, resolve, verify_dataset
 from nonet.logs.evaluation.published import paper_rows, published_row, read_table, system_facts
+from nonet.logs.parsers import settings
 
 LOG = b"[t1] [info] a 1\n[t2] [warn] b\r\nno header here\n\n[t3] [info]  c\xff"
 LABELS = "LineId,Content,EventId,EventTemplate\n1,a 1,E1,a <*>\n2,b,E2,b\n3,c,E3,null\n"
@@ -146,3 +148,17 @@ def test_published_tables_are_complete():
         "frequent:10",
     }
     assert sum(f.num_lines or 0 for f in system_facts().values()) / 14 == pytest.approx(3_601_187, abs=1)
+
+
+def test_a_renamed_system_finds_its_header_through_the_contents_of_its_labels(mirror: Path, tmp_path: Path) -> None:
+    for system in ("Apache", "HealthApp"):
+        source = mirror / "logs/loghub_2k" / system
+        folder = tmp_path / f"of{system}"
+        folder.mkdir()
+        shutil.copy(source / f"{system}_2k.log", folder / "Unknown_full.log")
+        shutil.copy(source / f"{system}_2k.log_structured_corrected.csv", folder / "Unknown_full.log_structured.csv")
+        (log,) = discover(folder)
+        assert log.header_format == settings.header_format(system)
+    (folder / "Unknown_full.log").write_text("something else\n" * 2000)
+    with pytest.raises(InputError, match="no known header format"):
+        discover(folder)

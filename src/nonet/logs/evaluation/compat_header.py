@@ -13,8 +13,9 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -91,6 +92,29 @@ def split_contents(path: Path | str, header_format: str) -> tuple[list[str], pa.
         raise InputError(f"{path}: the header format {header_format!r} matches no line; the file begins {shown}")
     chunks.append(_batch(rows, schema))
     return contents, pa.Table.from_batches(chunks, schema)
+
+
+def aligned_format(path: Path | str, label_contents: Sequence[str], formats: Sequence[str]) -> str | None:
+    """The format whose Contents are those of the label file, line by line; for systems without a known format.
+
+    Args:
+        path: the raw log.
+        label_contents: the first Contents of the label file; runs of blanks do not matter.
+        formats: the candidates; the whole line as Content is tried too.
+
+    Returns:
+        The best candidate, or None when none gives nine of ten Contents.
+    """
+    lines = list(islice(_stripped_lines(Path(path)), 2 * len(label_contents)))
+    wanted = [" ".join(content.split()) for content in label_contents]
+    best, best_share = None, 0.9
+    for candidate in [*formats, "<Content>"]:
+        pattern, _ = compile_header(candidate)
+        kept = [" ".join(match["Content"].split()) for line in lines if (match := pattern.match(line))]
+        share = sum(map(str.__eq__, kept, wanted)) / max(1, len(wanted))
+        if share > best_share:
+            best, best_share = candidate, share
+    return best
 
 
 def _batch(rows: list[tuple[str | None, ...]], schema: pa.Schema) -> pa.RecordBatch:
