@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
+from nonet.logs.evaluation import metrics
 from nonet.logs.evaluation.metrics import PairCounts, lenient_scores
 from nonet.logs.evaluation.scorecard import Scorecard, evaluate_files
 from nonet.logs.evaluation.slices import PAPER_SLICES, Slice
@@ -145,7 +146,7 @@ def test_merge_leaves_the_other_side_alone():
 
 
 def test_fold_of_many_chunks_counts_every_line(monkeypatch):
-    monkeypatch.setattr("nonet.logs.evaluation.metrics._COMPACT_AT", 3)
+    monkeypatch.setattr(metrics, "_COMPACT_AT", 3)
     pairs = PairCounts()
     for k in range(50):
         pairs.update([f"t{k % 7}", None], [f"u{k % 5}", "q"])
