@@ -1,20 +1,27 @@
 """Write the findings of a bench run into the results section of docs/logs.md, between its two markers.
 
 Usage: python benchmarks/logs/render_results.py [FINDINGS.jsonl]
+
+Without a file, the newest run of benchmarks/logs/results/ is taken, by the time at which it was measured.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nonet.common.console import format_cell
 from nonet.common.findings import Finding, read_findings
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results"
 PAGE = HERE.parent.parent / "docs" / "logs.md"
 MARKERS = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+Measured = Sequence[tuple[Finding, dict[str, Any]]]
 
 
 def row(finding: Finding) -> str:
@@ -34,10 +41,16 @@ def row(finding: Finding) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def main() -> None:
-    """Render the newest run, or the one that is named."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "results" / "latest.jsonl"
-    findings = read_findings(path)
+def rendered(page: str, findings: Measured) -> str:
+    """The page with the table of the findings between its markers; the same again when it stands there already.
+
+    Raises:
+        ValueError: no findings, or not exactly one pair of markers.
+    """
+    if not findings:
+        raise ValueError("no findings to render")
+    if len(MARKERS.findall(page)) != 1:
+        raise ValueError("the page needs one pair of markers: <!-- results --> and <!-- /results -->")
     machine = findings[0][1]
     lines = [
         f"Measured {machine['measured_at'][:10]} on {machine['cores']} cores ({machine['cpu']}).",
@@ -46,8 +59,21 @@ def main() -> None:
         "|---|---|---|---|---|---|",
         *(row(finding) for finding, _ in findings),
     ]
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(MARKERS.sub(lambda m: m[1] + "\n".join(lines) + "\n" + m[2], page), encoding="utf-8")
+    return MARKERS.sub(lambda m: m[1] + "\n".join(lines) + "\n" + m[2], page)
+
+
+def runs(folder: Path = RESULTS) -> list[Measured]:
+    """The runs of a folder, oldest first."""
+    found = [read_findings(path) for path in sorted(folder.glob("*.jsonl"))]
+    return sorted((run for run in found if run), key=lambda run: str(run[0][1]["measured_at"]))
+
+
+def main() -> None:
+    """Render the newest run, or the one that is named."""
+    known = runs() if len(sys.argv) < 2 else [read_findings(sys.argv[1])]
+    if not known:
+        sys.exit(f"error: no findings in {RESULTS}; make some with: make bench")
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), known[-1]), encoding="utf-8")
 
 
 if __name__ == "__main__":

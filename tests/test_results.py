@@ -1,0 +1,55 @@
+"""The results on the room's page: the table of a committed run, rendered the same however often."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from nonet.common.findings import Finding, Rival
+
+ROOT = Path(__file__).resolve().parents[1]
+MACHINE: dict[str, Any] = {"measured_at": "2026-11-23T01:02:03", "cores": 2, "cpu": "a CPU"}
+PAGE = "before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"
+
+
+@pytest.fixture(scope="module")
+def render() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("render_results", ROOT / "benchmarks" / "logs" / "render_results.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def finding(**changes: Any) -> Finding:
+    fields: dict[str, Any] = {"value": 3.0, "unit": "x", "better": "higher", "input": "a|b", "promise": 2.0}
+    return Finding("logs", "speed", **{**fields, **changes})
+
+
+def test_the_page_shows_a_committed_run(render: ModuleType) -> None:
+    page = render.PAGE.read_text("utf-8")
+    assert page in [render.rendered(page, run) for run in render.runs()]
+
+
+def test_rendering_replaces_what_stands_between_the_markers_only(render: ModuleType) -> None:
+    once = render.rendered(PAGE, [(finding(rivals=(Rival("peer", 1.5, "measured"),)), MACHINE)])
+    assert once.startswith("before\n<!-- results -->\nMeasured 2026-11-23 on 2 cores (a CPU).\n")
+    assert once.endswith("<!-- /results -->\nafter\n") and "old" not in once
+    assert "| `speed` | 3 x | 2 kept | peer: 1.5 (measured) | a\\|b |  |" in once
+    assert render.rendered(once, [(finding(rivals=(Rival("peer", 1.5, "measured"),)), MACHINE)]) == once
+
+
+def test_a_missed_promise_is_said(render: ModuleType) -> None:
+    assert "| 2 **missed** |" in render.rendered(PAGE, [(finding(value=1.0), MACHINE)])
+
+
+@pytest.mark.parametrize("page", ["no markers", PAGE * 2])
+def test_a_page_without_one_pair_of_markers_is_refused(render: ModuleType, page: str) -> None:
+    with pytest.raises(ValueError, match="markers"):
+        render.rendered(page, [(finding(), MACHINE)])
+    with pytest.raises(ValueError, match="no findings"):
+        render.rendered(PAGE, [])
