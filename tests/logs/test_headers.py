@@ -279,3 +279,16 @@ def test_detected_content_is_the_content_of_the_published_format(mirror: Path, s
         return list(zip(spans.starts[:, column].tolist(), spans.ends[:, column].tolist(), strict=True))
 
     assert contents(found.header) == contents(published)
+
+
+def test_a_bar_outside_groups_is_refused_and_a_line_without_content_is_unmatched() -> None:
+    with pytest.raises(InputError, match="write"):
+        HeaderFormat.parse("<Date>|<Content>")
+    assert HeaderFormat.parse(r"<Date>\|<Content>").split(b"monday|all well") == {
+        "Date": b"monday",
+        "Content": b"all well",
+    }
+    header = HeaderFormat.parse("<Date>(: <Content>)?")
+    buffer = np.frombuffer(bytearray(b"monday: all well\ntuesday\n"), np.uint8)
+    starts, ends = np.array([0, 17]), np.array([16, 24])
+    assert header.match(buffer, starts, ends).matched.tolist() == [True, False]

@@ -98,6 +98,8 @@ class HeaderFormat:
                 raise InputError(f"header format {text!r}: <{one}> is not a name of letters, digits and _")
             if fields.count(one) > 1:
                 raise InputError(f"header format {text!r}: <{one}> stands twice; give every field its own name")
+        if _has_open_alternative("".join("x" if piece.name else piece.literal for piece in pieces)):
+            raise InputError(f"header format {text!r}: a bar means one of two formats; write \\| for the character")
         header = cls(text, fields, name, pieces)
         _ = header.regex  # a literal that is no regular expression is refused here
         return header
@@ -143,8 +145,11 @@ class HeaderFormat:
     def match(self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Matches:
         """Find the fields of every line: the compiled program where there is one, else the regular expression."""
         if self.program is not None:
-            return Matches(*kernels.match_headers(buffer, starts, ends, self.program))
-        return self._match_by_regex(buffer, starts, ends)
+            found = Matches(*kernels.match_headers(buffer, starts, ends, self.program))
+        else:
+            found = self._match_by_regex(buffer, starts, ends)
+        # Where an optional group left Content out, the line would lose its text: it counts as not matched.
+        return found._replace(matched=found.matched & (found.starts[:, self.content_index] >= 0))
 
     @cached_property
     def _engine(self) -> Any:
@@ -208,6 +213,21 @@ def _spell_out_blanks(pattern: str) -> str:
     tokens = re.findall(r"\\.|\[(?:\\.|[^\]])*\]|.", pattern)
     blanks = r"\t-\r "
     return "".join(f"[{blanks}]" if token == r"\s" else token.replace(r"\s", blanks) for token in tokens)
+
+
+def _has_open_alternative(expression: str) -> bool:
+    r"""Whether a bar stands outside all groups and classes.
+
+    >>> [_has_open_alternative(e) for e in (r"a|b", r"a\|b", "(a|b)", "[|]", r"[\]|]|")]
+    [True, False, False, False, True]
+    """
+    bare = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "", expression, flags=re.DOTALL)
+    depth = 0
+    for character in bare:
+        depth += (character == "(") - (character == ")")
+        if character == "|" and depth == 0:
+            return True
+    return False
 
 
 def _with_blanks(literal: str) -> str:
