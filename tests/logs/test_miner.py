@@ -13,7 +13,7 @@ from lines import any_lines
 
 from nonet.common.errors import InputError
 from nonet.logs import Miner, merge, restore
-from nonet.logs.mining.miner import parse_contents
+from nonet.logs.mining.as_parser import parse_contents
 
 
 def summary(miner: Miner) -> list[tuple[str, str, int]]:

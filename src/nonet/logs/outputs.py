@@ -12,9 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nonet.common.arrow import arrow_array, arrow_strings
 from nonet.common.atomic import atomic_path, atomic_write
 from nonet.common.errors import InputError
 from nonet.logs.mining.template import Template, printable, restore
@@ -188,13 +190,13 @@ def templates_table(templates: Sequence[Template]) -> pa.Table:
     """One row a template."""
     return pa.table(
         {
-            "template_id": pa.array([t.id for t in templates], pa.string()),
-            "template": pa.array([printable(t.text) for t in templates], pa.string()),
-            "typed_template": pa.array([printable(t.typed_text) for t in templates], pa.string()),
-            "count": pa.array([t.count for t in templates], pa.int64()),
-            "first_record": pa.array([t.first_seen for t in templates], pa.int64()),
-            "last_record": pa.array([t.last_seen for t in templates], pa.int64()),
-            "sample": pa.array([t.sample for t in templates], pa.string()),
+            "template_id": arrow_strings([t.id for t in templates]),
+            "template": arrow_strings([printable(t.text) for t in templates]),
+            "typed_template": arrow_strings([printable(t.typed_text) for t in templates]),
+            "count": arrow_array(np.array([t.count for t in templates], np.int64)),
+            "first_record": arrow_array(np.array([t.first_seen for t in templates], np.int64)),
+            "last_record": arrow_array(np.array([t.last_seen for t in templates], np.int64)),
+            "sample": arrow_strings([t.sample for t in templates]),
         }
     )
 
@@ -205,9 +207,9 @@ def parameters_table(templates: Sequence[Template]) -> pa.Table:
     ids, positions, kinds = zip(*rows, strict=True) if rows else ((), (), ())
     return pa.table(
         {
-            "template_id": pa.array(ids, pa.string()),
-            "position": pa.array(positions, pa.int32()),
-            "type": pa.array(kinds, pa.string()),
+            "template_id": arrow_strings(ids),
+            "position": arrow_array(np.array(positions, np.int32)),
+            "type": arrow_strings(kinds),
         }
     )
 

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from nonet.common.arrow import arrow_array
 from nonet.logs.mining.crew import Crew, Seen
 from nonet.logs.mining.extraction import string_array
 from nonet.logs.mining.miner import Miner
@@ -188,15 +190,15 @@ def _label(crew: Crew, batches: _Batches) -> Iterator[tuple[pa.Table, int]]:
 
 def with_fields(batch: RecordBatch, labelled: pa.Table) -> pa.Table:
     """`line_number`, the header fields, `timestamp` and `header_matched` in front of the columns of the labeller."""
-    columns: dict[str, pa.Array] = {"line_number": pa.array(batch.line_numbers)}
+    columns: dict[str, pa.Array] = {"line_number": arrow_array(batch.line_numbers)}
     content = batch.names.index("Content") if "Content" in batch.names else -1
     for number, name in enumerate(batch.names):
         if number != content:
             columns[name] = _field(batch, number)
     if batch.timestamps_us is not None:
         none = batch.timestamps_us == np.iinfo(np.int64).min
-        columns["timestamp"] = pa.array(batch.timestamps_us, pa.timestamp("us"), mask=none)
-    columns["header_matched"] = pa.array(batch.header_matched)
+        columns["timestamp"] = arrow_array(batch.timestamps_us, pa.timestamp("us"), none)
+    columns["header_matched"] = arrow_array(batch.header_matched)
     for name in labelled.column_names:
         columns[name] = labelled[name]
     return pa.table(columns)
@@ -214,4 +216,4 @@ def _field(batch: RecordBatch, number: int) -> pa.Array:
         values = string_array(batch.buffer, starts, ends, some_invalid=True)
     if not absent.any():
         return values
-    return pa.compute.if_else(pa.array(absent), pa.scalar(None, pa.string()), values)
+    return pc.if_else(arrow_array(absent), pa.scalar(None, pa.string()), values)

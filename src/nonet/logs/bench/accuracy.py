@@ -14,7 +14,8 @@ from nonet.logs.bench import inputs
 from nonet.logs.evaluation.data import FULL, SAMPLE
 from nonet.logs.evaluation.metrics import PairCounts, Scores
 from nonet.logs.evaluation.published import published_row, read_table
-from nonet.logs.mining.miner import Miner, merge, parse_contents
+from nonet.logs.mining.as_parser import parse_contents
+from nonet.logs.mining.miner import Miner, merge
 from nonet.logs.mining.template import restore
 from nonet.logs.parsers import get_parser, settings
 from nonet.logs.parsers.base import Parsed

@@ -47,7 +47,7 @@ def parse_function(name: str, system: str, mode: Mode) -> ParseFunction:
         MissingExtraError: the parser needs an extra that is not installed.
     """
     if name == NONET:
-        from nonet.logs.mining.miner import parse_contents
+        from nonet.logs.mining.as_parser import parse_contents
 
         return parse_contents
     if ":" in name:

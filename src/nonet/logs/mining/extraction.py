@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nonet.common.arrow import arrow_array
 from nonet.logs.mining import _extract_kernels as kernels
 from nonet.logs.mining.shape import Kind, Shape
 from nonet.logs.mining.shape_table import Labelled, Spans
@@ -102,8 +103,8 @@ def string_array(
 
 def list_array(at: NDArray[np.int32], values: pa.Array, valid: NDArray[np.bool_] | None = None) -> pa.Array:
     """Arrow list array over `values`; null where not `valid`."""
-    mask = None if valid is None else pa.array(~valid)
-    return pa.ListArray.from_arrays(pa.array(at), values, mask=mask)
+    mask = None if valid is None else arrow_array(~valid)
+    return pa.ListArray.from_arrays(arrow_array(at), values, mask=mask)
 
 
 def rows_of(shape: Shape, spans: Sequence[Region]) -> tuple[Row, ...]:

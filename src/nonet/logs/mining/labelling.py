@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nonet.common.arrow import arrow_array, arrow_strings
 from nonet.logs.mining.extraction import WHOLE_LINE, Programs, invalid_lines, list_array, string_array
 from nonet.logs.mining.placement import Placement, kind_of
 from nonet.logs.mining.shape import Kind
@@ -104,7 +105,7 @@ class Labeller:
 
     @staticmethod
     def _dictionary(codes: NDArray[np.int32], values: list[str]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(values, pa.string()))
+        return pa.DictionaryArray.from_arrays(arrow_array(codes), arrow_strings(values))
 
 
 def _strings(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,6 @@ from nonet.logs.mining.shape import Shape
 from nonet.logs.mining.shape_table import DEFAULT_HALF_LIFE_LINES, ShapeTable, Spans
 from nonet.logs.mining.state import read_state, write_state
 from nonet.logs.mining.template import Template
-from nonet.logs.parsers.base import Parsed
 from nonet.logs.reading.lines import as_array
 
 DEFAULT_MAX_CLUSTERS = 200_000
@@ -344,17 +343,6 @@ def merge(miners: Iterable[Miner]) -> Miner:
     for miner in miners:
         merged.merge_from(miner)
     return merged
-
-
-def parse_contents(contents: Sequence[Line], **options: Any) -> Parsed:
-    """Templates of `contents` in the form of the reference parsers; `options` go to `Miner`."""
-    miner = Miner(**options)
-    lines = miner.spans(*join_lines(contents))
-    miner.learn(lines)
-    labeller = miner.labeller()
-    programs = labeller.programs(labeller.shapes.label(lines).entries)
-    used, labels = np.unique(labeller.settled.text_of_program[programs], return_inverse=True)
-    return Parsed(labels.astype(np.int32), [labeller.settled.texts[i] for i in used])
 
 
 def _mined(content: bytes, hole_ends: list[int], placement: Placement, count: int, change: Change) -> Mined:

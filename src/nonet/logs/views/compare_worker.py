@@ -44,7 +44,7 @@ def main(folder: Path) -> int:
 def _parser(job: dict[str, Any]) -> ParseFunction:
     name, masks = job["parser"], job["masks"]
     if name == NONET:
-        from nonet.logs.mining.miner import parse_contents
+        from nonet.logs.mining.as_parser import parse_contents
 
         return lambda contents: parse_contents(contents, masks=masks)
     if name in PARSERS:
