@@ -16,17 +16,17 @@ import re
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
-
-import numpy as np
 
 from nonet.common.atomic import atomic_write
 from nonet.common.errors import InputError
 from nonet.logs.drain3.clusters import ANY, Clusters, LogCluster
 from nonet.logs.drain3.config import MaskingInstruction, TemplateMinerConfig
 from nonet.logs.drain3.parameters import ExtractedParameter, align, placeholder, units_of
-from nonet.logs.mining.masks import UserMask, find_owned_spans
+from nonet.logs.mining.lineage import Event
+from nonet.logs.mining.masks import UserMask, find_in_line
 from nonet.logs.mining.miner import DEFAULT_MAX_CLUSTERS, Mined, Miner
 from nonet.logs.mining.shape import Kind
 from nonet.logs.mining.template import WILDCARD, Template
@@ -118,7 +118,7 @@ class TemplateMiner:
             max_clusters=max(config.drain_max_clusters or DEFAULT_MAX_CLUSTERS, MIN_CLUSTERS),
         )
         self.drain = Clusters(config.mask_prefix, config.mask_suffix)
-        self._line_of_last_look = 0
+        self._line_of_last_look = self._num_events = 0
         self._saved_at_s = time.monotonic()
         if persistence_handler is not None:
             self.load_state()
@@ -131,19 +131,10 @@ class TemplateMiner:
             `template_mined`, `cluster_count`. A change is told with the next message of the cluster.
         """
         content = log_message.strip()
-        num_events = len(self._miner.lineage)
         mined = self._miner.add(content)
-        cluster = self.drain.find(mined.template_id)
-        if len(self._miner.lineage) > num_events or (cluster is None and mined.count > 1 and self._may_look()):
-            self._look_at_all()
-            mined = self._miner.match(content) or mined
-            cluster = self.drain.find(mined.template_id)
-        elif cluster is not None:
-            cluster.size += 1
-            cluster.meet_names(self._names_of(mined, content))
-        if cluster is None:
-            names = self._names_of(mined, content)
-            cluster = self.drain.create(mined.template, names, self._miner.num_lines - 1, mined.count)
+        events = self._miner.lineage.since(self._num_events)
+        self._num_events = self._miner.lineage.num_recorded
+        cluster = self._follow(mined, content, events)
         change = cluster.tell()
         self._save_if_due(change, cluster.cluster_id)
         return {
@@ -226,14 +217,31 @@ class TemplateMiner:
             if reason is not None:
                 self.save_state(reason)
 
+    def _follow(self, mined: Mined, content: str, events: Sequence[Event]) -> LogCluster:
+        """The cluster of a message just learned, after what the lineage told of older clusters."""
+        names = self._names_of(mined, content)
+        moved = len(events) == 1 and events[0].new_ids == (mined.template_id,)
+        if moved and self.drain.move(events[0].old_id, mined.template, names):
+            events = ()
+        cluster = self.drain.find(mined.template_id)
+        if events or (cluster is None and mined.count > 1 and self._may_look()):
+            self._look_at_all()
+            cluster = self.drain.find(mined.template_id)
+        elif cluster is not None:
+            cluster.size += 1
+            if self._mask_names:
+                cluster.meet_names(names)
+        return cluster or self.drain.create(mined.template, names, self._miner.num_lines - 1, mined.count)
+
     def _may_look(self) -> bool:
         """A look at all templates costs as many steps as there are; so many lines must have come since the last one."""
         return self._miner.num_lines - self._line_of_last_look >= len(self.drain.clusters)
 
-    def _look_at_all(self) -> None:
-        templates = self._miner.templates()
+    def _look_at_all(self, *, settle: bool = False) -> None:
+        templates = self._miner.templates(settle=settle)
         self.drain.follow(templates, [self._names_of_template(template) for template in templates])
         self._line_of_last_look = self._miner.num_lines
+        self._num_events = self._miner.lineage.num_recorded
 
     def _names_of_template(self, template: Template) -> list[str]:
         if not self._mask_names or _USER not in template.types:
@@ -245,8 +253,8 @@ class TemplateMiner:
 
     def _names_of(self, mined: Mined, content: str) -> list[str]:
         """The mask of every hole of a message, "*" for those that no mask made."""
-        if not any(parameter.type == _USER for parameter in mined.parameters):
-            return [ANY] * len(mined.parameters)
+        if _USER not in mined.types:
+            return [ANY] * len(mined.types)
         masked = self._masked(content.encode("utf-8", "surrogateescape"))
         numbers = {(low, high): number for low, high, number in masked}
         found = [numbers.get(span) for span in _spans_of(mined)]
@@ -254,11 +262,8 @@ class TemplateMiner:
 
     def _masked(self, content: bytes) -> list[tuple[int, int, int]]:
         """Spans of the masks with the number of the first mask of that name."""
-        buffer = np.frombuffer(content or b"\0", np.uint8)
-        ends = np.array([len(content)], np.int64)
-        lows, highs, owners = find_owned_spans(self._miner.masks, buffer, np.zeros(1, np.int64), ends)
-        numbers = [self._mask_names.index(self._mask_names[owner]) for owner in owners.tolist()]
-        return list(zip(lows.tolist(), highs.tolist(), numbers, strict=True))
+        found = find_in_line(self._miner.masks, content)
+        return [(low, high, self._mask_names.index(self._mask_names[owner])) for low, high, owner in found]
 
     def _holes_of(self, template: str, exact_matching: bool) -> tuple[list[str], str]:
         """Names of all holes, and the template with `<*>`, or the placeholder of a mask, in them."""
@@ -274,6 +279,7 @@ class TemplateMiner:
         return holes, parts[0] + "".join(hole + piece for hole, piece in zip(shown, parts[2::2], strict=True))
 
     def _packed(self) -> bytes:
+        self._look_at_all(settle=True)  # as saving the miner does
         with tempfile.TemporaryDirectory(prefix="nonet-drain3-") as folder:
             path = Path(folder) / "state"
             self._miner.save(path)
@@ -299,6 +305,7 @@ class TemplateMiner:
         if miner.masks != self._miner.masks or about["mask_names"] != self._mask_names:
             raise InputError("the state was made with other masks; use the same ones, or delete it to start anew")
         self._miner = miner
+        self._num_events = miner.lineage.num_recorded
         self.drain = Clusters(self.config.mask_prefix, self.config.mask_suffix)
         self.drain.clusters_counter = about["counter"]
         for number, size, template, names, first_line in about["clusters"]:

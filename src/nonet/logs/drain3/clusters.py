@@ -27,6 +27,7 @@ class LogCluster:
         first_line: ordinal of its first message.
         mask_prefix, mask_suffix: what stands around the names.
         told: the template when the cluster was last an answer; None before.
+        shown: the template as it is shown, once asked for; None when that changed.
     """
 
     cluster_id: int
@@ -37,6 +38,7 @@ class LogCluster:
     mask_prefix: str = "<"
     mask_suffix: str = ">"
     told: str | None = None
+    shown: str | None = None
 
     @property
     def template_id(self) -> str:
@@ -54,13 +56,21 @@ class LogCluster:
         >>> LogCluster(1, 1, "from <*> port <*>", ["IP", "*"], 0, "<:", ":>").get_template()
         'from <:IP:> port <:*:>'
         """
-        pieces = self.mined_template.split(WILDCARD)
-        holes = [f"{self.mask_prefix}{name}{self.mask_suffix}" for name in self.mask_names]
-        return pieces[0] + "".join(hole + piece for hole, piece in zip(holes, pieces[1:], strict=True))
+        if self.shown is None:
+            pieces = self.mined_template.split(WILDCARD)
+            holes = [f"{self.mask_prefix}{name}{self.mask_suffix}" for name in self.mask_names]
+            self.shown = pieces[0] + "".join(hole + piece for hole, piece in zip(holes, pieces[1:], strict=True))
+        return self.shown
+
+    def become(self, template: str, names: Sequence[str]) -> None:
+        """Have another text from now on."""
+        self.mined_template, self.mask_names, self.shown = template, list(names), None
 
     def meet_names(self, names: Sequence[str]) -> None:
         """Keep the names on which another message agrees."""
-        self.mask_names = [a if a == b else ANY for a, b in zip(self.mask_names, names, strict=True)]
+        if self.mask_names != names:
+            self.mask_names = [a if a == b else ANY for a, b in zip(self.mask_names, names, strict=True)]
+            self.shown = None
 
     def tell(self) -> str:
         """The change since the cluster was last an answer, in Drain3's words; from now on there is none."""
@@ -122,5 +132,26 @@ class Clusters:
             if old is None:
                 self.create(template.text, its, template.first_seen, template.count)
                 continue
-            old.mined_template, old.size, old.mask_names = template.text, template.count, list(its)
+            old.become(template.text, its)
+            old.size = template.count
             self.put(old)
+
+    def move(self, old_id: str, template: str, names: Sequence[str]) -> bool:
+        """Rename the cluster of a template id that ended, or join it to the cluster that has its new template.
+
+        Returns:
+            Whether the old id was known.
+        """
+        left, heir = self._by_template.pop(old_id, None), self._by_template.get(template_id(template))
+        if left is None:
+            return False
+        if heir is None:
+            left.become(template, names)
+            self.put(left)
+            return True
+        older, younger = sorted((left, heir), key=lambda cluster: cluster.first_line)
+        older.become(template, heir.mask_names)
+        older.size += younger.size
+        del self.id_to_cluster[younger.cluster_id]
+        self.put(older)
+        return True

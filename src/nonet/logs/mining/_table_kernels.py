@@ -176,7 +176,7 @@ def _compare_soft(soft_len, soft_hash, soft_open, soft, entry, buf, start, kinds
 
 
 @njit(cache=True, nogil=True)
-def _holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
+def holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
     """Whether the line has the entry's value in every soft hole that never varied."""
     soft = table.soft_at[entry]
     for hole in range(first_hole, end_hole):
@@ -325,7 +325,7 @@ def label(lines, first, table, masked, entries, holes):
         h = hash_words(words, (num_bytes + 7) >> 3)
         entry, _ = find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h)
         if entry >= 0 and soft_open[entry]:
-            if not _holds_constants(table, entry, buf, start, kinds, starts, ends, hole, end_hole):
+            if not holds_constants(table, entry, buf, start, kinds, starts, ends, hole, end_hole):
                 entry = -1
         entries[line] = entry
         hole_at[line + 1] = end_hole

@@ -42,7 +42,7 @@ class Clustering:
 
     labels: NDArray[np.int32]
     templates: list[str]
-    regions: list[list[Span]]
+    regions: list[tuple[Span, ...]]
 
 
 def settle(shapes: Sequence[Shape]) -> Clustering:
@@ -50,12 +50,12 @@ def settle(shapes: Sequence[Shape]) -> Clustering:
 
     >>> found = settle([Shape(b"job \x01 took \x10", (None, None), 9), Shape(b"job \x14 took \x10", (b"x7", None), 1)])
     >>> found.templates, found.regions[1]
-    (['job <*> took <*>'], [(4, 5), (11, 12)])
+    (['job <*> took <*>'], ((4, 5), (11, 12)))
     """
     rows = Rows(row_of(shape) for shape in shapes)
     merge(rows)
     texts: dict[int, bytes] = {}
-    regions: list[list[Span]] = [[] for _ in shapes]
+    regions: list[tuple[Span, ...]] = [()] * len(shapes)
     for row, members in rows.members.items():
         constants = _constants(row, members, rows.spans, shapes)
         parts = _variable_parts(row, constants)
@@ -63,7 +63,7 @@ def settle(shapes: Sequence[Shape]) -> Clustering:
         for index in members:
             spans = rows.spans[index]
             texts[index] = text
-            regions[index] = [(spans[first][0], spans[last][1]) for first, last in parts]
+            regions[index] = tuple((spans[first][0], spans[last][1]) for first, last in parts)
     distinct = sorted(set(texts.values()))
     label_of = {text: label for label, text in enumerate(distinct)}
     labels = np.fromiter((label_of[texts[i]] for i in range(len(shapes))), np.int32, len(shapes))

@@ -30,6 +30,9 @@ class Event:
 class Lineage:
     """Append-only list of events with a resolver.
 
+    Attributes:
+        num_recorded: events ever recorded, forgotten ones included.
+
     >>> lineage = Lineage()
     >>> lineage.record(10, {"shape 1": "a", "shape 2": "b"}, {"shape 1": "c", "shape 2": "c"})
     >>> [(e.change, e.old_id, e.new_ids) for e in lineage]
@@ -40,6 +43,7 @@ class Lineage:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._events = list(events)
+        self.num_recorded = len(self._events)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events)
@@ -63,6 +67,35 @@ class Lineage:
                 continue
             change: Change = "split" if len(new_ids) > 1 else "merged" if len(parents[new_ids[0]]) > 1 else "renamed"
             self._events.append(Event(at_line, change, old, new_ids))
+            self.num_recorded += 1
+
+    def record_move(self, at_line: int, old_id: str, new_id: str, some_stay: bool, some_there: bool) -> None:
+        """Append what became of an id when one shape left it.
+
+        Args:
+            at_line: lines learned.
+            old_id, new_id: the ids of the shape before and after.
+            some_stay: whether other shapes have the old id still.
+            some_there: whether other shapes had the new id already.
+
+        >>> lineage = Lineage()
+        >>> lineage.record_move(5, "a", "b", some_stay=True, some_there=False)
+        >>> lineage.since(0)
+        [Event(at_line=5, change='split', old_id='a', new_ids=('a', 'b'))]
+        """
+        if some_stay:
+            self._events.append(Event(at_line, "split", old_id, tuple(sorted((old_id, new_id)))))
+        else:
+            self._events.append(Event(at_line, "merged" if some_there else "renamed", old_id, (new_id,)))
+        self.num_recorded += 1
+
+    def since(self, num_recorded: int) -> list[Event]:
+        """The events after the first `num_recorded` ever."""
+        return self._events[max(0, num_recorded - self.num_recorded + len(self._events)) :]
+
+    def keep_last(self, num_events: int) -> None:
+        """Forget older events; `num_recorded` stays."""
+        del self._events[: max(0, len(self._events) - num_events)]
 
     def resolve(self, old_id: str) -> tuple[str, ...]:
         """The ids that lines once labelled `old_id` may have now; one unless it was split."""

@@ -164,17 +164,27 @@ def _find_in_few(
     rows: list[tuple[int, int, int]] = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         text = buffer[start : min(end, start + MAX_SEARCH_BYTES)].tobytes()
-        is_cut = len(text) < end - start
-        taken: list[tuple[int, int, int]] = []
-        for owner, its in enumerate(programs):
-            for low, high in _matches(its, text):
-                before = bisect_left(taken, (high, -1, -1))
-                is_free = before == 0 or taken[before - 1][1] <= low
-                if is_free and not (is_cut and high == len(text)):
-                    taken.insert(before, (low, high, owner))
+        taken = _find_in_text(programs, text, len(text) < end - start)
         rows += [(start + low, start + high, owner) for low, high, owner in taken]
     table = np.array(rows, np.int64).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2]
+
+
+def find_in_line(masks: Sequence[UserMask], content: bytes) -> list[tuple[int, int, int]]:
+    """As `find_owned_spans` for one line: (start, end, index of the mask) of every span."""
+    text = content[:MAX_SEARCH_BYTES]
+    return _find_in_text([mask.programs for mask in masks], text, len(text) < len(content))
+
+
+def _find_in_text(programs: Sequence[Programs], text: bytes, is_cut: bool) -> list[tuple[int, int, int]]:
+    taken: list[tuple[int, int, int]] = []
+    for owner, its in enumerate(programs):
+        for low, high in _matches(its, text):
+            before = bisect_left(taken, (high, -1, -1))
+            is_free = before == 0 or taken[before - 1][1] <= low
+            if is_free and not (is_cut and high == len(text)):
+                taken.insert(before, (low, high, owner))
+    return taken
 
 
 def _find_in_many(

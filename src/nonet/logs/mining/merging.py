@@ -69,11 +69,11 @@ _CLOSING_BUT_COLON = _closing(b",;")
 class Rows:
     """Distinct rows, the shapes that have each, and the spans of every shape, rewritten together."""
 
-    def __init__(self, rows: Iterable[tuple[Sequence[bytes], Sequence[Span]]]) -> None:
+    def __init__(self, rows: Iterable[tuple[Row, Sequence[Span]]]) -> None:
         self.members: dict[Row, list[int]] = {}
         self.spans: list[Sequence[Span]] = []
         for index, (tokens, spans) in enumerate(rows):
-            self.members.setdefault(tuple(tokens), []).append(index)
+            self.members.setdefault(tokens, []).append(index)
             self.spans.append(spans)
 
     def rewrite(self, row: Row, plan: Plan) -> None:

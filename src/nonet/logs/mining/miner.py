@@ -9,6 +9,8 @@ provisionally, and the lineage says afterwards what became of an id.
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +25,18 @@ from nonet.logs.mining.crew import Crew
 from nonet.logs.mining.extraction import cut
 from nonet.logs.mining.labelling import Labeller, Settled, summarise
 from nonet.logs.mining.lineage import Event, Lineage
-from nonet.logs.mining.masks import UserMask, find_spans
+from nonet.logs.mining.masks import UserMask, find_in_line, find_spans
+from nonet.logs.mining.one_line import OneLine
 from nonet.logs.mining.placement import Placement, TemplateIndex, place
 from nonet.logs.mining.shape import Shape
 from nonet.logs.mining.shape_table import DEFAULT_HALF_LIFE_LINES, ShapeTable, Spans
 from nonet.logs.mining.state import read_state, write_state
 from nonet.logs.mining.template import Template
-from nonet.logs.reading.lines import as_array
 
 DEFAULT_MAX_CLUSTERS = 200_000
-_SETTLE_GROWTH, _SETTLE_MINIMUM = 1.25, 32
+_SETTLE_GROWTH, _SETTLE_MINIMUM = 0.25, 4  # so many new shapes, by those settled, make the next settlement due
+_SETTLE_LINES_A_SHAPE = 16  # so many lines after the first new shape do as well
+_PAST_A_CLUSTER = 4  # template ids and lineage events remembered, by `max_clusters`
 _MIN_LINES_A_THREAD = 8_192
 
 Line = str | bytes
@@ -47,25 +51,49 @@ class Parameter:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
 class Mined:
     """What the miner says of one line.
 
     Attributes:
         template_id, template: the template at this moment; see `Miner.lineage` for what becomes of it.
-        parameters: one value a hole.
+        parameters, types: one value a hole, and its type.
         spacing: see `template.restore`; None for ordinary blanks.
         count: lines of this line's shape so far; 0 from `match`.
         change: "new" when the line showed a template id never seen, "changed" when it made the templates of earlier
             lines change, else "none".
     """
 
-    template_id: str
-    template: str
-    parameters: tuple[Parameter, ...]
-    spacing: tuple[str, ...] | None
-    count: int
-    change: Change
+    __slots__ = ("_content", "_hole_ends", "_placement", "change", "count", "template", "template_id")
+
+    def __init__(
+        self, content: bytes, hole_ends: list[int], placement: Placement, count: int = 0, change: Change = "none"
+    ) -> None:
+        self._content, self._hole_ends, self._placement = content, hole_ends, placement
+        self.template_id, self.template = placement.id, placement.template
+        self.count, self.change = count, change
+
+    # Cut out of the line when asked for: many only want the template.
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """One value a hole."""
+        values = cut(self._content, self._hole_ends, self._placement.rows)
+        return tuple(Parameter(kind, _text(value)) for kind, value in zip(self._placement.types, values, strict=True))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of the parameters."""
+        return self._placement.types
+
+    @property
+    def spacing(self) -> tuple[str, ...] | None:
+        """The runs of blanks, see `template.restore`; None for ordinary ones."""
+        if not self._placement.irregular:
+            return None
+        return tuple(map(_text, cut(self._content, self._hole_ends, self._placement.blank_rows)))
+
+    def __repr__(self) -> str:
+        fields = ("template_id", "template", "parameters", "spacing", "count", "change")
+        return f"Mined({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
 
 
 class Miner:
@@ -107,11 +135,13 @@ class Miner:
         self.source_quota = source_quota
         self.lineage = Lineage()
         self._tables: dict[str, ShapeTable] = {}
+        self._ways: dict[str, OneLine] = {}
         self._placed: dict[bytes, Placement] = {}
         self._index = TemplateIndex(())
         self._known_ids: set[str] = set()
         self._recent: dict[tuple[str, int, int], Placement] = {}
-        self._shapes_at_settling = 0
+        self._shapes_of_id: Counter[str] = Counter()
+        self._settle_at_line = self._settle_at_shapes = 0
         self._lines_at_settling = 0
 
     @property
@@ -148,11 +178,15 @@ class Miner:
             if len(self._tables) > 1:
                 for table in self._tables.values():
                     table.bound(max(16, int(self.max_clusters * self.source_quota)))
+        self._keep_bound()
+        return self._tables[source]
+
+    def _keep_bound(self) -> None:
+        """Take from the largest table what all have too much together."""
         total = sum(map(len, self._tables.values()))
         if total > self.max_clusters:
             largest = max(self._tables.values(), key=len)
             largest.bound(max(16, len(largest) - (total - self.max_clusters)))
-        return self._tables[source]
 
     def _combined(self) -> ShapeTable:
         """One table with the shapes of all sources."""
@@ -165,15 +199,29 @@ class Miner:
 
     def settle(self) -> None:
         """Derive the templates of all shapes anew and record in the lineage what became of ids given out before."""
+        self._settle(None)
+
+    def _settle(self, newcomer: bytes | None) -> None:
+        """`newcomer` is the masked text of the line that is being added; its id is not given out yet."""
         shapes = list(self._combined().shapes())
         before = self._placed
-        self._placed = dict(zip((s.masked for s in shapes), place(shapes), strict=True))
+        self._placed = dict(zip((s.masked for s in shapes), place(shapes, before), strict=True))
         self._record(before)
         self._index = TemplateIndex(p.template for p in self._placed.values())
-        self._known_ids.update(p.id for p in self._placed.values())
+        self._shapes_of_id = Counter(p.id for p in self._placed.values())
+        self._known_ids.update(p.id for masked, p in self._placed.items() if masked != newcomer)
         self._recent.clear()
-        self._shapes_at_settling = self._num_shapes_ever()
+        self._forget()
+        self._settle_at_shapes = self._num_shapes_ever() + int(_SETTLE_GROWTH * len(shapes)) + _SETTLE_MINIMUM
+        self._settle_at_line = sys.maxsize
         self._lines_at_settling = self.num_lines
+
+    def _forget(self) -> None:
+        """Keep what is remembered of the past in bounds when shapes come and go for ever."""
+        bound = _PAST_A_CLUSTER * self.max_clusters
+        if len(self._known_ids) > bound:
+            self._known_ids = set(self._shapes_of_id)
+        self.lineage.keep_last(bound)
 
     def _settle_if_behind(self) -> None:
         if self._lines_at_settling != self.num_lines:
@@ -182,38 +230,61 @@ class Miner:
     def _num_shapes_ever(self) -> int:
         return sum(len(t) + t.num_evicted_shapes for t in self._tables.values())
 
-    def _is_due(self) -> bool:
-        return self._num_shapes_ever() >= _SETTLE_GROWTH * self._shapes_at_settling + _SETTLE_MINIMUM
-
     def add(self, line: Line, source: str = "") -> Mined:
         """Learn one line and say what it is."""
         content = _content(line)
-        table = self._table(source)
-        entry, hole_ends = table.learn_line(self._one_line(content), self.num_lines)
+        table, way = self._way(source)
+        ordinal = table.num_lines if len(self._tables) == 1 else self.num_lines
+        num_events = self.lineage.num_recorded
+        if ordinal >= self._settle_at_line:
+            self.settle()
+        user = find_in_line(self.masks, content) if self.masks else ()
+        entry, hole_ends, count, num_constants = way.learn(content, ordinal, user)
         key = (source, table.num_evicted_shapes, entry)
         placement = self._recent.get(key)
         change: Change = "none"
-        if placement is None or placement.num_constants != table.num_constants(entry):
-            placement, change = self._place_anew(table.shape(entry))
-            self._recent[key] = placement
-        return _mined(content, hole_ends, placement, table.count(entry), change)
+        if placement is None or placement.num_constants != num_constants:
+            self._recent[key] = placement = self._place_anew(table.shape(entry))
+            self._keep_bound()
+            if placement.id not in self._known_ids:
+                self._known_ids.add(placement.id)
+                change = "new"
+            elif self.lineage.num_recorded > num_events:
+                change = "changed"
+        return Mined(content, hole_ends, placement, count, change)
 
-    def _place_anew(self, shape: Shape) -> tuple[Placement, Change]:
+    def _way(self, source: str) -> tuple[ShapeTable, OneLine]:
+        """The table of a source, and the way of single lines into it."""
+        table = self._tables.get(source)
+        if table is None:
+            table = self._table(source)
+        way = self._ways.get(source)
+        if way is None or way.table is not table:
+            way = self._ways[source] = OneLine(table)
+        return table, way
+
+    def _place_anew(self, shape: Shape) -> Placement:
         """Place a shape that is new, or one of whose constants turned out to vary."""
         before = self._placed.get(shape.masked)
-        num_events = len(self.lineage)
-        if before is not None and before.num_constants == sum(c is not None for c in shape.constants):
-            return before, "none"
-        if self._is_due():
-            self.settle()
-        else:
-            self._placed[shape.masked] = self._index.place(shape)
-        placement = self._placed[shape.masked]
-        if before is not None and len(self.lineage) == num_events and before.id != placement.id:
-            self._record({**self._placed, shape.masked: before})
-        is_new = placement.id not in self._known_ids
-        self._known_ids.add(placement.id)
-        return placement, "new" if is_new else "changed" if len(self.lineage) > num_events else "none"
+        if before is not None and before.fits(shape):
+            return before
+        if self._num_shapes_ever() >= self._settle_at_shapes:
+            self._settle(shape.masked)
+            return self._placed[shape.masked]
+        self._settle_at_line = min(self._settle_at_line, self.num_lines + _SETTLE_LINES_A_SHAPE * len(self._placed))
+        placement = self._index.place(shape)
+        self._move(shape, before, placement)
+        return placement
+
+    def _move(self, shape: Shape, before: Placement | None, after: Placement) -> None:
+        """Put one shape from the template that it had to another one."""
+        self._placed[shape.masked] = after
+        self._shapes_of_id[after.id] += 1
+        if before is not None:
+            self._shapes_of_id[before.id] -= 1
+            if before.id != after.id:
+                num_stay, num_there = self._shapes_of_id[before.id], self._shapes_of_id[after.id] - 1
+                self.lineage.record_move(self.num_lines, before.id, after.id, num_stay > 0, num_there > 0)
 
     def _record(self, before: Mapping[bytes, Placement]) -> None:
         """Append to the lineage what became of the ids of `before`."""
@@ -222,13 +293,22 @@ class Miner:
 
     def match(self, line: Line) -> Mined | None:
         """Say what a line is without learning it; None when no template fits."""
-        content = _content(line)
-        alone = ShapeTable(16)
-        _, hole_ends = alone.learn_line(self._one_line(content))
         if self._num_shapes_ever() and not self._placed:
             self.settle()
-        placement = self._index.find(alone.shape(0))
-        return None if placement is None else _mined(content, hole_ends, placement, 0, "none")
+        content = _content(line)
+        user = find_in_line(self.masks, content) if self.masks else ()
+        shape: Shape | None = None
+        hole_ends: list[int] = []
+        for source in self._tables:
+            table, way = self._way(source)
+            entry, hole_ends, num_bytes = way.find(content, user)
+            if entry >= 0:
+                placement = self._placed.get(table.masked_text(entry))
+                if placement is not None:
+                    return Mined(content, hole_ends, placement)
+            shape = way.shape(content, len(hole_ends), num_bytes)
+        found = None if shape is None else self._index.find(shape)
+        return None if found is None else Mined(content, hole_ends, found)
 
     def add_lines(self, lines: Sequence[Line] | pa.Array, source: str = "", threads: int | None = None) -> pa.Table:
         """Learn many lines, settle, and label them.
@@ -258,9 +338,15 @@ class Miner:
         table = self._combined()
         return Labeller(table, Settled.build(self._placements(table)))
 
-    def templates(self) -> list[Template]:
-        """The templates now, by count (ties by text)."""
-        self._settle_if_behind()
+    def templates(self, *, settle: bool = True) -> list[Template]:
+        """The templates now, by count (ties by text).
+
+        Args:
+            settle: whether to settle before; otherwise these are the templates that `add` answers with until the next
+                settlement.
+        """
+        if settle or not self._placed:
+            self._settle_if_behind()
         table = self._combined()
         return summarise(table, self._placements(table))
 
@@ -276,10 +362,13 @@ class Miner:
         self.lineage = Lineage([*self.lineage, *other.lineage])
         self._known_ids |= other._known_ids
         self._placed = {**other._placed, **self._placed}
+        self._shapes_of_id = Counter(p.id for p in self._placed.values())
+        self._settle_at_line = 0
         self._recent.clear()
 
     def save(self, path: str | Path) -> None:
-        """Write the state to one file, atomically; see `state`."""
+        """Write the state to one file, atomically; see `state`. Settles before, so that a restart changes nothing."""
+        self._settle_if_behind()
         write_state(
             path,
             self._tables,
@@ -317,10 +406,6 @@ class Miner:
         for table in self._tables.values():
             table.check_integrity()
 
-    def _one_line(self, content: bytes) -> Spans:
-        buffer = as_array(content or b"\0")
-        return self.spans(buffer, np.zeros(1, np.int64), np.array([len(content)], np.int64))
-
 
 def merge(miners: Iterable[Miner]) -> Miner:
     """One miner that knows what all of them learned; the arguments are not changed.
@@ -343,13 +428,6 @@ def merge(miners: Iterable[Miner]) -> Miner:
     for miner in miners:
         merged.merge_from(miner)
     return merged
-
-
-def _mined(content: bytes, hole_ends: list[int], placement: Placement, count: int, change: Change) -> Mined:
-    values = cut(content, hole_ends, placement.rows)
-    parameters = tuple(Parameter(kind, _text(value)) for kind, value in zip(placement.types, values, strict=True))
-    spacing = tuple(map(_text, cut(content, hole_ends, placement.blank_rows))) if placement.irregular else None
-    return Mined(placement.id, placement.template, parameters, spacing, count, change)
 
 
 def join_lines(lines: Sequence[Line] | pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:

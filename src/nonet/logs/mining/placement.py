@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -44,14 +44,27 @@ class Placement:
         """Id of the template."""
         return template_id(self.template)
 
+    def fits(self, shape: Shape) -> bool:
+        """Whether the shape it was made for is still the same: none of its constants turned out to vary."""
+        return self.num_constants == sum(c is not None for c in shape.constants)
 
-def place(shapes: Sequence[Shape]) -> list[Placement]:
-    """Settle the shapes together; one placement a shape, whatever their order."""
-    settled = settle(shapes)
-    return [
-        _placement(shape, settled.templates[label], tuple(regions))
-        for shape, label, regions in zip(shapes, settled.labels.tolist(), settled.regions, strict=True)
-    ]
+
+def place(shapes: Sequence[Shape], before: Mapping[bytes, Placement] | None = None) -> list[Placement]:
+    """Settle the shapes together; one placement a shape, whatever their order.
+
+    Args:
+        shapes: all shapes.
+        before: earlier placements by masked text; those that hold still are taken over.
+    """
+    settled, before = settle(shapes), before or {}
+    placements = []
+    for shape, label, regions in zip(shapes, settled.labels.tolist(), settled.regions, strict=True):
+        template, known = settled.templates[label], before.get(shape.masked)
+        if known is not None and known.template == template and known.regions == regions and known.fits(shape):
+            placements.append(known)
+        else:
+            placements.append(_placement(shape, template, regions))
+    return placements
 
 
 def kind_of(shape: Shape, region: Region) -> Kind | None:
@@ -103,7 +116,10 @@ class TemplateIndex:
 
     def find(self, shape: Shape) -> Placement | None:
         """The shape as an instance of a known template, or None."""
-        alone = place([shape])[0]
+        return self._find(shape, place([shape])[0])
+
+    def _find(self, shape: Shape, alone: Placement) -> Placement | None:
+        """`alone` is the shape settled without any other."""
         if alone.template in self._templates:
             return alone
         words = alone.template.split(" ")
@@ -120,11 +136,11 @@ class TemplateIndex:
 
     def place(self, shape: Shape) -> Placement:
         """The shape as an instance of a known template, else with a template of its own, which is known from now on."""
-        found = self.find(shape)
+        alone = place([shape])[0]
+        found = self._find(shape, alone)
         if found is None:
-            found = place([shape])[0]
-            self._add(found.template)
-        return found
+            self._add(alone.template)
+        return found or alone
 
     def _search(self, words: list[str]) -> Iterator[list[str]]:
         stack: list[tuple[Node, list[str]]] = [(self._root, [])]

@@ -147,10 +147,14 @@ class ShapeTable:
     def __init__(self, max_shapes: int = 1_000_000, half_life_lines: int = DEFAULT_HALF_LIFE_LINES) -> None:
         self.max_shapes = max_shapes
         self.half_life_lines = half_life_lines
-        self._half_life_shift = half_life_lines.bit_length() - 1
+        self.half_life_shift = half_life_lines.bit_length() - 1
         self._table = _new_table(min(max_shapes, 256), 512, 1 << 16)
         self._masked = np.zeros(MAX_MASKED_BYTES + 16, np.uint8)
-        self._line_holes = _HoleArrays(2, MAX_MASKED_BYTES + 18)
+
+    @property
+    def arrays(self) -> Table:
+        """The arrays now; others take their place when the table grows, merges or evicts."""
+        return self._table
 
     def __len__(self) -> int:
         return int(self._table.meta[kernels.NUM_ENTRIES])
@@ -207,13 +211,6 @@ class ShapeTable:
         entries = self._learn(lines, ordinal, True, holes)
         return holes.labelled(entries)
 
-    def learn_line(self, line: Spans, ordinal: int | None = None) -> tuple[int, list[int]]:
-        """`learn` for a single line: its entry, and the ends of its holes from its start."""
-        holes = self._line_holes
-        entry = int(self._learn(line, ordinal, True, holes)[0])
-        arrays = holes.arrays()
-        return entry, arrays.ends[: arrays.at[1]].tolist()
-
     def _learn(self, lines: Spans, ordinal: int | None, keep_holes: bool, holes: _HoleArrays) -> NDArray[np.int32]:
         if ordinal is None:
             ordinal = self.num_lines
@@ -225,7 +222,7 @@ class ShapeTable:
                 done,
                 ordinal,
                 self._table,
-                self._half_life_shift,
+                self.half_life_shift,
                 self._masked,
                 entries,
                 keep_holes,
@@ -235,11 +232,8 @@ class ShapeTable:
                 return entries
             if short == kernels.NO_HOLES:
                 holes.grow()
-            elif len(self) >= self.max_shapes:
-                kept = self._evict(self.max_shapes)
+            elif (kept := self.make_room()) is not None:
                 entries[:done] = np.where(entries[:done] >= 0, kept[entries[:done]], -1)
-            else:
-                self._grow()
 
     def label(self, lines: Spans) -> Labelled:
         """Look up the shapes of `lines` without counting them. Safe to call from many threads on one frozen table."""
@@ -252,6 +246,13 @@ class ShapeTable:
             if done < len(lines):
                 holes.grow()
         return holes.labelled(entries)
+
+    def make_room(self) -> NDArray[np.int32] | None:
+        """Grow, or evict where the bound is reached; then the new index of every old entry, -1 for the evicted."""
+        if len(self) >= self.max_shapes:
+            return self._evict(self.max_shapes)
+        self._grow()
+        return None
 
     def _grow(self) -> None:
         """Double what is short."""
@@ -285,7 +286,7 @@ class ShapeTable:
         """
         n = len(self)
         keep = min(n, bound) - max(1, int(_FREE_SHARE * bound))
-        age = np.minimum((self._column("last_seen").max() - self._column("last_seen")) >> self._half_life_shift, 62)
+        age = np.minimum((self._column("last_seen").max() - self._column("last_seen")) >> self.half_life_shift, 62)
         score = self._column("weights") >> age
         order = np.lexsort((self._table.hashes[:n], self._column("last_seen"), score))
         evicted = order[: n - max(keep, 0)]
@@ -307,7 +308,7 @@ class ShapeTable:
         found = kernels.match_entries(other._table, self._table)
         known = np.flatnonzero(found >= 0)
         pairs = np.stack([known, found[known]], axis=1)
-        kernels.meet_entries(other._table, self._table, pairs, self._half_life_shift)
+        kernels.meet_entries(other._table, self._table, pairs, self.half_life_shift)
         new = np.flatnonzero(found < 0)
         t, o = self._table, other._table.meta
         room = _new_table(

@@ -18,6 +18,7 @@ What is decided here follows how people write log statements, whatever the syste
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from nonet.logs.mining.shape import Kind, Shape
@@ -68,25 +69,30 @@ def is_wild(token: bytes) -> bool:
     return token in (WILD, b" " + WILD)
 
 
-def row_of(shape: Shape) -> tuple[list[bytes], list[Span]]:
+def row_of(shape: Shape) -> tuple[tuple[bytes, ...], tuple[Span, ...]]:
     r"""Tokens of a shape and their spans in `shape.masked`.
 
     >>> row_of(Shape(b"lost node-\x01 at \x15 \x01 \x0e, left=\x01", (None,) * 5, 1))[0]
-    [b'lost', b' \x01', b' at', b' \x01', b',', b' left', b'=', b'\x01']
+    (b'lost', b' \x01', b' at', b' \x01', b',', b' left', b'=', b'\x01')
     """
-    view, kept = _view(shape)
-    return _with_values(*_cut_words(shape.masked, view, kept))
+    return _row_of(shape.masked, shape.constants)
 
 
-def _view(shape: Shape) -> tuple[bytes, dict[int, bytes]]:
+@lru_cache(1 << 14)  # a stream settles the same shapes again and again
+def _row_of(masked: bytes, constants: Sequence[bytes | None]) -> tuple[tuple[bytes, ...], tuple[Span, ...]]:
+    view, kept = _view(masked, constants)
+    tokens, spans = _with_values(*_cut_words(masked, view, kept))
+    return tuple(tokens), tuple(spans)
+
+
+def _view(masked: bytes, constants: Sequence[bytes | None]) -> tuple[bytes, dict[int, bytes]]:
     """The masked text with variables as `WILD`, and the constants kept: offset (marked in the text) to value."""
-    masked = shape.masked
     view = masked.translate(_VIEW)
-    if not any(shape.constants):
+    if not any(constants):
         return view, {}
     offsets = (i for i, code in enumerate(masked) if code < 0x20)
-    constants = zip(offsets, shape.constants, strict=True)
-    kept = {i: value for i, value in constants if value is not None and _is_name(value, masked, i)}
+    values = zip(offsets, constants, strict=True)
+    kept = {i: value for i, value in values if value is not None and _is_name(value, masked, i)}
     if kept:
         marked = bytearray(view)
         for i in kept:
