@@ -126,8 +126,8 @@ def test_masks_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("order ab-cd done\norder ef-gh done\n")
     rows = objects(run_ok("parse", tmp_path / "x", "--jsonl", "--mask", "[a-z]{2}-[a-z]{2}=order"))
     assert [row["parameters"] for row in rows] == [
-        [{"type": "user", "value": "ab-cd"}],
-        [{"type": "user", "value": "ef-gh"}],
+        [{"type": "order", "value": "ab-cd"}],
+        [{"type": "order", "value": "ef-gh"}],
     ]
 
 

@@ -24,7 +24,7 @@ _NO_TYPE = {Kind.STAR, Kind.RAW, Kind.SPACE, Kind.REST, Kind.USER}
 _TYPES = ", ".join(kind.name.lower() for kind in Kind if kind not in _NO_TYPE)
 
 
-@app.command(epilog=f"Types of parameters: {_TYPES}; user for masks of your own; str for words.")
+@app.command(epilog=f"Types of parameters: {_TYPES}; the name of a mask of your own; str for words.")
 def parse(
     source: options.Source,
     out: Annotated[

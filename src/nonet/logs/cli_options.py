@@ -98,6 +98,11 @@ def open_miner(masks: Sequence[str] | None, max_clusters: int | None, state: Pat
     from nonet.logs.mining.miner import DEFAULT_MAX_CLUSTERS, Miner
 
     wanted = [UserMask.parse(text) for text in masks or ()]
+    if wanted:
+        from nonet.logs.mining._mask_kernels import search
+
+        if not _is_compiled(search):
+            note("compiling the kernel of masks; this happens once ...")
     if state is None or not state.exists():
         return Miner(masks=wanted, max_clusters=max_clusters or DEFAULT_MAX_CLUSTERS)
     miner = Miner.load(state)
@@ -130,6 +135,13 @@ def pass_progress(*sources: str) -> Iterator[Callable[[str, int, int | None], No
 
 def note_compilation() -> None:
     """Say that kernels are compiled now, when there are no compiled ones yet."""
-    cache = Path(__file__).parent / "mining" / "__pycache__"
-    if not any(cache.glob("_scan_kernels.*.nbi")):
+    from nonet.logs.mining._table_kernels import learn
+
+    if not _is_compiled(learn):
         note("compiling kernels; this happens once and takes about a minute ...")
+
+
+def _is_compiled(kernel: Any) -> bool:
+    """Whether numba's cache, wherever it is, holds the kernel."""
+    name = kernel.py_func
+    return any(Path(kernel.stats.cache_path).glob(f"{name.__module__.rpartition('.')[2]}.{name.__name__}-*.nbi"))

@@ -257,7 +257,7 @@ class TemplateMiner:
             return [ANY] * len(mined.types)
         masked = self._masked(content.encode("utf-8", "surrogateescape"))
         numbers = {(low, high): number for low, high, number in masked}
-        found = [numbers.get(span) for span in _spans_of(mined)]
+        found = [numbers.get(span) for span in mined.spans]
         return [ANY if number is None else self._mask_names[number] for number in found]
 
     def _masked(self, content: bytes) -> list[tuple[int, int, int]]:
@@ -311,18 +311,3 @@ class TemplateMiner:
         for number, size, template, names, first_line in about["clusters"]:
             edges = (self.config.mask_prefix, self.config.mask_suffix)
             self.drain.put(LogCluster(number, size, template, names, first_line, *edges)).tell()
-
-
-def _spans_of(mined: Mined) -> list[tuple[int, int]]:
-    """Where the parameters stand in the line, in bytes."""
-    runs = iter(mined.spacing[1:-1]) if mined.spacing is not None else None
-    position = len(mined.spacing[0]) if mined.spacing is not None else 0
-    spans = []
-    for number, piece in enumerate(mined.template.split(WILDCARD)):
-        if number:
-            value = mined.parameters[number - 1].value.encode("utf-8", "surrogateescape")
-            spans.append((position, position + len(value)))
-            position += len(value)
-        literal = piece if runs is None else "".join(next(runs) if char == " " else char for char in piece)
-        position += len(literal.encode("utf-8", "surrogateescape"))
-    return spans

@@ -111,7 +111,8 @@ def discover(folder: Path | str) -> list[LabelledLog]:
         if match is None or not path.is_file():
             continue
         labels = _labels_beside(path, match["size"])
-        edition = "2.0" if match["size"] == "full" else "2k"
+        size = "2.0" if match["size"] == "full" else "2k"
+        edition = size if match["system"] in system_facts() else ""
         found.append(_labelled(str(path), match["system"], edition, path, labels))
     if not found:
         raise InputError(

@@ -43,7 +43,7 @@ def _pair_cells(row: dict[str, Any]) -> list[Any]:
 def _mean_cells(row: dict[str, Any]) -> list[Any]:
     finished = f"{row['num_finished']} of {row['num_pairs']}"
     scores = [_with_published(row[metric], row[f"published_{metric}"]) for metric in METRICS]
-    return [row["parser"], row["edition"], finished, *scores, row["seconds"] and round(row["seconds"], 2)]
+    return [row["parser"], row["edition"] or "-", finished, *scores, row["seconds"] and round(row["seconds"], 2)]
 
 
 def _score(row: dict[str, Any], metric: str) -> str:

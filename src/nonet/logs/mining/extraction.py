@@ -126,13 +126,18 @@ def rows_of(shape: Shape, spans: Sequence[Region]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def cut(content: bytes, hole_ends: Sequence[int], rows: Sequence[Row]) -> list[bytes]:
-    """The parts of one line that the rows of its shape give; `hole_ends` are offsets from its start."""
+def spans_in_line(hole_ends: Sequence[int], rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """The spans of one line that the rows of its shape give; `hole_ends` are offsets from its start."""
 
     def position(holes: int, distance: int) -> int:
         return hole_ends[holes - 1] + distance if holes else distance
 
-    return [content[position(row[0], row[1]) : position(row[2], row[3])] for row in rows]
+    return [(position(row[0], row[1]), position(row[2], row[3])) for row in rows]
+
+
+def cut(content: bytes, hole_ends: Sequence[int], rows: Sequence[Row]) -> list[bytes]:
+    """As `spans_in_line`, the bytes."""
+    return [content[start:end] for start, end in spans_in_line(hole_ends, rows)]
 
 
 def _anchor(holes: list[int], position: int) -> tuple[int, int]:

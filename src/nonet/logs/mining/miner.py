@@ -12,7 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.logs.mining.crew import Crew
-from nonet.logs.mining.extraction import cut
+from nonet.logs.mining.extraction import cut, spans_in_line
 from nonet.logs.mining.labelling import Labeller, Settled, summarise
 from nonet.logs.mining.lineage import Event, Lineage
 from nonet.logs.mining.masks import UserMask, find_in_line, find_spans
-from nonet.logs.mining.one_line import OneLine
+from nonet.logs.mining.one_line import OneLine, UserSpans
 from nonet.logs.mining.placement import Placement, TemplateIndex, place
-from nonet.logs.mining.shape import Shape
+from nonet.logs.mining.shape import Kind, Shape
 from nonet.logs.mining.shape_table import DEFAULT_HALF_LIFE_LINES, ShapeTable, Spans
 from nonet.logs.mining.state import read_state, write_state
 from nonet.logs.mining.template import Template
@@ -38,6 +38,7 @@ _SETTLE_GROWTH, _SETTLE_MINIMUM = 0.25, 4  # so many new shapes, by those settle
 _SETTLE_LINES_A_SHAPE = 16  # so many lines after the first new shape do as well
 _PAST_A_CLUSTER = 4  # template ids and lineage events remembered, by `max_clusters`
 _MIN_LINES_A_THREAD = 8_192
+_USER = Kind.USER.name.lower()
 
 Line = str | bytes
 Change = Literal["none", "new", "changed"]
@@ -56,19 +57,25 @@ class Mined:
 
     Attributes:
         template_id, template: the template at this moment; see `Miner.lineage` for what becomes of it.
-        parameters, types: one value a hole, and its type.
+        parameters, types, spans: one value a hole, its type, and where it stands in the line (bytes).
         spacing: see `template.restore`; None for ordinary blanks.
         count: lines of this line's shape so far; 0 from `match`.
         change: "new" when the line showed a template id never seen, "changed" when it made the templates of earlier
             lines change, else "none".
     """
 
-    __slots__ = ("_content", "_hole_ends", "_placement", "change", "count", "template", "template_id")
+    __slots__ = ("_content", "_hole_ends", "_masked", "_placement", "change", "count", "template", "template_id")
 
     def __init__(
-        self, content: bytes, hole_ends: list[int], placement: Placement, count: int = 0, change: Change = "none"
+        self,
+        content: bytes,
+        hole_ends: list[int],
+        masked: Mapping[tuple[int, int], str],
+        placement: Placement,
+        count: int = 0,
+        change: Change = "none",
     ) -> None:
-        self._content, self._hole_ends, self._placement = content, hole_ends, placement
+        self._content, self._hole_ends, self._masked, self._placement = content, hole_ends, masked, placement
         self.template_id, self.template = placement.id, placement.template
         self.count, self.change = count, change
 
@@ -76,13 +83,26 @@ class Mined:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """One value a hole."""
-        values = cut(self._content, self._hole_ends, self._placement.rows)
-        return tuple(Parameter(kind, _text(value)) for kind, value in zip(self._placement.types, values, strict=True))
+        return tuple(
+            Parameter(kind, _text(self._content[start:end]))
+            for kind, (start, end) in zip(self.types, self.spans, strict=True)
+        )
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types of the parameters."""
-        return self._placement.types
+        """The types of the parameters; the name of the mask for those that a user mask matched."""
+        types = self._placement.types
+        if not self._masked or _USER not in types:
+            return types
+        return tuple(
+            self._masked.get(span, kind) if kind == _USER else kind
+            for span, kind in zip(self.spans, types, strict=True)
+        )
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Where the parameters stand in the line, in bytes."""
+        return spans_in_line(self._hole_ends, self._placement.rows)
 
     @property
     def spacing(self) -> tuple[str, ...] | None:
@@ -251,7 +271,11 @@ class Miner:
                 change = "new"
             elif self.lineage.num_recorded > num_events:
                 change = "changed"
-        return Mined(content, hole_ends, placement, count, change)
+        return Mined(content, hole_ends, self._names_of(user), placement, count, change)
+
+    def _names_of(self, user: UserSpans) -> dict[tuple[int, int], str]:
+        """Names of the masks by what they matched."""
+        return {(start, end): self.masks[number].name for start, end, number in user}
 
     def _way(self, source: str) -> tuple[ShapeTable, OneLine]:
         """The table of a source, and the way of single lines into it."""
@@ -305,10 +329,10 @@ class Miner:
             if entry >= 0:
                 placement = self._placed.get(table.masked_text(entry))
                 if placement is not None:
-                    return Mined(content, hole_ends, placement)
+                    return Mined(content, hole_ends, self._names_of(user), placement)
             shape = way.shape(content, len(hole_ends), num_bytes)
         found = None if shape is None else self._index.find(shape)
-        return None if found is None else Mined(content, hole_ends, found)
+        return None if found is None else Mined(content, hole_ends, self._names_of(user), found)
 
     def add_lines(self, lines: Sequence[Line] | pa.Array, source: str = "", threads: int | None = None) -> pa.Table:
         """Learn many lines, settle, and label them.
@@ -348,7 +372,18 @@ class Miner:
         if settle or not self._placed:
             self._settle_if_behind()
         table = self._combined()
-        return summarise(table, self._placements(table))
+        templates = summarise(table, self._placements(table))
+        return [self._with_mask_names(template) for template in templates] if self.masks else templates
+
+    def _with_mask_names(self, template: Template) -> Template:
+        """The names of masks instead of `user`, as its sample has them (it may be cut and say nothing)."""
+        if _USER not in template.types:
+            return template
+        mined = self.match(template.sample)
+        if mined is None or mined.template != template.text:
+            return template
+        named = zip(template.types, mined.types, strict=True)
+        return replace(template, types=tuple(name if kind == _USER else kind for kind, name in named))
 
     def _placements(self, table: ShapeTable) -> list[Placement]:
         return [self._placed[table.masked_text(entry)] for entry in range(len(table))]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
+from nonet.logs.mining._table_kernels import MAX_SAMPLE_BYTES
 from nonet.logs.mining.labelling import Labeller
 from nonet.logs.mining.miner import Miner
 from nonet.logs.mining.template import Template
@@ -43,6 +44,7 @@ class Activity:
             no template took (their shape was evicted).
         timeline: the counts, by time when the lines have times, else by line number.
         num_outside: records outside of the period.
+        samples: the first Content counted for a row of `timeline`, cut at 512 bytes.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Activity:
     templates: list[Template]
     timeline: Timeline
     num_outside: int
+    samples: dict[int, str]
 
     @property
     def num_records(self) -> int:
@@ -122,7 +125,9 @@ class Observer:
         counter.finish()
         header = None if reader.header is None else reader.header.text
         timeline = counter.timeline
-        return Activity(str(source), header, reader.report, self._templates, timeline, counter.num_outside)
+        return Activity(
+            str(source), header, reader.report, self._templates, timeline, counter.num_outside, counter.samples
+        )
 
     def _codes(self, batch: RecordBatch) -> NDArray[np.int32]:
         """Row of the template of every record."""
@@ -145,6 +150,7 @@ class _Counter:
     def __init__(self, source: str, num_rows: int, period: Period) -> None:
         self.timeline = Timeline(num_rows, "position")
         self.num_outside = 0
+        self.samples: dict[int, str] = {}
         self._source = source
         self._period = period
         self._before: int | None = None
@@ -163,6 +169,15 @@ class _Counter:
         inside = self._period.contains(ticks)
         self.num_outside += int((~inside).sum())
         self.timeline.add(codes[inside], ticks[inside])
+        self._take_samples(batch, codes, np.flatnonzero(inside))
+
+    def _take_samples(self, batch: RecordBatch, codes: NDArray[np.int32], inside: NDArray[np.intp]) -> None:
+        rows, first = np.unique(codes[inside], return_index=True)
+        for row, at in zip(rows.tolist(), inside[first].tolist(), strict=True):
+            if row not in self.samples:
+                start = batch.content_starts[at]
+                content = batch.buffer[start : min(batch.content_ends[at], start + MAX_SAMPLE_BYTES)].tobytes()
+                self.samples[row] = content.decode("utf-8", "replace")
 
     def finish(self) -> None:
         """Raise InputError when the period holds no record."""

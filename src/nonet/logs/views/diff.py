@@ -159,14 +159,16 @@ def _compare(sides: tuple[Activity, Activity], names: tuple[str, str], limit: in
         if not side.num_records:
             raise InputError(f"{name}: there are no lines to compare with")
     counts = list(zip(sides[0].timeline.totals.tolist(), sides[1].timeline.totals.tolist(), strict=True))
-    present = [(t, a, b) for t, (a, b) in zip(sides[0].templates, counts[:-1], strict=True) if a or b]
+    pairs = zip(sides[0].templates, counts[:-1], strict=True)
+    present = [(row, t, a, b) for row, (t, (a, b)) in enumerate(pairs) if a or b]
     level = 1 - error_rate / max(1, len(present))
     rows: dict[Change, list[DiffRow]] = {change: [] for change in CHANGES}
-    for template, a, b in present:
+    for row, template, a, b in present:
         rate = rate_ratio(a, num_before, b, num_after, level)
         change = _change(a, b, rate)
         if change is not None:
-            rows[change].append(_row(change, template, a, b, rate))
+            sample = sides[1].samples.get(row) or sides[0].samples[row]
+            rows[change].append(_row(change, template, a, b, rate, sample))
     shown: list[DiffRow] = []
     for its in rows.values():
         shown += sorted(its, key=_importance)[: limit or None]
@@ -185,9 +187,9 @@ def _change(before: int, after: int, rate: RateRatio) -> Change | None:
     return "less" if rate.high < 1 else None
 
 
-def _row(change: Change, template: Template, before: int, after: int, rate: RateRatio) -> DiffRow:
+def _row(change: Change, template: Template, before: int, after: int, rate: RateRatio, sample: str) -> DiffRow:
     typed = readable(template.typed_text)
-    return DiffRow(change, before, after, rate, template.id, readable(template.text), typed, template.sample)
+    return DiffRow(change, before, after, rate, template.id, readable(template.text), typed, sample)
 
 
 def _importance(row: DiffRow) -> tuple[float, int, str]:

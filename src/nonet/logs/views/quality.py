@@ -18,7 +18,7 @@ from rapidfuzz.process import cdist
 from nonet.logs.evaluation.logpai_csv import ParameterExtractor
 from nonet.logs.parsers.base import WILDCARD, Parsed
 
-_BLANKS = re.compile(r"[ \t]+")
+_BLANKS = re.compile(r"[ \t\r\n]+")
 ZSTD_LEVEL = 3
 _SAMPLE_LINES = 400
 _LINES_PER_MEDOID = 16

@@ -180,7 +180,7 @@ def _row(activity: Activity, series: Series, row: int) -> TopRow:
         template_id=template_id(text),
         template=readable(text),
         typed_template=readable(activity.templates[row].typed_text) if is_template else text,
-        sample=activity.templates[row].sample if is_template else "",
+        sample=activity.samples[row],
     )
 
 
