@@ -203,6 +203,26 @@ def test_lists_of_any_length_are_one_variable() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("session opened for user root", "session closed for user root"),
+        ("cache service started", "cache service stopped"),
+        ("node joined the cluster", "node left the cluster"),
+        ("link state is up on port 3", "link state was down on port 3"),
+        ("Camera::start entered", "Camera::stop entered", "Camera::wakeUp entered", "Camera::sleepNow entered"),
+    ],
+)
+def test_verbs_and_methods_are_no_values(lines: tuple[str, ...]) -> None:
+    assert len(set(templates_of(*lines))) == len(lines)
+
+
+@pytest.mark.parametrize("noun", ["topic", "user", "pod", "index", "bucket"])
+def test_two_names_after_a_noun_are_values(noun: str) -> None:
+    lines = [f"closed {noun} {name} after 3 retries" for name in ("orders", "mails")]
+    assert set(templates_of(*lines)) == {f"closed {noun} <*> after <*> retries"}
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -193,3 +193,11 @@ def test_parse_contents_labels_every_line() -> None:
     parsed = parse_contents(["port 80", "port 81", "", "other text here"])
     assert [parsed.templates[i] for i in parsed.labels] == ["port <*>", "port <*>", "", "other text here"]
     assert len(parse_contents([]).labels) == 0
+
+
+def test_parse_contents_labels_what_was_forgotten_and_learned_again() -> None:
+    first = ["connection lost"]
+    lines = first + [f"{'x' * (i % 97 + 1)} {'y' * (i // 97 + 1)} came" for i in range(400)] + first
+    parsed = parse_contents(lines, max_clusters=32)
+    assert parsed.labels[0] == parsed.labels[-1]
+    assert parsed.templates[parsed.labels[-1]] == "connection lost"

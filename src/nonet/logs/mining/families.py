@@ -40,6 +40,10 @@ _SWITCHES = frozenset((b"yes", b"no", b"on", b"off"))
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]{2}")
 _DIGIT = re.compile(rb"[0-9]")
 _IDENTIFIER = re.compile(rb"[a-z][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9][_:/@\\+.$-]+[A-Za-z0-9]|[0-9]|[A-Za-z][+-]$")
+_VERB = re.compile(
+    rb" ?(?:[a-z]{2,}(?:ed|ing)|is|are|was|were|has|had|will|can|cannot|could|must|does|did|not"
+    rb"|left|lost|sent|found|began|became|went|came|took|got|died|quit|up|down|set|shut|done|gone)[.!]?"
+)
 _CAPITALS = re.compile(rb" ?[A-Z]{2,}")
 
 
@@ -151,7 +155,9 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
         names = num_identifiers * 2 < len(family) and num_literal(row[column + 1 :]) >= 2
         return MIN_FAMILY_FIRST_NAME if names else MIN_FAMILY_FIRST_WORD
     before = row[column - 1].lstrip().lower()
-    if before in NOUNS:
+    if before == b":" and row[column - 2 : column - 1] == (b":",):
+        return MIN_FAMILY_FIRST_WORD  # `Class::method`
+    if before in NOUNS and sum(1 for token in family if _VERB.fullmatch(token)) * 2 < len(family):
         return MIN_FAMILY_NOUN
     if before in PREPOSITIONS and (
         before != b"to" or all(_CAPITALS.fullmatch(t) or _IDENTIFIER.search(t) for t in family)

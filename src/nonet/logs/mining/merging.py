@@ -49,6 +49,7 @@ _NUM_HEAD = 4
 _SLOT = b"\x03"
 _COMPOSITE = re.compile(rb"[^ ]\x01|\x01[^ ]")
 _REPEATED = re.compile(rb"\x01 \x01|(\x01[^\x01]{0,64})\1")
+_UNIT_AFTER_BLANK = b" " + UNIT
 _MAX_GROUP = 8
 _MAX_TRIES = 16
 _CUT = b"\x04"
@@ -334,4 +335,6 @@ def _keep_apart(row: Row, plan: Plan, fused: list[bool]) -> Plan:
 
 def unit_columns(row: Row) -> list[int]:
     """Columns of a row that hold a unit after a number."""
-    return [i for i, token in enumerate(row) if token.lstrip() == UNIT]
+    if UNIT not in row and _UNIT_AFTER_BLANK not in row:
+        return []
+    return [i for i, token in enumerate(row) if token in (UNIT, _UNIT_AFTER_BLANK)]

@@ -180,9 +180,9 @@ class Miner:
             return Spans.without_user_masks(buffer, starts, ends)
         return Spans(buffer, starts, ends, *find_spans(self.masks, buffer, starts, ends))
 
-    def learn(self, lines: Spans, source: str = "") -> None:
-        """Count the shapes of `lines`; no template is computed."""
-        self._table(source).learn(lines, self.num_lines)
+    def learn(self, lines: Spans, source: str = "") -> NDArray[np.int32]:
+        """Count the shapes of `lines`, without computing a template; returns what `ShapeTable.learn` does."""
+        return self._table(source).learn(lines, self.num_lines)
 
     def absorb(self, table: ShapeTable, source: str = "") -> None:
         """Add the shapes that another thread or machine counted."""

@@ -59,7 +59,11 @@ PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 NOUNS = frozenset(
     b"user process class type driver device interface host state module domain file name service package command job"
     b" task node server account daemon program reason status application object method group queue thread table volume"
-    b" filesystem partition member client id event filter".split()
+    b" filesystem partition member client id event filter topic index database schema keyspace segment replica shard"
+    b" broker bucket namespace pod container image region zone tenant role channel session transaction collection field"
+    b" column plugin pipeline repository branch project customer subnet policy rule snapshot backend upstream listener"
+    b" endpoint agent controller handler operation version key cluster worker instance resource component stage stream"
+    b" consumer producer subscription function action mode level disk deployment".split()
 )
 """Words that are commonly followed by the name of one of their kind."""
 
