@@ -194,6 +194,7 @@ def compare(
     mask: Annotated[
         list[str] | None, typer.Option("--mask", metavar="PATTERN", help="A mask that every parser is given.")
     ] = None,
+    settings: options.ParserSettings = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Compare our miner with reference parsers on a log of your own; no labels are needed.
@@ -217,6 +218,7 @@ def compare(
         timeout_s=timeout,
         masks=mask or (),
         mode=mode,  # type: ignore[arg-type]  # checked there
+        settings=settings or (),
         seed=seed,
         progress=lambda one: note(f"{one.parser}: {one.status}"),
         **options.reading(header, multiline, input_format, json_field, content_column),

@@ -52,6 +52,7 @@ def evaluate(
     resume: Annotated[bool, typer.Option(help="Go on with what the run directory holds.")] = True,
     rules: Annotated[str | None, typer.Option(metavar="VERSION", help="Template rules for scoring.")] = None,
     slices: Annotated[str | None, typer.Option(metavar="NAMES", help="Slices. [default: the paper's nine]")] = None,
+    settings: options.ParserSettings = None,
     keep_outputs: Annotated[bool, typer.Option("--keep-outputs", help="Keep the CSV pairs.")] = False,
     html: options.Html = None,
     as_json: options.AsJson = False,
@@ -66,6 +67,8 @@ def evaluate(
         nonet logs evaluate --parsers all --data loghub2/Linux,loghub2/Proxifier --mode compat
 
         nonet logs evaluate --parsers nonet,Drain --data my-labelled-logs/ -o runs/mine --html runs/mine.html
+
+        nonet logs evaluate --parsers Drain --data loghub2/Linux --set Drain.st=0.5 --set Drain.depth=4
     """
     from nonet.common.console import emit_json
     from nonet.logs.evaluation.experiment import evaluate as compute
@@ -85,6 +88,7 @@ def evaluate(
         resume=resume,
         rules=rules,
         slices=None if slices is None else [name.strip() for name in slices.split(",")],
+        settings=settings or (),
         keep_outputs=keep_outputs,
         progress=_note_pair,
     )

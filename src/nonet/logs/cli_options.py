@@ -47,6 +47,14 @@ Masks = Annotated[
         help="A mask of your own (RE2), before the general ones; can be given several times.",
     ),
 ]
+ParserSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PARSER.NAME=VALUE",
+        help="A parameter of a parser, such as Drain.st=0.4; can be given several times.",
+    ),
+]
 MaxClusters = Annotated[
     int | None,
     typer.Option(min=16, help="Most kinds of lines to keep; the least used are forgotten. [default: 200,000]"),

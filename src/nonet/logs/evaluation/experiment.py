@@ -37,6 +37,7 @@ from nonet.common.parallel import Engine, check_engine, parallel_map
 from nonet.logs.evaluation.contestants import parser_names
 from nonet.logs.evaluation.data import LabelledLog, resolve
 from nonet.logs.evaluation.job import Job, PairResult, Status, Timing
+from nonet.logs.evaluation.parser_settings import Settings, parse_settings
 from nonet.logs.evaluation.rules import NO_RULES, rule_set
 from nonet.logs.evaluation.slices import parse_slices
 from nonet.logs.evaluation.supervision import Supervised, run_limited
@@ -64,6 +65,7 @@ def evaluate(
     resume: bool = True,
     rules: str | None = None,
     slices: Sequence[str] | None = None,
+    settings: Sequence[str] = (),
     keep_outputs: bool = False,
     progress: Progress | None = None,
 ) -> EvaluationReport:
@@ -83,6 +85,7 @@ def evaluate(
             again, timeouts and memory limits are final.
         rules: version of the template rules for scoring; None for none.
         slices: names of slices; None means the paper's nine.
+        settings: `PARSER.NAME=VALUE`, which take the place of the tuned parameters; see `parser_settings`.
         keep_outputs: keep the CSV pairs.
         progress: called after each pair with (done, total, its result), also for those resumed.
 
@@ -92,11 +95,16 @@ def evaluate(
     """
     check_engine(engine, workers)
     names, logs = parser_names(parsers), resolve(data)
-    config = _config(names, logs, mode, timeout_s, memory_gib, rules, slices)
+    chosen = parse_settings(settings, names)
+    config = _config(names, logs, mode, timeout_s, memory_gib, rules, slices, chosen)
     folder = Path(out_dir) if out_dir is not None else _default_folder(config)
     with _open_run(folder, config, resume):
-        shared = (mode, config["rules"], tuple(config["slices"]), timeout_s, memory_gib, keep_outputs)
-        jobs = [Job(name, log, *shared, folder.resolve(), str(os.getpid())) for log in logs for name in names]
+        shared = (config["rules"], tuple(config["slices"]), timeout_s, memory_gib, keep_outputs)
+        jobs = [
+            Job(name, log, mode, chosen.get(name, {}), *shared, folder.resolve(), str(os.getpid()))
+            for log in logs
+            for name in names
+        ]
         results = _run_jobs(jobs, workers, engine, progress)
         report = EvaluationReport(folder, config, [results[job.key] for job in jobs])
         report.save()
@@ -228,6 +236,7 @@ def _config(
     memory_gib: float | None,
     rules: str | None,
     slices: Sequence[str] | None,
+    settings: Settings,
 ) -> dict[str, Any]:
     """What decides the results; two runs with equal configs answer the same question."""
     if mode not in ("compat", "fixed"):
@@ -245,6 +254,7 @@ def _config(
         "slices": [which.name for which in parse_slices(slices)],
         "timeout_s": timeout_s,
         "memory_gib": memory_gib,
+        "settings": settings,
     }
 
 

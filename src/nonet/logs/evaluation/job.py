@@ -23,6 +23,7 @@ class Job:
         parser: "nonet", the name of a reference parser, or `package.module:Name` of a parser of your own.
         log: the labelled log.
         mode: mode of the reference parsers.
+        settings: parameters of the parser that take the place of the tuned ones.
         rules: version of the template rules for scoring.
         slices: names of the slices to score.
         timeout_s: limit for reading to CSV, s; None for none.
@@ -35,6 +36,7 @@ class Job:
     parser: str
     log: LabelledLog
     mode: Mode
+    settings: dict[str, Any]
     rules: str
     slices: tuple[str, ...]
     timeout_s: float | None
@@ -109,6 +111,8 @@ class PairResult:
         wall_s: life of the process, with imports and scoring.
         peak_rss_bytes: the most memory seen in the process and its descendants.
         num_lines: lines parsed.
+        num_trained_on: of them, those whose text was among the labelled lines that the parser learnt from; they are
+            scored in compat mode only, as the published runs did.
         scorecard: `Scorecard.to_dict()`; None unless finished.
         lenient: UniParser only: its lenient PA and FTA.
     """
@@ -124,6 +128,7 @@ class PairResult:
     wall_s: float = 0.0
     peak_rss_bytes: int = 0
     num_lines: int | None = None
+    num_trained_on: int = 0
     scorecard: dict[str, Any] | None = None
     lenient: dict[str, float] = field(default_factory=dict)
 

@@ -38,9 +38,9 @@ class EvaluationReport:
     def table(self) -> list[dict[str, Any]]:
         """One row a pair: status, seconds, metrics, normalised metrics, published values, and ours minus theirs.
 
-        The published columns are None for parsers, systems or modes that the paper does not have.
+        The published columns are None for parsers, systems, modes or parameters that the paper does not have.
         """
-        return [_pair_row(result, self.config["rules"]) for result in self.results]
+        return [_pair_row(result, self.config) for result in self.results]
 
     def slice_table(self) -> list[dict[str, Any]]:
         """One row a finished pair and slice, "all" first: the metrics, and the normalised ones with `_normalised`."""
@@ -73,7 +73,7 @@ def _group(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["parser"], row["mode"], row["edition"]
 
 
-def _pair_row(result: PairResult, rules: str) -> dict[str, Any]:
+def _pair_row(result: PairResult, config: dict[str, Any]) -> dict[str, Any]:
     scores = (result.scorecard or {}).get("scores") or {}
     normalised = (result.scorecard or {}).get("normalised") or {}
     seconds = result.timing.seconds if result.timing else None
@@ -83,16 +83,17 @@ def _pair_row(result: PairResult, rules: str) -> dict[str, Any]:
         "data": result.data,
         "edition": result.edition,
         "mode": result.mode,
-        "rules": rules,
+        "rules": config["rules"],
         "status": result.status,
         "error": result.error,
         **{name: scores.get(name) for name in METRICS},
-        **_published(result, scores, rules),
+        **_published(result, scores, config),
         **{f"{name}_normalised": normalised.get(name) for name in _NORMALISED},
         **{name: scores.get(name) for name in _OWN_COLUMNS},
         "pa_lenient": result.lenient.get("pa"),
         "fta_lenient": result.lenient.get("fta"),
         "num_lines": result.num_lines,
+        "num_trained_on": result.num_trained_on,
         "seconds": seconds,
         "lines_per_s": result.num_lines / seconds if result.num_lines and seconds else None,
         "header_s": result.timing.header_s if result.timing else None,
@@ -103,9 +104,10 @@ def _pair_row(result: PairResult, rules: str) -> dict[str, Any]:
     return row
 
 
-def _published(result: PairResult, scores: dict[str, Any], rules: str) -> dict[str, Any]:
+def _published(result: PairResult, scores: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """The paper's row and the differences, for results that answer the same question as the paper."""
-    comparable = result.mode == "compat" and rules == "none"
+    tuned_anew = set(config["settings"].get(result.parser, ())) - {"training", "encoder"}
+    comparable = result.mode == "compat" and config["rules"] == "none" and not tuned_anew
     published = published_row(result.parser, result.edition, result.system) if comparable else None
     values: dict[str, Any] = {f"published_{name}": getattr(published, name, None) for name in (*METRICS, "seconds")}
     for name in METRICS:

@@ -26,7 +26,7 @@ def print_evaluation(report: EvaluationReport) -> None:
 
 
 def _pair_cells(row: dict[str, Any]) -> list[Any]:
-    note = "" if row["status"] == "finished" else f"{row['status']} {row['error']}".strip()
+    note = _trained_note(row) if row["status"] == "finished" else f"{row['status']} {row['error']}".strip()
     seconds, speed = row["seconds"], row["lines_per_s"]
     return [
         row["parser"],
@@ -38,6 +38,12 @@ def _pair_cells(row: dict[str, Any]) -> list[Any]:
         round(row["peak_rss_mib"]),
         note,
     ]
+
+
+def _trained_note(row: dict[str, Any]) -> str:
+    if not row["num_trained_on"]:
+        return ""
+    return f"learnt {row['num_trained_on']:,} lines, {'also' if row['mode'] == 'compat' else 'not'} scored"
 
 
 def _mean_cells(row: dict[str, Any]) -> list[Any]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from nonet.common.atomic import atomic_write
 from nonet.common.errors import InputError, NonetError
@@ -22,6 +25,7 @@ from nonet.logs.evaluation.contestants import parse_function
 from nonet.logs.evaluation.job import Job, Timing
 from nonet.logs.evaluation.logpai_csv import write_csv_pair
 from nonet.logs.evaluation.metrics import PairCounts, lenient_scores
+from nonet.logs.evaluation.parser_settings import TRAINING, labelled_lines
 from nonet.logs.evaluation.scorecard import Scorecard
 from nonet.logs.evaluation.supervision import die_with_parent
 from nonet.logs.evaluation.template_columns import read_column
@@ -36,12 +40,12 @@ def run_job(job: Job) -> dict[str, Any]:
     """Parse, write and score one pair.
 
     Returns:
-        `timing`, `num_lines`, `scorecard` and `lenient` of the pair's `PairResult`, JSON-ready.
+        `timing`, `num_lines`, `num_trained_on`, `scorecard` and `lenient` of the pair's `PairResult`, JSON-ready.
 
     Raises:
         InputError: unreadable files, or a parser or header format that does not give every label a line.
     """
-    parse = parse_function(job.parser, job.log.system, job.mode)
+    parse = parse_function(job.parser, job.log.system, job.mode, job.settings)
     pa.array([""])  # loads the optional parts of Arrow, which belong to the imports and not to the time of the parser
     started = time.perf_counter()
     contents, columns = split_contents(job.log.log_path, job.log.header_format)
@@ -56,12 +60,14 @@ def run_job(job: Job) -> dict[str, Any]:
     write_csv_pair(job.work_folder, job.log.log_path.name, contents, columns, parsed)
     timing = Timing(split_s, parse_s, time.perf_counter() - started)
     (job.work_folder / DONE_FILE).touch()
-    pairs = count_pairs(parsed, job)
+    trained_on = lines_trained_on(contents, job)
+    pairs = count_pairs(parsed, job, None if job.mode == "compat" else ~trained_on)
     card = Scorecard.of(pairs, slices=job.slices, rules=job.rules, wildcards=spellings_of(job.parser))
     pa_lenient, fta_lenient = lenient_scores(pairs) if job.parser.lower() == LENIENT_PARSER else (None, None)
     return {
         "timing": timing,
         "num_lines": len(contents),
+        "num_trained_on": int(trained_on.sum()),
         "scorecard": card.to_dict(),
         "lenient": {} if pa_lenient is None else {"pa": pa_lenient, "fta": fta_lenient},
     }
@@ -77,15 +83,34 @@ def check_alignment(job: Job, num_contents: int) -> None:
         )
 
 
-def count_pairs(parsed: Parsed, job: Job) -> PairCounts:
-    """Count (true, predicted) pairs from the label file and the parser's labels, streamed over the label file."""
+def lines_trained_on(contents: Sequence[str], job: Job) -> NDArray[np.bool_]:
+    """Which lines have a text, blanks apart, that the parser was shown with its label."""
+    known: set[str] = set()
+    if TRAINING in job.settings:
+        known = {" ".join(content.split()) for content, _ in labelled_lines(job.settings[TRAINING], job.log.system)}
+    return np.fromiter((bool(known) and " ".join(c.split()) in known for c in contents), np.bool_, len(contents))
+
+
+def count_pairs(parsed: Parsed, job: Job, scored: NDArray[np.bool_] | None = None) -> PairCounts:
+    """Count (true, predicted) pairs from the label file and the parser's labels, streamed over the label file.
+
+    Args:
+        parsed: templates of all lines.
+        job: names the label file.
+        scored: which lines count; None for all.
+    """
     pairs = PairCounts()
     templates = pa.array(parsed.templates, pa.string())
     start = 0
     for chunk in read_column(job.log.labels_path, "EventTemplate", empty_is_null=True):
-        labels = pa.array(parsed.labels[start : start + len(chunk)])
-        pairs.update(chunk, pa.DictionaryArray.from_arrays(labels, templates))
-        start += len(chunk)
+        end = start + len(chunk)
+        predicted = pa.DictionaryArray.from_arrays(pa.array(parsed.labels[start:end]), templates)
+        if scored is None:
+            pairs.update(chunk, predicted)
+        else:
+            chosen = pa.array(scored[start:end])
+            pairs.update(chunk.filter(chosen), predicted.filter(chosen))
+        start = end
     return pairs
 
 

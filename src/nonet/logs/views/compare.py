@@ -21,6 +21,7 @@ import pyarrow as pa
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
 from nonet.logs.evaluation.contestants import parser_names
+from nonet.logs.evaluation.parser_settings import parse_settings
 from nonet.logs.evaluation.supervision import run_limited
 from nonet.logs.mining.masks import UserMask
 from nonet.logs.parsers.base import Mode, Parsed
@@ -93,6 +94,7 @@ def compare(
     timeout_s: float = 300.0,
     masks: Sequence[str] = (),
     mode: Mode = "fixed",
+    settings: Sequence[str] = (),
     seed: int = 0,
     progress: Callable[[ComparedParser], None] | None = None,
     **reading: Any,
@@ -101,12 +103,13 @@ def compare(
 
     Args:
         source: a path, or "-" for standard input.
-        parsers: names, as `evaluation_parsers.parser_names` reads them; reference parsers run with their default set of
+        parsers: names, as `contestants.parser_names` reads them; reference parsers run with their default set of
             parameters, since tuned ones exist for the systems of the published evaluation only.
         max_lines: take so many messages from the front; 0 for all.
         timeout_s: limit for each parser, s.
         masks: regular expressions that every parser is given; our miner also has its general masks.
         mode: mode of the reference parsers.
+        settings: `PARSER.NAME=VALUE`, which take the place of default parameters; see `parser_settings`.
         seed: chooses the sample of lines of the silhouette.
         progress: called after each parser.
         reading: options of `records.read_records`.
@@ -115,6 +118,7 @@ def compare(
         InputError: unknown parsers, a log that cannot be read or has no lines, or bad limits.
     """
     names = parser_names(parsers)
+    chosen = parse_settings(settings, names)
     if max_lines < 0 or timeout_s <= 0:
         raise InputError(f"max_lines must be 0 or more and timeout_s above 0, got {max_lines} and {timeout_s}")
     for mask in masks:
@@ -127,7 +131,8 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="nonet-compare-") as folder:
         _write_messages(Path(folder), contents)
         for name in names:
-            compared.append(_run(Path(folder), name, contents, {"mode": mode, "masks": list(masks)}, timeout_s, seed))
+            job = {"mode": mode, "masks": list(masks), "settings": chosen.get(name, {})}
+            compared.append(_run(Path(folder), name, contents, job, timeout_s, seed))
             if progress is not None:
                 progress(compared[-1])
     return CompareReport(name_of(source), header, len(contents), is_whole, tuple(masks), mode, compared)
@@ -153,11 +158,11 @@ def _write_messages(folder: Path, contents: Sequence[str]) -> None:
 
 
 def _run(
-    folder: Path, name: str, contents: Sequence[str], settings: dict[str, Any], timeout_s: float, seed: int
+    folder: Path, name: str, contents: Sequence[str], job: dict[str, Any], timeout_s: float, seed: int
 ) -> ComparedParser:
     for left in (RESULT_FILE, LABELS_FILE, ERROR_FILE):
         (folder / left).unlink(missing_ok=True)
-    (folder / JOB_FILE).write_text(dumps({"parser": name, **settings}), "utf-8")
+    (folder / JOB_FILE).write_text(dumps({"parser": name, **job}), "utf-8")
     log = folder / "output.txt"
     command = [sys.executable, "-m", "nonet.logs.views.compare_worker", str(folder)]
     ran = run_limited(command, stderr=log, timeout_s=timeout_s)

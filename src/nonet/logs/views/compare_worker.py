@@ -13,10 +13,8 @@ import pyarrow as pa
 
 from nonet.common.errors import NonetError
 from nonet.common.jsonable import dumps
-from nonet.logs.evaluation.contestants import ParseFunction, parse_function
-from nonet.logs.evaluation.job import NONET
+from nonet.logs.evaluation.contestants import parse_function
 from nonet.logs.evaluation.supervision import die_with_parent
-from nonet.logs.parsers import PARSERS, parameters_for
 from nonet.logs.views.compare import ERROR_FILE, JOB_FILE, LABELS_FILE, MESSAGES_FILE, RESULT_FILE
 
 
@@ -28,7 +26,7 @@ def main(folder: Path) -> int:
         column = pa.ipc.open_file(file).read_all()["content"]
         contents = [content.decode("utf-8", "surrogateescape") for content in column.to_pylist()]
     try:
-        parse = _parser(job)
+        parse = parse_function(job["parser"], "", job["mode"], job["settings"], job["masks"])
         parse(contents[:2])  # loads compiled kernels, which belongs to no parser's time
         started = time.perf_counter()
         parsed = parse(contents)
@@ -39,17 +37,6 @@ def main(folder: Path) -> int:
     np.save(folder / LABELS_FILE, parsed.labels)
     (folder / RESULT_FILE).write_text(dumps({"seconds": seconds, "templates": parsed.templates}), "utf-8")
     return 0
-
-
-def _parser(job: dict[str, Any]) -> ParseFunction:
-    name, masks = job["parser"], job["masks"]
-    if name == NONET:
-        from nonet.logs.mining.as_parser import parse_contents
-
-        return lambda contents: parse_contents(contents, masks=masks)
-    if name in PARSERS:
-        return PARSERS[name](mode=job["mode"], masks=masks, **parameters_for(name, "")).parse
-    return parse_function(name, "", job["mode"])
 
 
 if __name__ == "__main__":
