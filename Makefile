@@ -68,8 +68,8 @@ $(VENV)/.lint: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.tour
-	@echo "installing the test tools and torch (for the neural parsers) ..."
-	@$(INSTALL) --editable '.[all,logs-neural]' --group test
+	@echo "installing the test tools and torch (for the neural parsers) and Ray (for spread evaluations) ..."
+	@$(INSTALL) --editable '.[all,logs-neural,ray]' --group test
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base

@@ -255,6 +255,17 @@ def test_ray_without_ray_says_how_to_get_it(monkeypatch):
         list(parallel_map(str, [1], engine="ray"))
 
 
+def test_an_evaluation_on_ray_gives_what_a_local_one_does(folder, tmp_path):
+    pytest.importorskip("ray", reason="the extra nonet[ray] is not installed")
+    asked = {"parsers": "nonet,Drain", "data": folder / "Apache", "mode": "fixed", "workers": 2}
+    local = evaluate(**asked, out_dir=tmp_path / "local").table()
+    spread = evaluate(**asked, out_dir=tmp_path / "spread", engine="ray").table()
+    measured = {"seconds", "lines_per_s", "header_s", "parse_s", "output_s", "peak_rss_mib"}
+    assert [{k: v for k, v in row.items() if k not in measured} for row in spread] == [
+        {k: v for k, v in row.items() if k not in measured} for row in local
+    ]
+
+
 @pytest.mark.parametrize("engine", ["local", "threads", "ray"])
 def test_parallel_map_gives_every_result_with_its_position(engine):
     if engine == "ray":
