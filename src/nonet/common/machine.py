@@ -39,6 +39,25 @@ def describe_machine(packages: Sequence[str] = NOTABLE_PACKAGES) -> dict[str, An
     }
 
 
+def peak_rss_mib() -> float:
+    """The largest resident set that this process ever had, MiB.
+
+    Linux starts `ru_maxrss` of a new program at what its parent had, so the kernel's own mark is read where it is there.
+
+    >>> peak_rss_mib() > 1
+    True
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text("ascii", "replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource  # not on Windows
+
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def _usable_cores() -> int:
     # The affinity mask is what a container or taskset leaves us; os.cpu_count() is the whole host.
     if hasattr(os, "sched_getaffinity"):

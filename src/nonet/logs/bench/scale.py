@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nonet.common.findings import Finding
+from nonet.common.machine import peak_rss_mib
 from nonet.logs.bench import inputs
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ ROOM = "logs"
 def _measured(experiment: str, *arguments: object) -> dict[str, Any]:
     """Run one of the functions below in a new process; its result and `peak_rss_mib`."""
     code = (
-        "import json, resource, sys; from nonet.logs.bench import scale\n"
+        "import json, sys; from nonet.common.machine import peak_rss_mib; from nonet.logs.bench import scale\n"
         "result = getattr(scale, sys.argv[1])(*sys.argv[2:])\n"
-        "result['peak_rss_mib'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "result['peak_rss_mib'] = peak_rss_mib()\n"
         "print(json.dumps(result))"
     )
     done = subprocess.run(
@@ -85,7 +86,6 @@ def cost_grows_linearly(scale: Scale) -> list[Finding]:
 
 def learn_random_tokens(max_clusters: str, *sizes: str) -> dict[str, Any]:
     """Peak memory after each size, and the speed beside ordinary lines."""
-    import resource
     import time
 
     import numpy as np
@@ -106,7 +106,7 @@ def learn_random_tokens(max_clusters: str, *sizes: str) -> dict[str, Any]:
             miner.learn(lines)
             spent += time.perf_counter() - started
             learned += len(block)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peaks.append(peak_rss_mib())
     started = time.perf_counter()
     num_templates = len(miner.templates())
     return {
