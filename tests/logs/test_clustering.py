@@ -223,6 +223,18 @@ def test_two_names_after_a_noun_are_values(noun: str) -> None:
     assert set(templates_of(*lines)) == {f"closed {noun} <*> after <*> retries"}
 
 
+def test_reasons_at_the_end_are_values_when_there_are_four() -> None:
+    lines = [f"client 7 left: {why}" for why in ("timeout", "quit", "kicked", "banned")]
+    assert set(templates_of(*lines)) == {"client <*> left: <*>"}
+    assert len(set(templates_of(*lines[:3]))) == 3
+
+
+def test_four_names_before_a_verb_are_values() -> None:
+    lines = [f"Map {name} loaded in 7 ms" for name in ("Ashfall", "Duskwood", "Frosthold", "Sunreach")]
+    assert set(templates_of(*lines)) == {"Map <*> loaded in <*> ms"}
+    assert len(set(templates_of(*(line.replace("loaded", "ready") for line in lines)))) == 4
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

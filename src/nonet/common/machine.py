@@ -42,7 +42,7 @@ def describe_machine(packages: Sequence[str] = NOTABLE_PACKAGES) -> dict[str, An
 def peak_rss_mib() -> float:
     """The largest resident set that this process ever had, MiB.
 
-    Linux starts `ru_maxrss` of a new program at what its parent had, so the kernel's own mark is read where it is there.
+    Linux starts `ru_maxrss` of a new program at what its parent had; the kernel keeps a better mark beside it.
 
     >>> peak_rss_mib() > 1
     True

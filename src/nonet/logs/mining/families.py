@@ -25,6 +25,8 @@ MIN_FAMILY_FIRST_WORD = 12
 MIN_FAMILY_FIRST_NAME = 7
 MIN_FAMILY_WORD = 7
 MIN_FAMILY_BRACKETED = 4
+MIN_FAMILY_LAST = 4
+MIN_FAMILY_NAME = 4
 MIN_FAMILY_PREPOSITION = 3
 MIN_FAMILY_IDENTIFIER = 3
 MIN_FAMILY_NOUN = 2
@@ -44,6 +46,7 @@ _VERB = re.compile(
     rb" ?(?:[a-z]{2,}(?:ed|ing)|is|are|was|were|has|had|will|can|cannot|could|must|does|did|not"
     rb"|left|lost|sent|found|began|became|went|came|took|got|died|quit|up|down|set|shut|done|gone)[.!]?"
 )
+_NAME = re.compile(rb" [A-Z][a-z]+")
 _CAPITALS = re.compile(rb" ?[A-Z]{2,}")
 
 
@@ -167,6 +170,10 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
         return MIN_FAMILY_IDENTIFIER
     if before in (b"(", b"[", b"{") and following[:1] in (b")", b"]", b"}", b","):
         return MIN_FAMILY_BRACKETED
+    if before == b":" and column + 1 == len(row) and any(is_wild(token) for token in row[:column]):
+        return MIN_FAMILY_LAST
+    if _VERB.fullmatch(following) and all(_NAME.fullmatch(token) for token in family):
+        return MIN_FAMILY_NAME
     return MIN_FAMILY_WORD
 
 
