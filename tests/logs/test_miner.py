@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -170,7 +171,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
         "flip": data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
         "cut": data[: len(data) // 2],
         "foreign": b"\x80\x04\x95 pickle",
-        "newer": data.replace(b"state 1 ", b"state 99 ", 1),
+        "newer": data.replace(b"state 2 ", b"state 99 ", 1),
         "empty": b"",
     }[damage]
     path.write_bytes(broken)
@@ -187,6 +188,26 @@ def test_bad_options_are_refused() -> None:
         Miner(source_quota=0)
     with pytest.raises(InputError, match="at least one"):
         merge([])
+
+
+def test_every_id_leads_to_the_id_that_the_line_has_in_the_end(tmp_path: Path) -> None:
+    """Odd lines, among which the same template ends and comes back several times."""
+    rng = random.Random(3)
+    pieces = ["42", "1.2.3.4", "0x1f", "true", "foo", "Bar", "GET", "=", ":", "(", ")", ",", '"', "<*>", "\\", "é"]
+    lines = ["".join(rng.choice(pieces) + " " * rng.randrange(3) for _ in range(rng.randrange(9))) for _ in range(2000)]
+    miner, given = Miner(), []
+    for number, line in enumerate(lines):
+        template_id = miner.add(line).template_id
+        given.append((template_id, miner.lineage.num_recorded))
+        if number == 1000:
+            miner.save(tmp_path / "state")
+            miner = Miner.load(tmp_path / "state")
+    miner.settle()
+    reborn = {old for old, count in Counter(event.old_id for event in miner.lineage).items() if count > 1}
+    assert reborn & {old for old, _ in given}
+    for line, (old, given_at) in zip(lines, given, strict=True):
+        now = miner.match(line)
+        assert now is not None and now.template_id in miner.lineage.resolve(old, given_at)
 
 
 def test_parse_contents_labels_every_line() -> None:

@@ -30,8 +30,12 @@ class Event:
 class Lineage:
     """Append-only list of events with a resolver.
 
+    Args:
+        events: the events so far.
+        num_recorded: see below; None for the number of `events`.
+
     Attributes:
-        num_recorded: events ever recorded, forgotten ones included.
+        num_recorded: events ever recorded, forgotten ones included. It is the clock of `since` and `resolve`.
 
     >>> lineage = Lineage()
     >>> lineage.record(10, {"shape 1": "a", "shape 2": "b"}, {"shape 1": "c", "shape 2": "c"})
@@ -41,9 +45,9 @@ class Lineage:
     ('c',)
     """
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
+    def __init__(self, events: Iterable[Event] = (), num_recorded: int | None = None) -> None:
         self._events = list(events)
-        self.num_recorded = len(self._events)
+        self.num_recorded = len(self._events) if num_recorded is None else num_recorded
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events)
@@ -97,10 +101,16 @@ class Lineage:
         """Forget older events; `num_recorded` stays."""
         del self._events[: max(0, len(self._events) - num_events)]
 
-    def resolve(self, old_id: str) -> tuple[str, ...]:
-        """The ids that lines once labelled `old_id` may have now; one unless it was split."""
+    def resolve(self, old_id: str, given_at: int = 0) -> tuple[str, ...]:
+        """The ids that a line once labelled `old_id` may have now; one unless it was split.
+
+        Args:
+            old_id: the id.
+            given_at: `num_recorded` when the line got it. An id that ended can come back for other lines (the same text
+                has the same id), and what became of them is another story; 0 tells of the first lines that had it.
+        """
         current = {old_id}
-        for event in self._events:
+        for event in self.since(given_at):
             if event.old_id in current:
                 current.remove(event.old_id)
                 current.update(event.new_ids)

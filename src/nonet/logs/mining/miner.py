@@ -413,6 +413,7 @@ class Miner:
                 "source_quota": self.source_quota,
                 "masks": [[m.pattern, m.name] for m in self.masks],
                 "lineage": [[e.at_line, e.change, e.old_id, list(e.new_ids)] for e in self.lineage],
+                "num_recorded": self.lineage.num_recorded,
                 "known_ids": sorted(self._known_ids),
             },
         )
@@ -432,7 +433,8 @@ class Miner:
             source_quota=metadata["source_quota"],
         )
         miner._tables = tables
-        miner.lineage = Lineage(Event(at, change, old, tuple(new)) for at, change, old, new in metadata["lineage"])
+        events = (Event(at, change, old, tuple(new)) for at, change, old, new in metadata["lineage"])
+        miner.lineage = Lineage(events, metadata["num_recorded"])
         miner._known_ids = set(metadata["known_ids"])
         return miner
 

@@ -21,7 +21,7 @@ from nonet.common.errors import InputError
 from nonet.logs.mining.shape_table import ShapeTable
 
 MAGIC = b"nonet-logs-state"
-VERSION = 1
+VERSION = 2
 _METADATA_KEY = b"nonet"
 
 SCHEMA = pa.schema(
