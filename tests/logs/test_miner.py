@@ -102,6 +102,15 @@ def test_a_constant_that_varies_later_becomes_a_parameter() -> None:
     assert summary(miner)[0][1:] == ("link <*> is up", 4)
 
 
+def test_colours_are_blanks() -> None:
+    miner = Miner()
+    lines = ["\x1b[31mERROR\x1b[0m disk \x1b[1;36m7\x1b[0m is full", "ERROR disk 8 is full"]
+    table = miner.add_lines(lines)
+    assert set(table["template"].to_pylist()) == {"ERROR disk <*> is full"}
+    assert table["parameters"].to_pylist() == [["7"], ["8"]]
+    assert restored(table) == [line.encode() for line in lines]
+
+
 def test_match_does_not_learn() -> None:
     miner = Miner()
     for port in range(20):

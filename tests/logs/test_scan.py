@@ -40,7 +40,29 @@ May maybe January Mon. <*> <*>x ext3 x86_64 ext3_file_write a12bcd 0x1f-0xA node
 > * ,123 1e5 v1.2 1..2 a..b
 """
 FRAGMENTS = FRAGMENT_TEXT.split()
-GLUE = [" = ", "=", " ", "  ", "", ",", ":", ".", "=", "-", "/", "\t", "\x00", "(", ")", "<", "_", "@"]
+GLUE = [
+    " = ",
+    "=",
+    " ",
+    "  ",
+    "",
+    ",",
+    ":",
+    ".",
+    "=",
+    "-",
+    "/",
+    "\t",
+    "\x00",
+    "(",
+    ")",
+    "<",
+    "_",
+    "@",
+    "\x1b[1;31m",
+    "\x1b[0m",
+    "\x1b[",
+]
 texts = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(GLUE)), max_size=8).map(
     lambda parts: "".join(a + b for a, b in parts).encode()
 )

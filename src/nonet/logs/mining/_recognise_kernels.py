@@ -75,6 +75,7 @@ K_ID, K_CALENDAR, K_STAR, K_RAW = int(Kind.ID), int(Kind.CALENDAR), int(Kind.STA
 K_SPACE, K_REST, K_USER = int(Kind.SPACE), int(Kind.REST), int(Kind.USER)
 
 LT, GT, STAR_BYTE, SPACE_BYTE = ord("<"), ord(">"), ord("*"), ord(" ")
+ESCAPE, OPENING_BRACKET, SEMICOLON = 0x1B, ord("["), ord(";")
 SLASH, DOT, COLON, DASH, PLUS, COMMA = ord("/"), ord("."), ord(":"), ord("-"), ord("+"), ord(",")
 AT, BACKSLASH, TILDE, PERCENT, UNDERSCORE, ZERO = ord("@"), ord("\\"), ord("~"), ord("%"), ord("_"), ord("0")
 
@@ -106,6 +107,17 @@ def _one_of(buf, i, t, table, lengths):
             if k == t - i:
                 return True
     return False
+
+
+@njit(cache=True, nogil=True)
+def colour_end(buf, i, end):
+    """End of the escape sequence for a colour (or for clearing a line) at i, or -1."""
+    if buf[i] != ESCAPE or i + 2 >= end or buf[i + 1] != OPENING_BRACKET:
+        return -1
+    k = i + 2
+    while k < end and (CLASS[buf[k]] & DIGIT or buf[k] in (SEMICOLON, COLON)):
+        k += 1
+    return k + 1 if k < end and buf[k] in (ord("m"), ord("K")) else -1
 
 
 @njit(cache=True, nogil=True)

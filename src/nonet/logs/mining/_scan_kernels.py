@@ -43,6 +43,7 @@ from nonet.logs.mining._recognise_kernels import (
     STAR_BYTE,
     WORD,
     bound_end,
+    colour_end,
     digits_end,
     is_calendar,
     prefix_end,
@@ -59,6 +60,20 @@ IS_CUT = np.zeros(256, np.bool_)
 IS_CUT[list(SUBTOKEN_CUTS)] = True
 IS_PREFIXED = np.zeros(32, np.bool_)  # kinds that may stand behind `name:`
 IS_PREFIXED[[K_IP, K_IPV6, K_MAC, K_UUID, K_DATE, K_TIME, K_PATH, K_HOST]] = True
+
+
+@njit(cache=True, nogil=True)
+def _blanks_end(buf, i, stop):
+    """End of the blanks at i; terminal colours count as blanks, so that they hide no word from the masks."""
+    while i < stop:
+        if CLASS[buf[i]] == BLANK:
+            i += 1
+        else:
+            end = colour_end(buf, i, stop)
+            if end < 0:
+                break
+            i = end
+    return i
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -78,13 +93,12 @@ def _piece(buf, i, start, stop, end):
         if seen & (DIGIT | JOINT) == 0:
             return j, K_CALENDAR if seen & OTHER == 0 and is_calendar(buf, i, j) else 0, False
         return j, K_INT if seen == DIGIT else _MIXED, seen & DIGIT != 0
-    if cls == BLANK:
-        while j < stop and CLASS[buf[j]] == BLANK:
-            j += 1
+    if cls == BLANK or (cls == CONTROL and colour_end(buf, i, stop) > 0):
+        j = _blanks_end(buf, i, stop)
         is_single = c == SPACE_BYTE and j == i + 1 and i > start and j < end
         return j, 0 if is_single else K_SPACE, False
     if cls == CONTROL:
-        while j < stop and CLASS[buf[j]] == CONTROL:
+        while j < stop and CLASS[buf[j]] == CONTROL and colour_end(buf, j, stop) < 0:
             j += 1
         return j, K_RAW, False
     if c == LT and i + 2 < stop and buf[i + 1] == STAR_BYTE and buf[i + 2] == GT:
