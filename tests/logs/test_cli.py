@@ -184,6 +184,22 @@ def test_evaluate_shows_the_published_scores(mirror: Path, monkeypatch: pytest.M
     assert again["rows"][0]["status"] == "finished" and again["rows"][0]["difference_ga"] == pytest.approx(0, abs=1e-3)
 
 
+def test_evaluate_fails_when_no_pair_finished(mirror: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NONET_MIRROR", str(mirror))
+    arguments = [
+        "evaluate",
+        "--data",
+        "loghub2k/Proxifier",
+        "--parsers",
+        "UniParser",
+        "-o",
+        str(tmp_path / "run"),
+        "-q",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "no labelled line" in " ".join(result.stdout.split())
+
+
 @pytest.mark.parametrize(("value", "code"), [(2.0, 0), (0.5, 1)])
 def test_bench_prints_findings_and_fails_with_a_broken_promise(
     value: float, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

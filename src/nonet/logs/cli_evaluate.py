@@ -60,7 +60,8 @@ def evaluate(
 ) -> None:
     """Run parsers over labelled logs and show their scores beside the published ones.
 
-    A run that was interrupted goes on where it stopped when the same command is given again.
+    A run that was interrupted goes on where it stopped when the same command is given again. Exit code 1 when no pair
+    finished.
 
     Examples:
 
@@ -98,6 +99,8 @@ def evaluate(
         emit_json({"folder": report.folder, "rows": report.table(), "means": report.averages()})
     else:
         print_evaluation(report)
+    if all(result.status != "finished" for result in report.results):
+        raise typer.Exit(1)
 
 
 def _note_pair(done: int, total: int, result: PairResult) -> None:
