@@ -210,7 +210,8 @@ def test_lists_of_any_length_are_one_variable() -> None:
         ("cache service started", "cache service stopped"),
         ("node joined the cluster", "node left the cluster"),
         ("link state is up on port 3", "link state was down on port 3"),
-        ("Camera::start entered", "Camera::stop entered", "Camera::wakeUp entered", "Camera::sleepNow entered"),
+        tuple(f"status {how} libx 7" for how in ("installed", "half-installed", "unpacked", "half-configured")),
+        tuple(f"Camera::{name} entered" for name in ("start", "setState", "wakeUp", "sleepNow")),
     ],
 )
 def test_verbs_and_methods_are_no_values(lines: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ _WORD = re.compile(rb"[A-Za-z\x80-\xff]{2}")
 _DIGIT = re.compile(rb"[0-9]")
 _IDENTIFIER = re.compile(rb"[a-z][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9][_:/@\\+.$-]+[A-Za-z0-9]|[0-9]|[A-Za-z][+-]$")
 _VERB = re.compile(
-    rb" ?(?:[a-z]{2,}(?:ed|ing)|is|are|was|were|has|had|will|can|cannot|could|must|does|did|not"
+    rb" ?(?:[a-z][a-z-]+(?:ed|ing)|is|are|was|were|has|had|will|can|cannot|could|must|does|did|not"
     rb"|left|lost|sent|found|began|became|went|came|took|got|died|quit|up|down|set|shut|done|gone)[.!]?"
 )
 _NAME = re.compile(rb" [A-Z][a-z]+")
@@ -142,6 +142,11 @@ def is_value(family: set[bytes], row: Row, column: int) -> bool:
     return len(family) >= min_family(family, row, column, following)
 
 
+def is_method(row: Row, column: int) -> bool:
+    """Whether a column is the second part of `Class::method`."""
+    return column > 1 and row[column - 1] == b":" and row[column - 2] == b":"
+
+
 def _is_singular_and_plural(family: set[bytes]) -> bool:
     """`failure` and `failures`, after a number."""
     words = sorted(token.strip(b" .") for token in family)
@@ -150,7 +155,7 @@ def _is_singular_and_plural(family: set[bytes]) -> bool:
 
 def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> int:
     """How many different words there must be in a column to call it variable."""
-    num_identifiers = sum(1 for token in family if _IDENTIFIER.search(token))
+    num_identifiers = sum(1 for token in family if is_identifier(token))
     num_numbered = sum(1 for token in family if _DIGIT.search(token))
     if num_numbered > 1 and num_numbered * 2 >= len(family):
         return 2
@@ -158,13 +163,11 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
         names = num_identifiers * 2 < len(family) and num_literal(row[column + 1 :]) >= 2
         return MIN_FAMILY_FIRST_NAME if names else MIN_FAMILY_FIRST_WORD
     before = row[column - 1].lstrip().lower()
-    if before == b":" and row[column - 2 : column - 1] == (b":",):
-        return MIN_FAMILY_FIRST_WORD  # `Class::method`
+    if is_method(row, column):
+        return MIN_FAMILY_FIRST_WORD
     if before in NOUNS and sum(1 for token in family if _VERB.fullmatch(token)) * 2 < len(family):
         return MIN_FAMILY_NOUN
-    if before in PREPOSITIONS and (
-        before != b"to" or all(_CAPITALS.fullmatch(t) or _IDENTIFIER.search(t) for t in family)
-    ):
+    if before in PREPOSITIONS and (before != b"to" or all(_CAPITALS.fullmatch(t) or is_identifier(t) for t in family)):
         return MIN_FAMILY_PREPOSITION
     if num_identifiers * 2 > len(family):
         return MIN_FAMILY_IDENTIFIER
@@ -178,6 +181,12 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
 
 
 @lru_cache(1 << 14)
+def is_identifier(token: bytes) -> bool:
+    """Whether a token looks like the name of a thing: `half-configured` has the marks of one, but is a verb."""
+    return _IDENTIFIER.search(token) is not None and not _VERB.fullmatch(token)
+
+
+@lru_cache(1 << 14)
 def expects_value(token: bytes) -> bool:
     """Whether a value usually follows the token."""
     before = token.lstrip().lower()
@@ -187,7 +196,7 @@ def expects_value(token: bytes) -> bool:
 @lru_cache(1 << 14)
 def looks_like_value(token: bytes) -> bool:
     """Whether a token is a variable, an identifier or a word in capitals."""
-    return is_wild(token) or bool(_IDENTIFIER.search(token) or _CAPITALS.fullmatch(token))
+    return is_wild(token) or is_identifier(token) or bool(_CAPITALS.fullmatch(token))
 
 
 def is_word_value(family: set[bytes], row: Row, column: int) -> bool:
@@ -196,6 +205,6 @@ def is_word_value(family: set[bytes], row: Row, column: int) -> bool:
         return False
     if any(is_wild(token) for token in family):
         return is_value(family, row, column)
-    if sum(1 for token in family if _IDENTIFIER.search(token) or WILD in token) * 2 <= len(family):
+    if sum(1 for token in family if is_identifier(token) or WILD in token) * 2 <= len(family):
         return False
     return len(family) >= MIN_FAMILY_IDENTIFIER and is_value(family, row, column)

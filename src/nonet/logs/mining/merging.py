@@ -32,6 +32,7 @@ from nonet.logs.mining.families import (
     Row,
     expects_value,
     generalise,
+    is_method,
     is_value,
     is_word_value,
     looks_like_value,
@@ -201,6 +202,8 @@ def _merge_slots(rows: Rows) -> None:
 def _is_slot(row: Row, column: int) -> bool:
     """Whether a value is expected in a column, and what stands there looks like one."""
     if not column or not expects_value(row[column - 1]) or not looks_like_value(row[column]):
+        return False
+    if is_method(row, column):
         return False
     return column + 1 == len(row) or row[column + 1] not in AFTER_KEY
 
