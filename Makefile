@@ -49,6 +49,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -qq --upgrade 'pip>=25.1'
 	@$(INSTALL) --editable '.[all]'
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.tour: $(VENV)/.base

@@ -328,3 +328,14 @@ def test_output_is_plain_in_a_pipe(log: Path) -> None:
     done = process("top", log)
     assert done.returncode == 0 and b"\x1b[" not in done.stdout
     assert io.TextIOWrapper(io.BytesIO(done.stdout), "utf-8").read().count("request <int>") == 1
+
+
+def test_commands_do_without_scipy(log: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from nonet.logs.cli import app\n"
+        "app(['parse', sys.argv[1], '--out', sys.argv[2], '-q'], standalone_mode=False)\n"
+        "assert 'scipy.linalg' not in sys.modules, 'SciPy was imported'\n"
+    )
+    command = [sys.executable, "-c", code, str(log), str(tmp_path / "out")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,9 @@ Samples = Annotated[bool, typer.Option("--samples", help="Also show a line of ea
 Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 
 
+_BLAS = "scipy.linalg"
+
+
 def reading(
     header: str, multiline: str, input_format: str, json_field: str | None, content_column: str | None
 ) -> dict[str, Any]:
@@ -95,12 +99,28 @@ def start(quiet: bool) -> None:
         set_quiet(True)
 
 
+def _import_numba_without_scipy() -> None:
+    """Import the part of numba that asks SciPy for BLAS while that is out of sight.
+
+    Our kernels use no BLAS, and importing `scipy.linalg` for it, where SciPy is installed, would be a fifth of
+    the time of a short command. Commands only: a library does not decide this for the program that it is in.
+    """
+    if _BLAS in sys.modules or "numba.np.arraymath" in sys.modules:
+        return
+    sys.modules[_BLAS] = None  # type: ignore[assignment]  # Python's way to say: not there
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[_BLAS]
+
+
 def open_miner(masks: Sequence[str] | None, max_clusters: int | None, state: Path | None) -> Miner:
     """The miner of the state file when there is one, else a new one.
 
     Raises:
         InputError: a mask that cannot be used, a damaged state, or a state that was made with other masks.
     """
+    _import_numba_without_scipy()
     from nonet.common.errors import InputError
     from nonet.logs.mining.masks import UserMask
     from nonet.logs.mining.miner import DEFAULT_MAX_CLUSTERS, Miner
@@ -143,6 +163,7 @@ def pass_progress(*sources: str) -> Iterator[Callable[[str, int, int | None], No
 
 def note_compilation() -> None:
     """Say that kernels are compiled now, when there are no compiled ones yet."""
+    _import_numba_without_scipy()
     from nonet.logs.mining._table_kernels import learn
 
     if not _is_compiled(learn):

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nonet.common.arrow import arrow_array
 from nonet.logs.mining.crew import Crew, Seen
@@ -216,4 +215,6 @@ def _field(batch: RecordBatch, number: int) -> pa.Array:
         values = string_array(batch.buffer, starts, ends, some_invalid=True)
     if not absent.any():
         return values
+    import pyarrow.compute as pc  # slow to import, and few logs have lines without header
+
     return pc.if_else(arrow_array(absent), pa.scalar(None, pa.string()), values)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
@@ -303,6 +302,8 @@ def _first_matches(
     gather(buffer, starts, stops, offsets, data)
     # The bytes may be invalid UTF-8: RE2 lets no character class match those, and Arrow checks nothing here.
     texts = pa.Array.from_buffers(pa.large_string(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    import pyarrow.compute as pc  # slow to import, and few miners have masks of their own
+
     spans = pc.extract_regex_span(texts, pattern)
     hits = np.flatnonzero(spans.is_valid().to_numpy(zero_copy_only=False))
     pairs = spans.field(GROUP).flatten().to_numpy().reshape(-1, 2)
