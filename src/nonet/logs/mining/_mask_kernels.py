@@ -85,3 +85,30 @@ def search(buf, starts, stops, start_states, steps, at_end, can_start, max_match
                 i += 1
         out_at[line + 1] = out
     return left
+
+
+@njit(cache=True, nogil=True)
+def merge_spans(starts, ends, owners, new_starts, new_ends, new_owner, out_starts, out_ends, out_owners):
+    """Merge sorted disjoint spans with new ones, without the new ones that overlap an old one.
+
+    Args:
+        starts, ends, owners: int64, the old spans.
+        new_starts, new_ends: int64, the new ones, none of them empty.
+        new_owner: what goes into `out_owners` for them.
+        out_starts, out_ends, out_owners: int64 outputs, as long as both together.
+
+    Returns:
+        How many spans there are in the outputs.
+    """
+    out = old = 0
+    for new in range(len(new_starts)):
+        while old < len(starts) and ends[old] <= new_starts[new]:
+            out_starts[out], out_ends[out], out_owners[out] = starts[old], ends[old], owners[old]
+            out, old = out + 1, old + 1
+        if old == len(starts) or new_ends[new] <= starts[old]:
+            out_starts[out], out_ends[out], out_owners[out] = new_starts[new], new_ends[new], new_owner
+            out += 1
+    while old < len(starts):
+        out_starts[out], out_ends[out], out_owners[out] = starts[old], ends[old], owners[old]
+        out, old = out + 1, old + 1
+    return out

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.logs.mining._extract_kernels import gather
-from nonet.logs.mining._mask_kernels import search
+from nonet.logs.mining._mask_kernels import merge_spans, search
 from nonet.logs.mining._scan_kernels import MAX_MASKED_BYTES
 from nonet.logs.mining.mask_automaton import automaton_of
 from nonet.logs.mining.mask_patterns import GROUP, Programs, compile_mask, engine
@@ -205,15 +205,11 @@ def _with_free(
     accepted: tuple[Int64s, Int64s, Int64s], starts: Int64s, ends: Int64s, owner: int
 ) -> tuple[Int64s, Int64s, Int64s]:
     """`accepted` with those new spans that overlap none of it, in order."""
-    taken_starts, taken_ends, owners = accepted
-    following = np.searchsorted(taken_ends, starts, side="right")
-    next_taken = np.append(taken_starts, np.iinfo(np.int64).max)[following]
-    free = ends <= next_taken
-    all_starts = np.concatenate([taken_starts, starts[free]])
-    order = np.argsort(all_starts, kind="stable")
-    all_ends = np.concatenate([taken_ends, ends[free]])
-    all_owners = np.concatenate([owners, np.full(int(free.sum()), owner, np.int64)])
-    return all_starts[order], all_ends[order], all_owners[order]
+    room = len(accepted[0]) + len(starts)
+    merged = (np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64))
+    num = merge_spans(*accepted, starts, ends, owner, *merged)
+    all_starts, all_ends, owners = (column[:num] for column in merged)
+    return all_starts, all_ends, owners
 
 
 def _matches(programs: Programs, text: bytes) -> list[tuple[int, int]]:
