@@ -29,7 +29,7 @@ from nonet.logs.outputs import ParquetSink, Sink
 from nonet.logs.reading.records import ReadReport, RecordBatch, RecordReader, read_records
 from nonet.logs.reading.sources import name_of, rereadable
 
-KEEP_BYTES = 256 << 20
+KEEP_BYTES = 512 << 20
 _MAX_WAITING = 4  # batches read ahead of the threads
 Progress = Callable[[str, int, int | None], None]
 """Called with ("learn" or "label", bytes done, bytes in all or None)."""

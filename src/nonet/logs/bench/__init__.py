@@ -30,6 +30,7 @@ def bench(scale: Scale = "quick") -> list[Finding]:
     experiments: list[Callable[[Scale], list[Finding]]] = [
         speed.parse_only,
         speed.general_masks,
+        speed.line_by_line,
         speed.end_to_end,
         speed.start_up,
         accuracy.default_full,

@@ -17,6 +17,7 @@ from nonet.common.console import note
 from nonet.common.errors import MissingExtraError
 from nonet.common.findings import Finding, Rival
 from nonet.logs.bench import inputs, rivals
+from nonet.logs.drain3 import MaskingInstruction, TemplateMiner, TemplateMinerConfig
 from nonet.logs.mining.miner import Miner
 from nonet.logs.parse import parse_file
 
@@ -113,6 +114,38 @@ def general_masks(scale: Scale) -> list[Finding]:
     peers = {"Drain3 with 14 masks by re": theirs}
     text = "ours on all cores (Drain3 can use one)"
     return _against("masked_speed_vs_drain3_re", 40.0, ours, num_lines, peers, described, text)
+
+
+def line_by_line(scale: Scale) -> list[Finding]:
+    """Single lines from Python, each answered at once: ours, and our adapter in the place of Drain3, with its masks."""
+    copies = 1 if scale == "quick" else 5
+    chosen = inputs.speed_lines()
+    ours = adapter = drain3 = 0.0
+    num_lines = 0
+    for lines in chosen:
+        contents = lines.contents * copies
+        peer = _try(partial(rivals.drain3_seconds, contents, lines.masks))
+        if peer is None:
+            return []
+        miner, config = Miner(masks=lines.masks), TemplateMinerConfig()
+        config.masking_instructions = [MaskingInstruction(pattern, "*") for pattern in lines.masks]
+        ours += _each_seconds(miner.add, contents)
+        adapter += _each_seconds(TemplateMiner(config=config).add_log_message, contents)
+        drain3, num_lines = drain3 + peer, num_lines + len(contents)
+    described = "; ".join(lines.described for lines in chosen) + (f"; {copies} times in a row" if copies > 1 else "")
+    peers = {"Drain3 0.9.11": drain3}
+    text = "Miner.add; same masks; ours also applies its general masks and can give the parameters"
+    return [
+        *_against("line_by_line_vs_drain3", None, ours, num_lines, peers, described, text),
+        *_against("adapter_vs_drain3", None, adapter, num_lines, peers, described, "nonet.logs.drain3 for drain3"),
+    ]
+
+
+def _each_seconds(add: Callable[[str], object], contents: Sequence[str]) -> float:
+    started = time.perf_counter()
+    for content in contents:
+        add(content)
+    return time.perf_counter() - started
 
 
 def end_to_end(scale: Scale) -> list[Finding]:
