@@ -26,7 +26,7 @@ from nonet.logs.drain3.clusters import ANY, Clusters, LogCluster
 from nonet.logs.drain3.config import MaskingInstruction, TemplateMinerConfig
 from nonet.logs.drain3.parameters import ExtractedParameter, align, placeholder, units_of
 from nonet.logs.mining.lineage import Event
-from nonet.logs.mining.masks import UserMask, find_in_line
+from nonet.logs.mining.masks import UserMask
 from nonet.logs.mining.miner import DEFAULT_MAX_CLUSTERS, Mined, Miner
 from nonet.logs.mining.shape import Kind
 from nonet.logs.mining.template import WILDCARD, Template
@@ -262,7 +262,7 @@ class TemplateMiner:
 
     def _masked(self, content: bytes) -> list[tuple[int, int, int]]:
         """Spans of the masks with the number of the first mask of that name."""
-        found = find_in_line(self._miner.masks, content)
+        found = self._miner.line_masks.find(content)
         return [(low, high, self._mask_names.index(self._mask_names[owner])) for low, high, owner in found]
 
     def _holes_of(self, template: str, exact_matching: bool) -> tuple[list[str], str]:

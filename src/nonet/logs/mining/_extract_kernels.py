@@ -7,19 +7,19 @@ distance).
 
 from __future__ import annotations
 
-from numba import njit
+from nonet.common.kernels import inlined_kernel, kernel
 
 LINE_END = -1  # in place of a number of holes: the end of the line
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _position(holes_before, distance, line_start, hole_ends, first_hole):
     if holes_before == 0:
         return line_start + distance
     return line_start + hole_ends[first_hole + holes_before - 1] + distance
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def place(programs, rows_at, rows, line_starts, line_ends, hole_at, hole_ends, out_at, out_starts, out_ends):
     """Spans in the block of the rows (regions or gaps) of every line's program.
 
@@ -47,7 +47,7 @@ def place(programs, rows_at, rows, line_starts, line_ends, hole_at, hole_ends, o
         out_at[line + 1] = out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def gather(buf, starts, ends, offsets, data):
     """Copy the spans behind each other: Arrow's string layout.
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from nonet.common.kernels import inlined_kernel, kernel
+
 LINE_START = 256  # in place of the byte before
 STEPS_A_BYTE = 32  # beyond this a line is left to RE2, so that the whole search stays linear
+LEFT, SHORT = -1, -2
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _step(steps, state, byte):
     """The encoded step of a state over a byte; unsigned, so that no check for negative indices is compiled in."""
     return steps[(np.uint64(state) << np.uint64(8)) | np.uint64(byte)]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _next_start(buf, i, end, start, steps):
     """Where the next match may begin after the search from i failed, having read up to `end`.
 
@@ -29,15 +32,64 @@ def _next_start(buf, i, end, start, steps):
     return i
 
 
+@kernel
+def search_line(buf, start, stop, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out):
+    """Matches of the automaton in one line.
+
+    Args:
+        buf: uint8.
+        start, stop: of the line.
+        start_states, steps, at_end, can_start: see `mask_automaton.Automaton`.
+        max_matches: a line with more is left to RE2.
+        out_starts, out_ends: int64 outputs.
+        out: where to go on in them.
+
+    Returns:
+        Where the outputs end now; `LEFT` when the line is left to RE2, `SHORT` when the outputs are too short.
+    """
+    looks_back = len(start_states) > 1
+    first_out = out
+    budget = (stop - start + 32) * STEPS_A_BYTE
+    i = start
+    while i < stop:
+        if not can_start[buf[i]]:
+            i += 1
+            continue
+        state = start_states[0]
+        if looks_back:
+            state = start_states[LINE_START if i == start else buf[i - 1]]
+        last, k = np.int64(-1), i
+        while state > 0 and k < stop:
+            step = _step(steps, state, buf[k])
+            if step & 1:
+                last = k
+            state = step >> 1
+            k += 1
+        if state > 0 and at_end[state]:
+            last = stop
+        budget -= k - i
+        if state < 0 or budget < 0 or out - first_out >= max_matches:
+            return LEFT
+        if last > i:
+            if out >= len(out_starts):
+                return SHORT
+            out_starts[out], out_ends[out] = i, last
+            out, i = out + 1, last
+        elif not looks_back and k > i + 2:
+            i = _next_start(buf, i, k, start_states[0], steps)
+        else:
+            i += 1
+    return out
+
+
 @njit(cache=True, nogil=True)
 def search(buf, starts, stops, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out_at):
-    """Matches of the automaton in every line.
+    """`search_line` for many lines.
 
     Args:
         buf: uint8.
         starts, stops: int64 (lines,).
-        start_states, steps, at_end, can_start: see `mask_automaton.Automaton`.
-        max_matches: a line with more is left to RE2.
+        start_states, steps, at_end, can_start, max_matches: see `search_line`.
         out_starts, out_ends: int64 outputs.
         out_at: int64 output (lines + 1,); line i has spans [out_at[i], out_at[i + 1]).
 
@@ -46,48 +98,24 @@ def search(buf, starts, stops, start_states, steps, at_end, can_start, max_match
         short.
     """
     left = np.zeros(len(starts), np.bool_)
-    start_state = start_states[LINE_START]
-    looks_ahead_only = (start_states == start_state).all()
     out = 0
     out_at[0] = 0
     for line in range(len(starts)):
         start, stop = starts[line], stops[line]
-        first_out = out
-        budget = (stop - start + 32) * STEPS_A_BYTE
-        i = start
-        while i < stop:
-            if not can_start[buf[i]]:
-                i += 1
-                continue
-            state = start_states[LINE_START if i == start else buf[i - 1]]
-            last, k = np.int64(-1), i
-            while state > 0 and k < stop:
-                step = _step(steps, state, buf[k])
-                if step & 1:
-                    last = k
-                state = step >> 1
-                k += 1
-            if state > 0 and at_end[state]:
-                last = stop
-            budget -= k - i
-            if state < 0 or budget < 0 or out - first_out >= max_matches:
-                left[line] = True
-                out = first_out
-                break
-            if last > i:
-                if out >= len(out_starts):
-                    return left[:0]
-                out_starts[out], out_ends[out] = i, last
-                out, i = out + 1, last
-            elif looks_ahead_only and k > i + 2:
-                i = _next_start(buf, i, k, start_state, steps)
-            else:
-                i += 1
+        end = search_line(
+            buf, start, stop, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out
+        )
+        if end == SHORT:
+            return left[:0]
+        if end == LEFT:
+            left[line] = True
+        else:
+            out = end
         out_at[line + 1] = out
     return left
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def merge_spans(starts, ends, owners, new_starts, new_ends, new_owner, out_starts, out_ends, out_owners):
     """Merge sorted disjoint spans with new ones, without the new ones that overlap an old one.
 

@@ -1,7 +1,8 @@
 """One line at a time: the kernels of the shape table behind a single array of addresses.
 
 Handing thirty arrays to a compiled function costs ten times what the function does with one line. Here they are handed
-over once, as rows (address, length); who holds the rows must keep the arrays alive.
+over once, as rows (address, length); who holds the rows must keep the arrays alive. `carray` does not compile in a
+`common.kernels.kernel`; its arrays have no reference counts anyway.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from nonet.logs.mining._mask_kernels import merge_spans, search_line
 from nonet.logs.mining._scan_kernels import scan
 from nonet.logs.mining._table_kernels import Holes, Lines, Table, find, hash_words, holds_constants, learn
 
@@ -20,6 +22,8 @@ NUM_LINES, NUM_HOLES = len(Lines._fields), len(Holes._fields)
 _MASKED, _ENTRIES = NUM_LINES, NUM_LINES + 1
 _HOLES = NUM_LINES + 2
 _TABLE = _HOLES + NUM_HOLES
+_AUTOMATON_ARRAYS = 4
+_FIRST_AUTOMATON = 9  # rows of `search_masks` before it
 
 
 @intrinsic
@@ -35,6 +39,11 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 @njit(cache=True, nogil=True, inline="always")
 def _uint8(rows, i):
     return carray(_pointer(rows[i, 0]), (rows[i, 1],), np.uint8)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _bool(rows, i):
+    return carray(_pointer(rows[i, 0]), (rows[i, 1],), np.bool_)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -127,3 +136,51 @@ def find_one(rows):
     if entry >= 0 and not holds_constants(table, entry, buf, start, kinds, starts, ends, 0, num_holes):
         entry = -1
     return entry, num_holes, num_bytes
+
+
+@njit(cache=True, nogil=True)
+def search_masks(rows, stop, is_cut, max_matches):
+    """Matches of several masks in one line, those of earlier masks first; the result is in rows 3-5.
+
+    Args:
+        rows: int64 (arrays, 2), address and length of the line's bytes; starts and ends of the matches of one mask;
+            starts, ends and owners of the result, and once more to work in; then the arrays of every automaton.
+        stop: length of the line.
+        is_cut: whether the line goes on behind `stop`; what matches up to there is then no match.
+        max_matches: see `search_line`.
+
+    Returns:
+        How many spans there are; a negative number when RE2 has to search this line.
+    """
+    buf, starts, ends = _uint8(rows, 0), _int64(rows, 1), _int64(rows, 2)
+    taken_starts, taken_ends, taken_owners = _int64(rows, 3), _int64(rows, 4), _int64(rows, 5)
+    out_starts, out_ends, out_owners = _int64(rows, 6), _int64(rows, 7), _int64(rows, 8)
+    num = 0
+    for mask in range((len(rows) - _FIRST_AUTOMATON) // _AUTOMATON_ARRAYS):
+        row = _FIRST_AUTOMATON + mask * _AUTOMATON_ARRAYS
+        start_states, steps, at_end, can_start = (
+            _int32(rows, row),
+            _int32(rows, row + 1),
+            _bool(rows, row + 2),
+            _bool(rows, row + 3),
+        )
+        found = search_line(buf, 0, stop, start_states, steps, at_end, can_start, max_matches, starts, ends, 0)
+        if found < 0:
+            return found
+        if found > 0 and is_cut and ends[found - 1] == stop:
+            found -= 1
+        if found > 0:
+            num = merge_spans(
+                taken_starts[:num],
+                taken_ends[:num],
+                taken_owners[:num],
+                starts[:found],
+                ends[:found],
+                mask,
+                out_starts,
+                out_ends,
+                out_owners,
+            )
+            taken_starts[:num], taken_ends[:num] = out_starts[:num], out_ends[:num]
+            taken_owners[:num] = out_owners[:num]
+    return num

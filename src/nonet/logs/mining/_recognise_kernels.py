@@ -7,8 +7,8 @@ expressions in the tests are the oracle of this file.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from nonet.common.kernels import kernel
 from nonet.logs.mining.shape import Kind
 
 DIGIT, HEXLET, LETTER, OTHER, BLANK, HARD, CONTROL, JOINT = 1, 2, 4, 8, 16, 32, 64, 128
@@ -80,7 +80,7 @@ SLASH, DOT, COLON, DASH, PLUS, COMMA = ord("/"), ord("."), ord(":"), ord("-"), o
 AT, BACKSLASH, TILDE, PERCENT, UNDERSCORE, ZERO = ord("@"), ord("\\"), ord("~"), ord("%"), ord("_"), ord("0")
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def digits_end(buf, i, t):
     """End of the run of digits that starts at i."""
     while i < t and CLASS[buf[i]] == DIGIT:
@@ -88,7 +88,7 @@ def digits_end(buf, i, t):
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hex_end(buf, i, t):
     """End of the run of hexadecimal digits that starts at i."""
     while i < t and CLASS[buf[i]] & (DIGIT | HEXLET):
@@ -96,7 +96,7 @@ def hex_end(buf, i, t):
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _one_of(buf, i, t, table, lengths):
     """Whether buf[i:t] is one of the names in `table`."""
     for row in range(table.shape[0]):
@@ -109,7 +109,7 @@ def _one_of(buf, i, t, table, lengths):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def colour_end(buf, i, end):
     """End of the escape sequence for a colour (or for clearing a line) at i, or -1."""
     if buf[i] != ESCAPE or i + 2 >= end or buf[i + 1] != OPENING_BRACKET:
@@ -120,7 +120,7 @@ def colour_end(buf, i, end):
     return k + 1 if k < end and buf[k] in (ord("m"), ord("K")) else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def url_end(buf, i, t, end):
     """End of the URL whose scheme starts at i in the word buf[i:t], or -1. A URL goes on behind the word."""
     if CLASS[buf[i]] & LETTER == 0 or buf[i] >= 0x80:
@@ -138,7 +138,7 @@ def url_end(buf, i, t, end):
     return k
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _quad_end(buf, i, t):
     """End of a dotted quad at i, or -1."""
     for part in range(4):
@@ -153,7 +153,7 @@ def _quad_end(buf, i, t):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_ip(buf, i, t):
     if buf[i] == SLASH:
         i += 1
@@ -163,7 +163,7 @@ def _is_ip(buf, i, t):
     return buf[k] in (COLON, SLASH) and k + 1 < t and digits_end(buf, k + 1, t) == t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_ipv6(buf, i, t):
     colons, empty, hexes, group = 0, False, 0, i
     while group <= t:
@@ -185,7 +185,7 @@ def _is_ipv6(buf, i, t):
     return hexes > 0 and (empty or colons == 7)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_mac(buf, i, t):
     groups = (t - i + 1) // 3
     if (t - i + 1) % 3 or groups < 6 or buf[i + 2] not in (COLON, DASH) or (buf[i + 2] == DASH and groups > 6):
@@ -197,7 +197,7 @@ def _is_mac(buf, i, t):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_uuid(buf, i, t):
     if t - i != 36:
         return False
@@ -210,7 +210,7 @@ def _is_uuid(buf, i, t):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _time_end(buf, i, t):
     """End of h:mm, hh:mm, hh:mm:ss or hh:mm:ss.fraction at i, or -1."""
     k = digits_end(buf, i, t)
@@ -226,7 +226,7 @@ def _time_end(buf, i, t):
     return k
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _zone_end(buf, k, t):
     """End of Z, +hh:mm or +hhmm at k, or k itself."""
     if k >= t:
@@ -242,7 +242,7 @@ def _zone_end(buf, k, t):
     return k
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_date(buf, i, t):
     a = digits_end(buf, i, t)
     if a == i or a >= t or buf[a] not in (DASH, SLASH, DOT):
@@ -264,7 +264,7 @@ def _is_date(buf, i, t):
     return k > 0 and _zone_end(buf, k, t) == t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number_kind(buf, i, t):
     """INT, NUMBER, DURATION or SIZE when buf[i:t] is one, else 0."""
     if buf[i] in (PLUS, DASH):
@@ -287,14 +287,14 @@ def _number_kind(buf, i, t):
     return K_SIZE if _one_of(buf, k, t, SIZE, SIZE_LENGTHS) else 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_hex(buf, i, t):
     if t - i > 2 and buf[i] == ZERO and buf[i + 1] in (ord("x"), ord("X")):
         return hex_end(buf, i + 2, t) == t
     return _is_bare_hex(buf, i, t)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_bare_hex(buf, i, t):
     if t - i < 6:
         return False
@@ -306,7 +306,7 @@ def _is_bare_hex(buf, i, t):
     return seen & DIGIT != 0 and seen & HEXLET != 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_path(buf, i, t, slashes):
     if slashes >= 2:
         return True
@@ -321,7 +321,7 @@ def _is_path(buf, i, t, slashes):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_host(buf, i, t, ats):
     if ats == 1:
         k = i
@@ -354,7 +354,7 @@ def _is_host(buf, i, t, ats):
     return dots >= 1 and k + 1 < t and digits_end(buf, k + 1, t) == t
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_throwable(buf, i, t):
     """A dotted name whose last label ends in Exception or Error."""
     label, dots = 0, 0
@@ -374,7 +374,7 @@ def _is_throwable(buf, i, t):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_calendar(buf, i, t):
     first = buf[i]
     if t - i < 3 or t - i > 9 or first < ord("A") or first > ord("W") or buf[i + 1] < ord("a"):
@@ -382,7 +382,7 @@ def is_calendar(buf, i, t):
     return _one_of(buf, i, t, CALENDAR, CALENDAR_LENGTHS)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def recognise(buf, i, t):
     """Kind of the whole trimmed word buf[i:t], or 0. URLs are looked for before, since they outgrow the word."""
     digits = letters = slashes = colons = dots = dashes = ats = 0
@@ -436,7 +436,7 @@ def recognise(buf, i, t):
     return K_CALENDAR if letters == t - i and is_calendar(buf, i, t) else 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def subtoken_kind(buf, i, t):
     """Kind of a subtoken that holds a digit; 0 for a name with a version in it (`ext3_file_write`)."""
     if digits_end(buf, i, t) == t:
@@ -455,7 +455,7 @@ def subtoken_kind(buf, i, t):
     return K_ID
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def bound_end(buf, i, stop):
     """End of a bound such as `<1 sec` that starts with its sign at i, or -1."""
     k = i + 1
@@ -474,7 +474,7 @@ def bound_end(buf, i, stop):
     return k if _one_of(buf, d + 1, k, BOUND, BOUND_LENGTHS) else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def prefix_end(buf, i, t):
     """End of a prefix `name:` (not in front of `//`) at the start of a word, or -1."""
     k = i

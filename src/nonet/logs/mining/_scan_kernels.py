@@ -7,8 +7,8 @@ in `nonet.logs.mining.masks`; the same rules written with regular expressions in
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from nonet.common.kernels import inlined_kernel, kernel
 from nonet.logs.mining._recognise_kernels import (
     BLANK,
     CLASS,
@@ -62,7 +62,7 @@ IS_PREFIXED = np.zeros(32, np.bool_)  # kinds that may stand behind `name:`
 IS_PREFIXED[[K_IP, K_IPV6, K_MAC, K_UUID, K_DATE, K_TIME, K_PATH, K_HOST]] = True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blanks_end(buf, i, stop):
     """End of the blanks at i; terminal colours count as blanks, so that they hide no word from the masks."""
     while i < stop:
@@ -76,7 +76,7 @@ def _blanks_end(buf, i, stop):
     return i
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _piece(buf, i, start, stop, end):
     """The run of alike bytes at i: (its end, its kind, whether it has a digit).
 
@@ -110,7 +110,7 @@ def _piece(buf, i, start, stop, end):
     return j, 0, False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds, starts, ends, hole):
     """Mask buf[start:end].
 
@@ -165,7 +165,7 @@ def scan(buf, start, end, user_starts, user_ends, user, user_stop, masked, kinds
     return out, hole
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_assigned(buf, k, end):
     """Whether `=` or ` =` stands at k."""
     if k < end and buf[k] == SPACE_BYTE:
@@ -173,7 +173,7 @@ def _is_assigned(buf, k, end):
     return k < end and buf[k] == EQUALS
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _with_milliseconds(buf, t, stop):
     """End of a time at t with a `,ddd` behind it, if there is one."""
     if t + 3 < stop and buf[t] == COMMA and digits_end(buf, t + 1, stop) == t + 4:
@@ -182,7 +182,7 @@ def _with_milliseconds(buf, t, stop):
     return t
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _scan_word(buf, start, i, j, stop, end, has_digit, masked, out, kinds, starts, ends, hole):
     """Mask the word buf[i:j] that holds digits or marks.
 

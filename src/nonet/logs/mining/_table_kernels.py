@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from nonet.common.kernels import inlined_kernel, kernel
 from nonet.logs.mining._recognise_kernels import K_CALENDAR, K_HOST, K_ID, K_PATH
 from nonet.logs.mining._scan_kernels import scan
 
@@ -58,7 +59,7 @@ class Table(NamedTuple):
     meta: np.ndarray
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def hash_words(words, num_words):
     """64-bit multiply-xor hash of the first `num_words` uint64 words."""
     h = np.uint64(num_words) * MULTIPLIER
@@ -69,7 +70,7 @@ def hash_words(words, num_words):
     return h ^ (h >> np.uint64(29))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def hash_bytes(buf, start, end):
     """64-bit hash of buf[start:end], byte by byte (short values only)."""
     h = np.uint64(end - start) * MULTIPLIER
@@ -79,13 +80,13 @@ def hash_bytes(buf, start, end):
     return h
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def is_soft(kind):
     """Whether the hole may turn out to be a constant."""
     return kind in (K_PATH, K_HOST, K_ID, K_CALENDAR)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h):
     """(entry index or -1, slot where it is or would be) of the masked text in `words`, whose hash is `h`."""
     mask = len(slots) - 1
@@ -105,7 +106,7 @@ def find(slots, hashes, text_at, text_len, arena_words, words, num_bytes, h):
         slot = (slot + 1) & mask
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _append(arena, used, source, start, end):
     """Copy bytes into the arena at `used`; returns the next 8-aligned offset, the gap zeroed."""
     for k in range(start, end):
@@ -117,7 +118,7 @@ def _append(arena, used, source, start, end):
     return aligned
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def insert_text(table, slot, h, text, start, num_bytes):
     """Add an entry without soft holes or sample at a free slot; returns its index. The caller checked the room."""
     meta = table.meta
@@ -137,7 +138,7 @@ def insert_text(table, slot, h, text, start, num_bytes):
     return entry
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, holes, first_hole, end_hole):
     """Add the shape of a line with its soft values and its sample."""
     meta = table.meta
@@ -161,7 +162,7 @@ def _insert_line(table, slot, h, masked, num_bytes, buf, start, end, holes, firs
     return entry
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _compare_soft(soft_len, soft_hash, soft_open, soft, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
     """Mark the soft holes of an entry, from index `soft` on, whose value differs from the one seen so far."""
     for hole in range(first_hole, end_hole):
@@ -175,7 +176,7 @@ def _compare_soft(soft_len, soft_hash, soft_open, soft, entry, buf, start, kinds
             soft += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, end_hole):
     """Whether the line has the entry's value in every soft hole that never varied."""
     soft = table.soft_at[entry]
@@ -193,7 +194,7 @@ def holds_constants(table, entry, buf, start, kinds, starts, ends, first_hole, e
     return True
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def touch(counts, weights, first_seen, last_seen, entry, ordinal, half_life_shift):
     """Count one more line of an entry at `ordinal`; its weight halves every 2**half_life_shift lines."""
     if counts[entry] == 0:
@@ -233,7 +234,7 @@ class Holes(NamedTuple):
     ends: np.ndarray
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _has_room(table, num_bytes, num_holes):
     """Whether one more shape surely fits."""
     meta = table.meta
@@ -245,7 +246,7 @@ def _has_room(table, num_bytes, num_holes):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def learn(lines, first, ordinal, table, half_life_shift, masked, entries, keep_holes, holes):
     """Count the shapes of lines first, first+1, ...; stop at the line for which there is no room.
 
@@ -297,7 +298,7 @@ def learn(lines, first, ordinal, table, half_life_shift, masked, entries, keep_h
     return len(line_starts), 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def label(lines, first, table, masked, entries, holes):
     """Look up the shapes of lines without counting, and keep their holes.
 
@@ -332,7 +333,7 @@ def label(lines, first, table, masked, entries, holes):
     return len(line_starts)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_slots(table):
     """Fill `slots` anew from the entries (after growing or compacting)."""
     table.slots[:] = -1
@@ -344,7 +345,7 @@ def rebuild_slots(table):
         table.slots[slot] = entry
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def copy_entries(source, target, chosen):
     """Append the chosen entries of `source` to the empty or roomy `target`; texts must not be there yet."""
     for entry in chosen:
@@ -370,7 +371,7 @@ def copy_entries(source, target, chosen):
     rebuild_slots(target)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def meet_entries(source, target, pairs, half_life_shift):
     """Add the counts of source entries to the same shapes in target, and join their soft values.
 

@@ -50,7 +50,8 @@ class Automaton:
     """A deterministic automaton over bytes. State 0 is dead, and no line with a byte from 0x80 on is for it.
 
     Attributes:
-        starts: int32 (257,), start state by the byte before, the last for the start of the line.
+        starts: int32 (257,), start state by the byte before, the last for the start of the line; int32 (1,) when it
+            depends on neither.
         steps: int32 (states * 256,), by state and byte: 2 * next state, plus 1 when a match ends before the byte;
             FOREIGN for bytes from 0x80 on.
         at_end: bool (states,), whether a match ends at the end of the line.
@@ -286,6 +287,8 @@ class _Subsets:
         steps[:, 0x80:] = FOREIGN
         can_start = (steps[np.unique(starts)] != 0).any(axis=0)
         by_byte = np.append(np.array(starts, np.int32)[self._class_of], np.int32(starts[-1]))
+        if (by_byte == by_byte[-1]).all():
+            by_byte = by_byte[:1]
         return Automaton(by_byte, steps.ravel(), by_class[:, -1] & 1 == 1, np.asarray(can_start))
 
     def _before(self, byte_class: int) -> int:

@@ -25,8 +25,8 @@ from nonet.logs.mining.crew import Crew
 from nonet.logs.mining.extraction import cut, spans_in_line
 from nonet.logs.mining.labelling import Labeller, Settled, summarise
 from nonet.logs.mining.lineage import Event, Lineage
-from nonet.logs.mining.masks import UserMask, find_in_line, find_spans
-from nonet.logs.mining.one_line import OneLine, UserSpans
+from nonet.logs.mining.masks import UserMask, find_spans
+from nonet.logs.mining.one_line import LineMasks, OneLine, UserSpans
 from nonet.logs.mining.placement import Placement, TemplateIndex, place
 from nonet.logs.mining.shape import Kind, Shape
 from nonet.logs.mining.shape_table import DEFAULT_HALF_LIFE_LINES, ShapeTable, Spans
@@ -150,6 +150,7 @@ class Miner:
         if not 0 < source_quota <= 1:
             raise InputError(f"source_quota must be in (0, 1], got {source_quota}")
         self.masks = tuple(m if isinstance(m, UserMask) else UserMask(m) for m in masks)
+        self.line_masks = LineMasks(self.masks)
         self.max_clusters = max_clusters
         self.half_life_lines = half_life_lines
         self.source_quota = source_quota
@@ -258,7 +259,7 @@ class Miner:
         num_events = self.lineage.num_recorded
         if ordinal >= self._settle_at_line:
             self.settle()
-        user = find_in_line(self.masks, content) if self.masks else ()
+        user = self.line_masks.find(content)
         entry, hole_ends, count, num_constants = way.learn(content, ordinal, user)
         key = (source, table.num_evicted_shapes, entry)
         placement = self._recent.get(key)
@@ -320,7 +321,7 @@ class Miner:
         if self._num_shapes_ever() and not self._placed:
             self.settle()
         content = _content(line)
-        user = find_in_line(self.masks, content) if self.masks else ()
+        user = self.line_masks.find(content)
         shape: Shape | None = None
         hole_ends: list[int] = []
         for source in self._tables:

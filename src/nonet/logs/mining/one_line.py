@@ -10,12 +10,51 @@ from numpy.typing import NDArray
 from nonet.logs.mining import _one_line_kernels as kernels
 from nonet.logs.mining._scan_kernels import MAX_MASKED_BYTES
 from nonet.logs.mining._table_kernels import MAX_SOFT_BYTES, Holes, Lines, Table
+from nonet.logs.mining.mask_automaton import automaton_of
+from nonet.logs.mining.masks import MAX_MATCHES, MAX_SEARCH_BYTES, UserMask, find_in_line
 from nonet.logs.mining.shape import SOFT, Shape
 from nonet.logs.mining.shape_table import ShapeTable
 
 _FIRST_BYTES = 1 << 12
 UserSpans = Sequence[tuple[int, int, int]]
 """Matches of user masks in a line: start, end, number of the mask; in order and disjoint."""
+
+
+class LineMasks:
+    """The matches of user masks in single lines, as `masks.find_in_line` finds them.
+
+    The automata of the masks run in one compiled call; RE2 takes the lines that they leave, and all lines when one of
+    the masks has no automaton.
+
+    Args:
+        masks: in order of precedence.
+    """
+
+    def __init__(self, masks: Sequence[UserMask]) -> None:
+        self.masks = masks
+        automata = [automaton_of(mask.programs.source) for mask in masks]
+        self._line = np.zeros(MAX_SEARCH_BYTES, np.uint8)
+        self._bytes = memoryview(self._line)  # type: ignore[arg-type]
+        self._spans = np.zeros((2, MAX_MATCHES), np.int64)
+        # Room for the matches of all masks, since a later mask can match between those of an earlier one.
+        self._taken = np.zeros((6, max(1, len(masks)) * MAX_MATCHES), np.int64)
+        self._automata = [array for automaton in automata if automaton is not None for array in automaton.arrays()]
+        arrays = (self._line, *self._spans, *self._taken, *self._automata)
+        self._rows = np.array([(array.ctypes.data, len(array)) for array in arrays], np.int64)
+        self._has_all = None not in automata
+
+    def find(self, content: bytes) -> UserSpans:
+        """Start, end and number of the mask of every match in a line; in order and disjoint."""
+        if not self.masks:
+            return ()
+        if not self._has_all:
+            return find_in_line(self.masks, content)
+        stop = min(len(content), MAX_SEARCH_BYTES)
+        self._bytes[:stop] = content[:stop]
+        num = kernels.search_masks(self._rows, stop, stop < len(content), MAX_MATCHES)
+        if num < 0:
+            return find_in_line(self.masks, content)
+        return list(zip(*self._taken[:3, :num].tolist(), strict=True))
 
 
 class OneLine:

@@ -10,13 +10,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _LEAST_GAIN = 1e-9  # below it a gain of the potential is a rounding error
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def emit_pairs(words: Ints, word_starts: Ints, pair_starts: Ints, codes: Ints) -> None:
     """Write the ordered word pairs of every text as codes first * 2**32 + second, text by text."""
     for text in range(len(word_starts) - 1):
@@ -27,7 +29,7 @@ def emit_pairs(words: Ints, word_starts: Ints, pair_starts: Ints, codes: Ints) -
                 at += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_bundles(
     text_of_line: Ints,
     text_starts: Ints,

@@ -8,8 +8,9 @@ nodes and of pool entries in use.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from nonet.common.kernels import kernel
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 DONE, CHANGED, FULL = 0, 1, 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def distance(message: Ints, node: Ints, vectors: Floats, free_tail: bool) -> float:
     """How unlike a message and a format are: 0 for equal, at most 1.
 
@@ -47,7 +48,7 @@ def distance(message: Ints, node: Ints, vectors: Floats, free_tail: bool) -> flo
     return total / (2 * longer)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def generalise(message: Ints, node: Ints) -> bool:
     """Turn the words of a format that differ from a message of its length into wildcards; whether any did."""
     changed = False
@@ -58,7 +59,7 @@ def generalise(message: Ints, node: Ints) -> bool:
     return changed
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk(
     words: Ints,
     text_starts: Ints,
@@ -107,7 +108,8 @@ def walk(
             if num_children[node] < children.shape[1]:
                 child = used[0]
                 starts[child], lengths[child] = used[1], len(message)
-                pool[used[1] : used[1] + len(message)] = message
+                for position in range(len(message)):  # assigning the slice would allocate
+                    pool[used[1] + position] = message[position]
                 children[node, num_children[node]] = child
                 num_children[node] += 1
                 used[0] += 1

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
 from nonet.logs.reading._json_kernels import ESCAPED, write_unescaped
 from nonet.logs.reading._line_kernels import Bytes
 
@@ -13,7 +14,7 @@ NUM_STREAMS = 3  # stdout, stderr, anything else
 _SPACE = 0x20
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def stream_number(buffer: Bytes, start: int, end: int) -> int:
     """0 for stdout, 1 for stderr, 2 for anything else."""
     if end - start != 6 or buffer[start] != 0x73 or buffer[start + 1] != 0x74 or buffer[start + 2] != 0x64:
@@ -63,7 +64,7 @@ def split_cri(
     return spans, valid, partial, streams
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ends_with_escaped_newline(buffer: Bytes, start: int, end: int) -> bool:
     r"""Whether a JSON string ends with the escape `\\n` (an odd number of backslashes before the n)."""
     if end - start < 2 or buffer[end - 1] != 0x6E:
@@ -153,7 +154,7 @@ def chain_partials(
     return firsts[:count], following, owners
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _copy(buffer: Bytes, start: int, end: int, kind: int, out: Bytes, position: int) -> int:
     if kind == ESCAPED:
         return write_unescaped(buffer, start, end, out, position)

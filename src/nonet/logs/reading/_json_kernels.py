@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
 from nonet.logs.reading._line_kernels import Bytes
 
 MAX_DEPTH = 512
@@ -32,14 +33,14 @@ _PLAIN_ESCAPES = np.frombuffer(b'"\\/bfnrt', np.uint8)
 _ESCAPED_BYTES = np.frombuffer(b'"\\/\b\f\n\r\t', np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_blanks(buffer: Bytes, i: int, end: int) -> int:
     while i < end and (buffer[i] == 0x20 or 0x09 <= buffer[i] <= 0x0A or buffer[i] == 0x0D):
         i += 1
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hex4(buffer: Bytes, i: int, end: int) -> int:
     """Value of four hexadecimal digits at `i`, or -1."""
     if i + 4 > end:
@@ -56,7 +57,7 @@ def _hex4(buffer: Bytes, i: int, end: int) -> int:
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_escape(letter: int) -> bool:
     for k in range(_PLAIN_ESCAPES.size):
         if letter == _PLAIN_ESCAPES[k]:
@@ -64,7 +65,7 @@ def _is_escape(letter: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _string_end(buffer: Bytes, i: int, end: int) -> tuple[int, bool]:
     """Position after the closing quote (-1 for a bad string) and whether there are escapes; `i` is after the first."""
     escaped = False
@@ -89,7 +90,7 @@ def _string_end(buffer: Bytes, i: int, end: int) -> tuple[int, bool]:
     return -1, escaped
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _word_end(buffer: Bytes, i: int, end: int, word: Bytes) -> int:
     if i + word.size > end:
         return -1
@@ -99,7 +100,7 @@ def _word_end(buffer: Bytes, i: int, end: int, word: Bytes) -> int:
     return i + word.size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_digits(buffer: Bytes, i: int, end: int) -> int:
     """Position after one or more digits, or -1."""
     first = i
@@ -108,7 +109,7 @@ def _skip_digits(buffer: Bytes, i: int, end: int) -> int:
     return i if i > first else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number_end(buffer: Bytes, i: int, end: int) -> int:
     """Position after a number (also Infinity, -Infinity, NaN), or -1."""
     if i < end and buffer[i] == 0x4E:
@@ -133,7 +134,7 @@ def _number_end(buffer: Bytes, i: int, end: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _simple_end(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
     """Position after a value that is neither object nor array (or -1), and its kind."""
     byte = buffer[i]
@@ -149,7 +150,7 @@ def _simple_end(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
     return _number_end(buffer, i, end), SCALAR
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _key_end(buffer: Bytes, i: int, end: int) -> tuple[int, int, int]:
     """Start and end of the key at `i` without its quotes, and the position after its colon or -1."""
     i = _skip_blanks(buffer, i, end)
@@ -164,7 +165,7 @@ def _key_end(buffer: Bytes, i: int, end: int) -> tuple[int, int, int]:
     return i + 1, after - 1, colon + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _value_end(buffer: Bytes, i: int, end: int, stack: Bytes) -> tuple[int, int]:
     """Position after the value at `i` (or -1), and its kind."""
     depth = 0
@@ -217,7 +218,7 @@ def _value_end(buffer: Bytes, i: int, end: int, stack: Bytes) -> tuple[int, int]
             break
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find_key(buffer: Bytes, start: int, end: int, keys: Bytes, offsets: NDArray[np.int64], hint: int) -> int:
     """Number of the key whose bytes are [start, end), or -1; `hint` is looked at first (keys mostly come in order)."""
     num_keys = offsets.size - 1
@@ -236,7 +237,7 @@ def _find_key(buffer: Bytes, start: int, end: int, keys: Bytes, offsets: NDArray
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scan_object(
     buffer: Bytes,
     i: int,
@@ -304,7 +305,7 @@ def find_members(
     return spans, valid
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _write_code_point(out: Bytes, position: int, code: int) -> int:
     """Write UTF-8 and return the position after it."""
     if code < 0x80:
@@ -326,7 +327,7 @@ def _write_code_point(out: Bytes, position: int, code: int) -> int:
     return position + 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def write_unescaped(buffer: Bytes, i: int, end: int, out: Bytes, position: int) -> int:
     """Write a valid JSON string without its escapes; the position after it. A lone surrogate becomes U+FFFD."""
     while i < end:

@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
+
 Bytes = NDArray[np.uint8]
 Spans = NDArray[np.int32]
 Table = NDArray[np.bool_]
@@ -53,7 +55,7 @@ NEWLINE = 0x0A
 CARRIAGE_RETURN = 0x0D
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_newlines(buffer: Bytes) -> int:
     """Number of line feeds."""
     count = 0
@@ -62,7 +64,7 @@ def count_newlines(buffer: Bytes) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def last_newline(buffer: Bytes, start: int, end: int) -> int:
     """Position of the last line feed in [start, end), or -1."""
     for i in range(end - 1, start - 1, -1):
@@ -71,7 +73,7 @@ def last_newline(buffer: Bytes, start: int, end: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_overlong_line(buffer: Bytes, start: int, end: int, max_line_bytes: int) -> int:
     """Start of the first line in [start, end) with more than `max_line_bytes` bytes before its newline, or -1."""
     line = start
@@ -110,13 +112,13 @@ def split_lines(buffer: Bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return starts, ends
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_blank(byte: int) -> bool:
     r"""White space as `\\s` on bytes has it: tab, line feed, vertical tab, form feed, carriage return, space."""
     return byte == 0x20 or (byte >= 0x09 and byte <= 0x0D)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _field_end(
     buffer: Bytes, end: int, candidate: int, first: int, op: int, program: HeaderProgram, tried: NDArray[np.int64]
 ) -> int:
@@ -145,7 +147,7 @@ def _field_end(
     return candidate
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blanks_end(buffer: Bytes, position: int, end: int, op: int, tried: NDArray[np.int64]) -> int:
     """Where the run of blanks at `position` ends, or where its tried part begins; `position` itself for nothing new."""
     low = tried[op, 0] - 1
@@ -157,7 +159,7 @@ def _blanks_end(buffer: Bytes, position: int, end: int, op: int, tried: NDArray[
     return position
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _resume(
     buffer: Bytes,
     end: int,
@@ -200,7 +202,7 @@ def _resume(
     return -1, 0, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _match_line(
     buffer: Bytes,
     start: int,

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
 from nonet.logs.reading._line_kernels import Bytes, is_blank
 
 OFF = 0
@@ -21,7 +22,7 @@ _ERROR = np.frombuffer(b"Error", np.uint8)
 _MORE = np.frombuffer(b"... ", np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _starts_with(buffer: Bytes, start: int, end: int, prefix: Bytes) -> bool:
     if end - start < prefix.size:
         return False
@@ -31,7 +32,7 @@ def _starts_with(buffer: Bytes, start: int, end: int, prefix: Bytes) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_exception(buffer: Bytes, start: int, end: int) -> bool:
     """A dotted name that ends in Exception or Error, followed by a colon, a blank or nothing."""
     stop = start
@@ -48,7 +49,7 @@ def _is_exception(buffer: Bytes, start: int, end: int) -> bool:
     return stop - start > _ERROR.size and _starts_with(buffer, stop - _ERROR.size, stop, _ERROR)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def looks_continued(buffer: Bytes, start: int, end: int) -> bool:
     """Whether a line looks like the continuation of the one before: indented text or a part of a stack trace."""
     if start >= end:
@@ -110,7 +111,7 @@ def join_lines(
     return firsts[:count]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_utf8(buffer: Bytes, start: int, end: int) -> bool:
     """Well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF)."""
     i = start
@@ -142,7 +143,7 @@ def _is_utf8(buffer: Bytes, start: int, end: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def has_high_bytes(buffer: Bytes) -> bool:
     """Whether any byte is not ASCII."""
     seen = np.uint8(0)

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
 from nonet.logs.reading._line_kernels import Bytes, is_blank
 
 NO_TIME = np.iinfo(np.int64).min  # the null of time stamps
@@ -22,7 +23,7 @@ _OLD_YEAR_US = 335 * _DAY_US  # so far ahead, and it is December of the year bef
 _EPOCH_DIGITS = 10  # seconds; longer numbers are milli-, micro- or nanoseconds
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def days_from_civil(year: int, month: int, day: int) -> int:
     """Days since 1970-01-01 in the proleptic Gregorian calendar (counted in 400-year eras that begin on 1 March)."""
     shifted = year - (1 if month <= 2 else 0)
@@ -32,7 +33,7 @@ def days_from_civil(year: int, month: int, day: int) -> int:
     return era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _digits(buffer: Bytes, position: int, end: int, least: int, most: int) -> tuple[int, int]:
     """Value of `least` to `most` decimal digits and the position after them, or (0, -1)."""
     value = 0
@@ -44,7 +45,7 @@ def _digits(buffer: Bytes, position: int, end: int, least: int, most: int) -> tu
     return (value, position) if position - first >= least else (0, -1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _month_of_name(buffer: Bytes, position: int, end: int) -> int:
     """1 to 12 for the three letters at `position`, 0 for no month."""
     if position + 3 > end:
@@ -58,7 +59,7 @@ def _month_of_name(buffer: Bytes, position: int, end: int) -> int:
     return 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _zone(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
     """Offset in minutes of an optional zone (Z, UTC, +hh, +hhmm, +hh:mm, blanks before) and the position after it."""
     here = position
@@ -84,7 +85,7 @@ def _zone(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
     return 0, letters if 3 <= letters - here <= 5 else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fraction_us(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
     """Microseconds of an optional fraction after `.`, `,` or `:` (1 to 9 digits) and the position after it."""
     if position >= end or (buffer[position] != 0x2E and buffer[position] != 0x2C and buffer[position] != 0x3A):
@@ -99,7 +100,7 @@ def _fraction_us(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
     return value, after
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _epoch_us(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
     """Microseconds of a Unix time in s (with an optional fraction), ms, us or ns, told by its number of digits."""
     value, after = _digits(buffer, position, end, 9, 19)
@@ -114,7 +115,7 @@ def _epoch_us(buffer: Bytes, position: int, end: int) -> tuple[int, int]:
     return (value, after) if count <= 16 else (value // 1000, after)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _parse(buffer: Bytes, position: int, end: int, codes: NDArray[np.int16], default_day: NDArray[np.int64]) -> int:
     """One time stamp in microseconds, or NO_TIME; all of [position, end) must be used."""
     year, month, day = default_day[0], default_day[1], default_day[2]

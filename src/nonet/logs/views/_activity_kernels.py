@@ -6,10 +6,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nonet.common.kernels import kernel
+
 Int64s = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count(
     codes: NDArray[np.int32],
     ticks: Int64s,
