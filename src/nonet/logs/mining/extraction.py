@@ -6,6 +6,7 @@ programs over a block is one kernel call and yields Arrow lists without a Python
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from nonet.logs.mining.shape import Kind, Shape
 from nonet.logs.mining.shape_table import Labelled, Spans
 from nonet.logs.reading._record_kernels import has_high_bytes, invalid_utf8
 
+_BLANK = re.compile(rb"[ \x18]")
+_HOLE = re.compile(rb"[\x00-\x1f]")
 Region = tuple[int, int]
 Row = tuple[int, int, int, int]
 """(holes before the start, distance from the last of them, holes before the end, distance)."""
@@ -60,13 +63,13 @@ def gaps(shape: Shape, regions: Sequence[Region]) -> list[Region]:
     >>> gaps(Shape(b"a b\x18c", (None,), 1), [])
     [(0, 0), (1, 2), (3, 4), (5, 5)]
     """
-    masked = shape.masked
-    inside = np.zeros(len(masked), np.bool_)
-    for start, end in regions:
-        inside[start:end] = True
-    blanks = [i for i, byte in enumerate(masked) if byte in (0x20, Kind.SPACE) and not inside[i]]
+    masked, size = shape.masked, len(shape.masked)
+    blanks: list[int] = []
+    last = 0
+    for start, end in (*regions, (size, size)):
+        blanks += [blank.start() for blank in _BLANK.finditer(masked, last, start)]
+        last = end
     leading = (0, 1) if blanks and blanks[0] == 0 else (0, 0)
-    size = len(masked)
     trailing = (size - 1, size) if blanks and blanks[-1] == size - 1 and size > leading[1] else (size, size)
     inner = [(i, i + 1) for i in blanks if i >= leading[1] and i < trailing[0]]
     return [leading, *inner, trailing]
@@ -116,7 +119,7 @@ def rows_of(shape: Shape, spans: Sequence[Region]) -> tuple[Row, ...]:
     Raises:
         ValueError: the spans are not in order inside the masked text.
     """
-    holes = [i for i, byte in enumerate(shape.masked) if byte < 0x20]
+    holes = [hole.start() for hole in _HOLE.finditer(shape.masked)]
     rows, last = [], 0
     for start, end in spans:
         if not last <= start <= end <= len(shape.masked):

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,8 @@ def _families(rows: list[Row]) -> Iterator[tuple[int, list[Row]]]:
     starts = np.cumsum(lengths) - lengths
     columns = np.arange(total) - starts[row_of]
     places = _mix(columns.astype(np.uint64) * _ODD + lengths[row_of].astype(np.uint64))
-    hashes = _mix(_token_hashes(rows, total) + places)
+    tokens = np.fromiter(map(_token_hash, chain.from_iterable(rows)), np.uint64, total)
+    hashes = _mix(tokens + places)
     whole = np.add.reduceat(hashes, starts[lengths > 0])[np.cumsum(lengths > 0) - 1]
     keys = whole[row_of] - hashes + places
     order = np.argsort(keys, kind="stable")
@@ -110,11 +112,10 @@ def _families(rows: list[Row]) -> Iterator[tuple[int, list[Row]]]:
         yield int(columns[members[0]]), [rows[i] for i in row_of[members].tolist()]
 
 
-def _token_hashes(rows: list[Row], total: int) -> NDArray[np.uint64]:
-    """64-bit hash of every token of every row, one after another; a function of the bytes alone."""
-    distinct = {token for row in rows for token in row}
-    known = {token: int.from_bytes(blake2b(token, digest_size=8).digest(), "little") for token in distinct}
-    return np.fromiter((known[token] for row in rows for token in row), np.uint64, total)
+@lru_cache(1 << 16)  # a stream settles the same tokens again and again
+def _token_hash(token: bytes) -> int:
+    """64-bit hash of a token; a function of its bytes alone."""
+    return int.from_bytes(blake2b(token, digest_size=8).digest(), "little")
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -135,9 +135,9 @@ def summarise(table: ShapeTable, placements: Sequence[Placement]) -> list[Templa
     for text, its in entries.items():
         kinds: list[set[Kind | None]] = [set() for _ in range(text.count(WILDCARD))]
         for entry in its:
-            shape = table.shape(entry)
-            for kind, region in zip(kinds, placements[entry].regions, strict=True):
-                kind.add(kind_of(shape, region))
+            masked = table.masked_text(entry)
+            for kind, (start, end) in zip(kinds, placements[entry].regions, strict=True):
+                kind.add(kind_of(masked[start:end]))
         oldest = min(its, key=lambda e: (first[e], table.masked_text(e)))
         templates.append(
             Template(

@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from nonet.logs.mining.families import (
@@ -222,6 +223,7 @@ def _merge_words(rows: Rows, closing: re.Pattern[bytes]) -> None:
                 rows.rewrite(row, _word_plan(row, words, now))
 
 
+@lru_cache(1 << 14)  # a stream settles the same rows again and again
 def _words_and_marks(text: bytes, closing: re.Pattern[bytes]) -> Row:
     """The words of a row between blanks; what opens or closes a word stays apart from it."""
     text = _OPENING.sub(rb"\g<0>" + _CUT, closing.sub(_CUT + rb"\g<0>", text))

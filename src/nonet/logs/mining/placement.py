@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -67,10 +68,9 @@ def place(shapes: Sequence[Shape], before: Mapping[bytes, Placement] | None = No
     return placements
 
 
-def kind_of(shape: Shape, region: Region) -> Kind | None:
-    """The kind of a region that is exactly one hole; None for words and mixtures."""
-    start, end = region
-    return Kind(shape.masked[start]) if end == start + 1 and shape.masked[start] < 0x20 else None
+def kind_of(masked: bytes) -> Kind | None:
+    """The kind of a masked text that is exactly one hole; None for words and mixtures."""
+    return Kind(masked[0]) if len(masked) == 1 and masked[0] < 0x20 else None
 
 
 def _placement(shape: Shape, template: str, regions: tuple[Region, ...]) -> Placement:
@@ -82,8 +82,14 @@ def _placement(shape: Shape, template: str, regions: tuple[Region, ...]) -> Plac
         num_constants=sum(c is not None for c in shape.constants),
         rows=rows_of(shape, regions),
         blank_rows=rows_of(shape, gaps(shape, regions)) if irregular else (),
-        types=tuple(type_name({kind_of(shape, region)}) for region in regions),
+        types=tuple(_type_of(shape.masked[start:end]) for start, end in regions),
     )
+
+
+@lru_cache(1 << 14)
+def _type_of(masked: bytes) -> str:
+    """Type of a parameter with this masked text."""
+    return type_name({kind_of(masked)})
 
 
 def _words(shape: Shape, regions: Sequence[Region]) -> list[Region]:
