@@ -27,7 +27,7 @@ WORDS = [
     "b=x",
 ]
 WORDS += ["(uid=0)", "May", "Mon", "é", "<*>", "\x00", "100%", "x:1", "3ms", "0x1f", "a.b.c", "h:80", "'q'", "ext3"]
-BLANKS = [" ", " ", " ", " ", "  ", "\t", "", "\x1b[0m"]
+BLANKS = [" ", " ", " ", " ", "  ", "\t", "", "\x1b[0m", "\n", "\r\n\t"]
 
 odd_lines = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(BLANKS)), max_size=7).map(
     lambda parts: "".join(word + blank for word, blank in parts).encode()

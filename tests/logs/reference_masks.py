@@ -13,8 +13,8 @@ MASKED_LIMIT = 2048
 HARD = rb",;|\"'()\[\]{}<>=!?`"
 WORD = re.compile(rb"[^ \t\x00-\x1f\x7f" + HARD + rb"]+")
 COLOUR = rb"\x1b\[[0-9;:]*[mK]"
-CONTROL = re.compile(rb"(?:(?!" + COLOUR + rb")[\x00-\x08\x0a-\x1f\x7f])+")
-BLANKS = re.compile(rb"(?:[ \t]|" + COLOUR + rb")+")
+CONTROL = re.compile(rb"(?:(?!" + COLOUR + rb")[\x00-\x08\x0b\x0c\x0e-\x1f\x7f])+")
+BLANKS = re.compile(rb"(?:[ \t\r\n]|" + COLOUR + rb")+")
 URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^ \t\x00-\x1f\x7f\"'<>)\]}|`]*")
 PREFIX = re.compile(rb"[A-Za-z_]{2,}:(?!//)")
 PREFIXED = (Kind.IP, Kind.IPV6, Kind.MAC, Kind.UUID, Kind.DATE, Kind.TIME, Kind.PATH, Kind.HOST)

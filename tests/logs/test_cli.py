@@ -21,6 +21,7 @@ from nonet.cli import exit_code_of
 from nonet.common import console
 from nonet.common.findings import Finding
 from nonet.logs.cli import app
+from nonet.logs.mining.miner import Miner
 from nonet.logs.mining.template import restore
 
 LINES = [f"2026-03-01 12:{i:02d}:00 INFO app: request {i} from 10.0.0.{i} took {i}ms" for i in range(50)]
@@ -339,3 +340,36 @@ def test_commands_do_without_scipy(log: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(log), str(tmp_path / "out")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_piped_log_needs_no_name(tmp_path: Path) -> None:
+    """Also in a new process, where standard input is a pipe and no terminal."""
+    run = [sys.executable, "-m", "nonet", "logs", "parse", "--jsonl", "-q"]
+    done = subprocess.run(run, input=b"port 80 open\nport 81 open\n", capture_output=True, check=True, cwd=tmp_path)
+    assert [json.loads(line)["log.record.template"] for line in done.stdout.splitlines()] == ["port <*> open"] * 2
+
+
+def test_two_processes_share_a_state_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("".join(f"job {i} done\n" for i in range(3_000)))
+    run = [sys.executable, "-m", "nonet", "logs", "parse", "a.log", "--state", "shared.state", "-q"]
+    both = [subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert Miner.load(tmp_path / "shared.state").num_lines == 6_000
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("logs evaluate --parsers nonet,Dr", {"nonet,Drain"}),
+        ("logs data fetch loghub2/Prox", {"loghub2/Proxifier"}),
+        ("logs top --sort ra", {"rare"}),
+        ("logs twin --system HP", {"HPC"}),
+        ("logs evaluate --rules log", {"loghub-2.0"}),
+    ],
+)
+def test_the_shell_completes_values(words: str, offered: set[str]) -> None:
+    environment = {**os.environ, "_NONET_COMPLETE": "complete_bash", "COMP_WORDS": f"nonet {words}", "COMP_CWORD": "99"}
+    environment["COMP_CWORD"] = str(len(words.split()))
+    nonet = Path(sys.executable).with_name("nonet")
+    done = subprocess.run([str(nonet)], env=environment, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == offered

@@ -130,3 +130,9 @@ def test_silhouette_by_its_definition() -> None:
             total += (b - a) / max(a, b)
         scores.append(total / 5)
     assert any(medoid_silhouette(lines, labels) == pytest.approx(score) for score in scores)
+
+
+def test_a_giant_line_and_odd_bytes_are_judged(tmp_path: Path) -> None:
+    (tmp_path / "giant.log").write_bytes(b"k=v " * 100_000 + b"\nshort 1\n" + bytes(range(256)) * 3)
+    report = compare(tmp_path / "giant.log", "nonet", timeout_s=120)
+    assert report.parsers[0].status == "finished"

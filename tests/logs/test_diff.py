@@ -141,3 +141,12 @@ def test_views(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (tmp_path / "diff.html").read_text()
     assert all(title in page for title in ("New", "Gone", "More frequent", "Less frequent"))
     assert '<td class="dim">&lt;script&gt;' in page
+
+
+def test_a_blank_line_can_be_new(tmp_path: Path) -> None:
+    (tmp_path / "before.log").write_text("a 1\nb 2\n")
+    (tmp_path / "after.log").write_text("a 1\n\nb 2\n")
+    report = diff(tmp_path / "before.log", tmp_path / "after.log")
+    assert [(row.change, row.before, row.after, row.sample) for row in report.rows if row.change == "new"] == [
+        ("new", 0, 1, "")
+    ]

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import polars as pl
 import psutil
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nonet.common.errors import InputError, MissingExtraError
 from nonet.common.parallel import parallel_map
@@ -217,6 +220,26 @@ def test_one_run_directory_holds_one_question_and_one_process(folder, tmp_path):
     process.communicate()
 
 
+def test_a_run_directory_takes_in_more_parsers_and_data(folder, tmp_path):
+    run = tmp_path / "run"
+    evaluate("fake_parsers:identity", folder / "Apache", out_dir=run)
+    more = evaluate("fake_parsers:counted", folder, out_dir=run)
+    assert {result.parser for result in more.results} == {"fake_parsers:counted"}
+    pairs = {(result.parser, result.data) for result in read_run(run).results}
+    assert len(pairs) == 1 + len(more.results) == len(pl.read_parquet(run / "results.parquet"))
+
+
+def test_results_without_their_question_are_not_taken_over(folder, tmp_path):
+    run = tmp_path / "run"
+    evaluate("fake_parsers:identity", folder / "Apache", out_dir=run)
+    (run / "config.json").write_text("{")
+    with pytest.raises(InputError, match="delete the folder"):
+        evaluate("fake_parsers:identity", folder / "Apache", out_dir=run, rules="loghub-2.0")
+    (run / "config.json").unlink()
+    with pytest.raises(InputError, match="delete the folder"):
+        evaluate("fake_parsers:identity", folder / "Apache", out_dir=run, rules="loghub-2.0")
+
+
 def test_damaged_result_is_named(folder, tmp_path):
     run = tmp_path / "run"
     evaluate("fake_parsers:identity", folder / "Apache", out_dir=run)
@@ -292,3 +315,12 @@ def test_drain_meets_the_published_granular_values(mirror, monkeypatch, tmp_path
         assert [rows[key][m] for m in ("ga", "fga", "pa", "fta")] == pytest.approx(values, abs=0.001), key
     assert all(abs(row[f"difference_{m}"]) <= 0.001 for row in report.table() for m in ("ga", "fga", "pa", "fta"))
     assert ("Proxifier", "params:0") not in rows
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text("ab \t<", max_size=14), st.lists(st.sampled_from(["<*>", "a", "b", " ", "  ", "<"]), max_size=6))
+def test_values_are_those_of_lazy_groups(content: str, parts: list[str]) -> None:
+    template = "".join(parts)
+    pieces = (r"[ \t\n\r\f]+".join(map(re.escape, re.split(r"[ \t]+", piece))) for piece in template.split("<*>"))
+    match = re.fullmatch("(.*?)".join(pieces), content, re.DOTALL)
+    assert ParameterExtractor(template)(content) == (() if match is None else match.groups())

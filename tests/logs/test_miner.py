@@ -231,3 +231,14 @@ def test_parse_contents_labels_what_was_forgotten_and_learned_again() -> None:
     parsed = parse_contents(lines, max_clusters=32)
     assert parsed.labels[0] == parsed.labels[-1]
     assert parsed.templates[parsed.labels[-1]] == "connection lost"
+
+
+def test_line_ends_inside_a_record_part_words() -> None:
+    records = [
+        f"request failed\njava.lang.{name}\n\tat com.acme.A.f(A.java:10)"
+        for name in ("NullPointerException", "IllegalStateException")
+    ]
+    table = Miner().add_lines(records)
+    assert len(set(table["template"].to_pylist())) == 2
+    assert all("failed java.lang." in template for template in table["template"].to_pylist())
+    assert restored(table) == [record.encode() for record in records]

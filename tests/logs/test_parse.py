@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import random
 from pathlib import Path
 
 import polars as pl
@@ -148,3 +149,15 @@ def test_csv_pair_and_json_lines(tmp_path: Path) -> None:
     assert objects[0]["parameters"] == ["80"]
     assert objects[0]["spacing"] == ["", " ", "  ", ""]
     assert "spacing" not in objects[1]
+
+
+def test_forgotten_lines_are_told_with_and_without_outputs(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    names = ("".join(rng.choices("abcdefghijklmnop", k=9)) for _ in range(4_000))
+    (tmp_path / "many.log").write_text("".join(f"{name}\n" for name in names))
+    silent = parse_file(tmp_path / "many.log", miner=Miner(max_clusters=100))
+    written = parse_file(tmp_path / "many.log", miner=Miner(max_clusters=100), out=tmp_path / "out")
+    counted = sum(template.count for template in silent.templates)
+    assert silent.num_lines - silent.num_unplaced == counted == sum(t.count for t in written.templates)
+    assert silent.num_unplaced > 3_000
+    assert written.num_unplaced == silent.num_unplaced

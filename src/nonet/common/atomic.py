@@ -6,10 +6,11 @@ and is no regular file (`/dev/null`, a pipe) is written directly, since renaming
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -46,7 +47,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         _sync(beside)
         beside.replace(final)
         _sync(final.parent)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # a full disk does not say which file it was
         with suppress(FileNotFoundError):
             beside.unlink()
         raise
@@ -72,6 +75,28 @@ def atomic_write(target: str | Path, mode: str = "w", *, encoding: str | None = 
     with atomic_path(target) as path, path.open(mode, **text) as file:  # type: ignore[call-overload]
         yield file
         file.flush()
+
+
+@contextmanager
+def locked(target: str | Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keep other processes that use this from `target` meanwhile, by a lock on `target`.lock, which stays there empty.
+
+    Args:
+        target: a file that is read, changed and written as a whole; it need not exist.
+        waiting: called once when another process has it; then this one waits.
+
+    Raises:
+        InputError: the folder of `target` does not exist.
+    """
+    final = _checked(target)
+    with final.with_name(final.name + ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _checked(target: str | Path) -> Path:

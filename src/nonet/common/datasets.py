@@ -148,6 +148,18 @@ def verify(dataset: Dataset, folder: Path | str | None = None) -> list[Check]:
     return [_check(file, find_file(file, folder)) for file in dataset.files]
 
 
+def remove(dataset: Dataset) -> list[Path]:
+    """Delete the files of a set from the cache, never from a mirror; returns which."""
+    removed = []
+    for file in dataset.files:
+        for ending in _COMPRESSIONS:
+            path = cache_folder() / (file.path + ending)
+            if path.is_file():
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's uncompressed content, hexadecimal."""
     digest = hashlib.sha256()

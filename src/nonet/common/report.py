@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     import altair
     from jinja2 import Template
 
-Tone = Literal["", "good", "bad", "dim", "code"]
+Tone = Literal["", "good", "bad", "dim", "code", "short"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table cell with a look: "good" green, "bad" red, "dim" grey, "code" in a fixed-width font."""
+    """A table cell with a look: "good" green, "bad" red, "dim" grey, "code" in a fixed-width font, "short" the same on
+    one line."""
 
     value: Any
     tone: Tone = ""

@@ -58,6 +58,12 @@ def load_settings(
         for name, (value, origin) in layer.items():
             if name not in Settings.model_fields:
                 raise InputError(_unknown(name, origin))
+            if (
+                origin.endswith(".toml")
+                and Settings.model_fields[name].annotation is bool
+                and not isinstance(value, bool)
+            ):
+                raise InputError(f"{origin}: {name} = {value!r}: must be true or false")
             values[name], origins[name] = value, origin
     try:
         return Settings(**values), origins

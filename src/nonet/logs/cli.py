@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nonet.logs import cli_completion as completion
 from nonet.logs import cli_evaluate
 from nonet.logs import cli_options as options
 from nonet.logs.mining.shape import Kind
@@ -26,7 +27,7 @@ _TYPES = ", ".join(kind.name.lower() for kind in Kind if kind not in _NO_TYPE)
 
 @app.command(epilog=f"Types of parameters: {_TYPES}; the name of a mask of your own; str for words.")
 def parse(
-    source: options.Source,
+    source: options.Source = "",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Folder for lines, templates and parameters (Parquet)."),
@@ -57,7 +58,7 @@ def parse(
 
         nonet logs parse app.log -o parsed/
 
-        cat app.log | nonet logs parse - --jsonl | jq '."log.record.template"'
+        cat app.log | nonet logs parse --jsonl | jq '."log.record.template"'
 
         nonet logs parse app.log --mask 'req-[0-9a-f]+=request' --csv -o parsed/
     """
@@ -68,22 +69,27 @@ def parse(
     options.start(quiet)
     if jsonl and as_json:
         raise InputError("--json and --jsonl both write to stdout; choose one")
-    miner = options.open_miner(mask, max_clusters, state)
-    sinks = output_sinks(source, miner, out=out, csv=csv, jsonl=jsonl)
-    with options.pass_progress(source) as progress:
-        read = options.reading(header, multiline, input_format, json_field, content_column)
-        report = parse_file(source, out=out, sinks=sinks, miner=miner, progress=progress, **read)
-    if state is not None:
-        miner.save(state)
+    with options.kept_state(mask, max_clusters, state) as miner:
+        sinks = output_sinks(source, miner, out=out, csv=csv, jsonl=jsonl)
+        with options.pass_progress(source) as progress:
+            read = options.reading(header, multiline, input_format, json_field, content_column)
+            report = parse_file(source, out=out, sinks=sinks, miner=miner, progress=progress, **read)
     if not jsonl:
         _show(report, as_json, lambda: print_parse(report, limit))
 
 
 @app.command()
 def top(
-    source: options.Source,
+    source: options.Source = "",
     limit: options.Limit = 20,
-    sort: Annotated[str, typer.Option(metavar="count|rare|new|last", help="Order of the rows.")] = "count",
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="count|rare|new|last",
+            help="Order of the rows.",
+            autocompletion=completion.one_of("count", "rare", "new", "last"),
+        ),
+    ] = "count",
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="From a time on, or a span before the newest line: 15m, 1h, 2d.")
     ] = None,
@@ -134,7 +140,7 @@ def top(
 
 @app.command()
 def diff(
-    before: options.Source,
+    before: options.Source = "",
     after: Annotated[str | None, typer.Argument(metavar="[FILE2]", help="The log to compare it with.")] = None,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="Compare FILE before and from TIME on, instead of two files.")
@@ -176,14 +182,25 @@ def diff(
 
 @app.command()
 def compare(
-    source: options.Source,
+    source: options.Source = "",
     parsers: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Parsers, separated by commas: nonet, Drain, AEL, ...; all for every one."),
+        typer.Option(
+            metavar="NAMES",
+            help="Parsers, separated by commas: nonet, Drain, AEL, ...; all for every one.",
+            autocompletion=completion.listed(completion.parsers),
+        ),
     ] = "nonet,Drain,AEL,IPLoM,LFA,Spell",
     max_lines: Annotated[int, typer.Option(min=0, help="Messages to take from the front; 0 for all.")] = 100_000,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Limit for each parser.")] = 300.0,
-    mode: Annotated[str, typer.Option(metavar="fixed|compat", help="Mode of the reference parsers.")] = "fixed",
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="fixed|compat",
+            help="Mode of the reference parsers.",
+            autocompletion=completion.one_of("fixed", "compat"),
+        ),
+    ] = "fixed",
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
     header: options.Header = "auto",
@@ -198,6 +215,8 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Compare our miner with reference parsers on a log of your own; no labels are needed.
+
+    Exit code 1 when no parser finished.
 
     Examples:
 
@@ -224,6 +243,8 @@ def compare(
         **options.reading(header, multiline, input_format, json_field, content_column),
     )
     _show(report, as_json, lambda: print_compare(report))
+    if all(one.status != "finished" for one in report.parsers):
+        raise typer.Exit(1)
 
 
 def _show(report: Any, as_json: bool, show: Any) -> None:

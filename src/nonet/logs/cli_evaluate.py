@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nonet.logs import cli_completion as completion
 from nonet.logs import cli_options as options
 
 if TYPE_CHECKING:
@@ -28,30 +29,19 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    data: Annotated[
-        str,
-        typer.Option(metavar="NAMES", help="Data sets and folders, separated by commas; see: nonet logs data list."),
-    ],
-    parsers: Annotated[
-        str,
-        typer.Option(metavar="NAMES", help="Parsers, separated by commas; all, or package.module:Name for your own."),
-    ] = "nonet",
-    mode: Annotated[
-        str,
-        typer.Option(
-            metavar="compat|fixed", help="Reference parsers with the quirks of the published runs, or without."
-        ),
-    ] = "compat",
+    data: options.Data,
+    parsers: options.Parsers = "nonet",
+    mode: options.Mode = "compat",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Run directory. [default: named by what is asked]")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Limit of a pair, log to CSV.")] = 43_200.0,
     memory_gib: Annotated[float | None, typer.Option(min=0.01, metavar="GIB", help="Limit of a pair's memory.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", min=1, help="Pairs at a time; 1 for clean timing.")] = 1,
-    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where pairs run.")] = "local",
+    engine: options.Engine = "local",
     resume: Annotated[bool, typer.Option(help="Go on with what the run directory holds.")] = True,
-    rules: Annotated[str | None, typer.Option(metavar="VERSION", help="Template rules for scoring.")] = None,
-    slices: Annotated[str | None, typer.Option(metavar="NAMES", help="Slices. [default: the paper's nine]")] = None,
+    rules: options.Rules = None,
+    slices: options.Slices = None,
     settings: options.ParserSettings = None,
     keep_outputs: Annotated[bool, typer.Option("--keep-outputs", help="Keep the CSV pairs.")] = False,
     html: options.Html = None,
@@ -120,7 +110,11 @@ def twin(
     ] = None,
     system: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Twin of a Loghub-2.0 system, e.g. HPC. [default: a made-up service]"),
+        typer.Option(
+            metavar="NAME",
+            help="Twin of a Loghub-2.0 system, e.g. HPC. [default: a made-up service]",
+            autocompletion=completion.listed(completion.systems),
+        ),
     ] = None,
     templates: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Your own list: columns EventTemplate and Occurrences.")
@@ -141,6 +135,8 @@ def twin(
     from nonet.logs.evaluation import twin as twins
 
     options.start(quiet)
+    if str(out) == "-":
+        raise InputError("a twin is written to a file; name one with -o (/dev/stdout for a pipe)")
     if system is not None and templates is not None:
         raise InputError("--system and --templates both name the templates; choose one")
     if system is not None:
@@ -174,7 +170,12 @@ def data_list(as_json: options.AsJson = False) -> None:
     print_table(["name", "lines", "templates", "at hand", "from"], cells, caption=f"terms: {rows[0]['licence']}")
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set, e.g. loghub2/Linux.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A data set, e.g. loghub2/Linux.", autocompletion=completion.listed(completion.data_sets)
+    ),
+]
 
 
 @data_app.command("path")
@@ -215,7 +216,7 @@ def _print_paths(name: str, paths: dict[str, Path], as_json: bool) -> None:
 
 @data_app.command("verify")
 def data_verify(name: Name, as_json: options.AsJson = False) -> None:
-    """Check the files of a data set; exit code 1 when one is missing or damaged.
+    """Check the files of a data set, or of a family such as loghub2k; exit code 1 when one is missing or damaged.
 
     Example: nonet logs data verify loghub2k/Linux
     """
@@ -229,6 +230,22 @@ def data_verify(name: Name, as_json: options.AsJson = False) -> None:
         print_table(["file", "state", "path"], [[row["file"], row["state"], row["path"]] for row in rows])
     if any(row["state"] in ("missing", "damaged") for row in rows):
         raise typer.Exit(1)
+
+
+@data_app.command("rm")
+def data_rm(name: Name, as_json: options.AsJson = False) -> None:
+    """Delete what was downloaded of a data set; a mirror is never touched.
+
+    Example: nonet logs data rm loghub2/Linux
+    """
+    from nonet.common.console import emit_json
+    from nonet.logs.evaluation.data import remove_dataset
+
+    removed = remove_dataset(name)
+    if as_json:
+        emit_json(removed)
+    else:
+        print("\n".join(map(str, removed)) or f"{name}: nothing of it was downloaded")
 
 
 def bench(

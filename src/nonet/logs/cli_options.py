@@ -13,11 +13,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nonet.common.console import note, progress, set_quiet
+from nonet.logs import cli_completion as completion
 
 if TYPE_CHECKING:
     from nonet.logs.mining.miner import Miner
 
-Source = Annotated[str, typer.Argument(metavar="FILE", help='A log, plain or compressed; "-" is standard input.')]
+
+def _standard_input(source: str) -> str:
+    """What is piped in, when no file is named."""
+    if source:
+        return source
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter("name a log, or pipe one in")
+    return "-"
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help='A log, plain or compressed; "-", or none when something is piped in, is standard input.',
+        callback=_standard_input,
+        show_default=False,
+    ),
+]
 Header = Annotated[
     str,
     typer.Option(
@@ -30,11 +49,19 @@ Header = Annotated[
 Multiline = Annotated[
     str,
     typer.Option(
-        metavar="auto|join|off", help="Lines without header: join continuations (auto), all (join), none (off)."
+        metavar="auto|join|off",
+        help="Lines without header: join continuations (auto), all (join), none (off).",
+        autocompletion=completion.one_of("auto", "join", "off"),
     ),
 ]
 InputFormat = Annotated[
-    str, typer.Option("--input", metavar="auto|text|json|cri|docker", help="What is around the text of a line.")
+    str,
+    typer.Option(
+        "--input",
+        metavar="auto|text|json|cri|docker",
+        help="What is around the text of a line.",
+        autocompletion=completion.one_of("auto", "text", "json", "cri", "docker"),
+    ),
 ]
 JsonField = Annotated[str | None, typer.Option(metavar="PATH", help="Field of JSON lines that holds the message.")]
 ContentColumn = Annotated[
@@ -62,13 +89,60 @@ MaxClusters = Annotated[
 ]
 State = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Go on from the miner's state in FILE, if it exists, and save it there."),
+    typer.Option(
+        metavar="FILE",
+        help="Go on from the miner's state in FILE, if it exists, and save it there; one process at a time.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to show; 0 for all.")]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a self-contained HTML page.")]
 Samples = Annotated[bool, typer.Option("--samples", help="Also show a line of each template.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Data sets and folders, separated by commas; see: nonet logs data list.",
+        autocompletion=completion.listed(completion.data_sets),
+    ),
+]
+Parsers = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Parsers, separated by commas; all, or package.module:Name for your own.",
+        autocompletion=completion.listed(completion.parsers),
+    ),
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        metavar="compat|fixed",
+        help="Reference parsers with the quirks of the published runs, or without.",
+        autocompletion=completion.one_of("compat", "fixed"),
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(metavar="local|ray", help="Where pairs run.", autocompletion=completion.one_of("local", "ray")),
+]
+Rules = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VERSION",
+        help="Template rules for scoring.",
+        autocompletion=completion.listed(completion.rule_versions),
+    ),
+]
+Slices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Slices. [default: the paper's nine]",
+        autocompletion=completion.listed(completion.slices),
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 
 
@@ -139,6 +213,20 @@ def open_miner(masks: Sequence[str] | None, max_clusters: int | None, state: Pat
     if max_clusters and max_clusters != miner.max_clusters:
         raise InputError(f"{state}: this state keeps {miner.max_clusters} clusters; leave --max-clusters out")
     return miner
+
+
+@contextmanager
+def kept_state(masks: Sequence[str] | None, max_clusters: int | None, state: Path | None) -> Iterator[Miner]:
+    """As `open_miner`; the state is saved at the end, and no other process reads or writes it meanwhile."""
+    if state is None:
+        yield open_miner(masks, max_clusters, None)
+        return
+    from nonet.common.atomic import locked
+
+    with locked(state, waiting=lambda: note(f"waiting for another process to be done with {state} ...")):
+        miner = open_miner(masks, max_clusters, state)
+        yield miner
+        miner.save(state)
 
 
 @contextmanager

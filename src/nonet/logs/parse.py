@@ -89,6 +89,7 @@ def parse_file(
     Memory: `KEEP_BYTES` of input, a few blocks a thread, and the miner.
     """
     miner = Miner() if miner is None else miner
+    num_forgotten_before = miner.num_evicted_lines
     threads = threads or os.cpu_count() or 1
     all_sinks = [*([ParquetSink(out)] if out is not None else []), *sinks]
     with rereadable(source) as path, ExitStack() as stack:
@@ -114,7 +115,7 @@ def parse_file(
         read=batches.report,
         templates=templates,
         num_lines=num_lines if opened else batches.report.records,
-        num_unplaced=num_unplaced,
+        num_unplaced=num_unplaced if opened else miner.num_evicted_lines - num_forgotten_before,
         learn_s=learned - clock,
         settle_s=settled - learned,
         label_s=time.perf_counter() - settled,

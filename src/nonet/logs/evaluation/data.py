@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nonet.common.datasets import DATASETS, DataFile, Dataset, cache_folder, fetch, is_local, locate, verify
+from nonet.common.datasets import DATASETS, DataFile, Dataset, cache_folder, fetch, is_local, locate, remove, verify
 from nonet.common.errors import InputError
 from nonet.logs.evaluation.compat_header import aligned_format
 from nonet.logs.evaluation.published import SystemFacts, system_facts
@@ -24,7 +24,8 @@ from nonet.logs.evaluation.template_columns import column_names, read_column
 from nonet.logs.parsers import settings
 
 FULL, SAMPLE = "loghub2", "loghub2k"
-_EDITIONS = {FULL: "2.0", SAMPLE: "2k"}
+EDITIONS = {FULL: "2.0", SAMPLE: "2k"}
+"""Family of data sets to the edition of the labels in it."""
 _ALIGNED_LINES = 500
 _COMPRESSIONS = ("", ".gz", ".zst")
 _LOG_NAME = re.compile(r"(?P<system>.+)_(?P<size>full|2k)\.log(\.gz|\.zst)?")
@@ -89,10 +90,10 @@ def load(name: str, folder: Path | str | None = None, *, download: bool = True) 
     """
     dataset = DATASETS[name]
     family, _, system = name.partition("/")
-    if family not in _EDITIONS:
+    if family not in EDITIONS:
         raise InputError(f"{name!r} is not a labelled log; name {FULL}/<System>, {SAMPLE}/<System> or a folder")
     paths = fetch(dataset, folder, download=download)
-    return _labelled(name, system, _EDITIONS[family], paths["log"], paths["labels"])
+    return _labelled(name, system, EDITIONS[family], paths["log"], paths["labels"])
 
 
 def discover(folder: Path | str) -> list[LabelledLog]:
@@ -178,11 +179,28 @@ def fetch_dataset(name: str) -> dict[str, Path]:
 
 
 def verify_dataset(name: str) -> list[dict[str, Any]]:
-    """Check every file of a data set: its path, and "ok", "present" (no checksum is known), "missing" or "damaged"."""
+    """Check every file of a data set or of a family's sets that are at hand.
+
+    Returns:
+        A row a file: its path, and "ok", "present" (no checksum is known), "missing" or "damaged".
+    """
     return [
         {"file": check.file.name, "role": check.file.role, "state": check.state, "path": check.path}
-        for check in verify(DATASETS[name])
+        for member in ([name] if name not in EDITIONS else _at_hand(name))
+        for check in verify(DATASETS[member])
     ]
+
+
+def remove_dataset(name: str) -> list[Path]:
+    """Delete what was downloaded of a data set; a mirror is never touched."""
+    return remove(DATASETS[name])
+
+
+def _at_hand(family: str) -> list[str]:
+    members = [m for m in DATASETS if m.startswith(family + "/") and is_local(DATASETS[m])]
+    if not members:
+        raise InputError(f"no system of {family} is at hand; set NONET_MIRROR, or fetch one into {cache_folder()}")
+    return members
 
 
 def _resolve_one(name: str) -> list[LabelledLog]:
@@ -190,11 +208,8 @@ def _resolve_one(name: str) -> list[LabelledLog]:
         return [load(name)]
     if Path(name).is_dir():
         return discover(name)
-    if name.rstrip("/*") in _EDITIONS:
-        members = [m for m in DATASETS if m.startswith(name.rstrip("/*") + "/") and is_local(DATASETS[m])]
-        if not members:
-            raise InputError(f"no system of {name} is at hand; set NONET_MIRROR, or fetch one into {cache_folder()}")
-        return [load(member) for member in members]
+    if name.rstrip("/*") in EDITIONS:
+        return [load(member) for member in _at_hand(name.rstrip("/*"))]
     if Path(name).exists() or "/" not in name or name.startswith((".", "/")):
         raise InputError(
             f"{name}: neither a data set nor a folder; data sets are {FULL}/<System> and {SAMPLE}/<System>"

@@ -48,6 +48,7 @@ from nonet.logs.parsers.base import Mode
 PAPER_TIMEOUT_S = 12 * 3600.0
 DEFAULT_FOLDER = Path("nonet-runs")
 _CONFIG_VERSION = 1
+_FIXED_KEYS = ("version", "mode", "rules", "slices", "timeout_s", "memory_gib")  # of a run directory
 
 Progress = Callable[[int, int, PairResult], None]
 
@@ -75,8 +76,8 @@ def evaluate(
         parsers: names, as `parser_names` reads them: "nonet", reference parsers, "all", or `package.module:Name`.
         data: names and folders, as `nonet.logs.evaluation.data.resolve` reads them.
         mode: "compat" or "fixed", for the reference parsers.
-        out_dir: run directory; None makes one under `nonet-runs/`, named by what is asked, so that the same call
-            resumes.
+        out_dir: run directory; parsers and data may be added to what it holds, under the same limits and rules. None
+            makes one under `nonet-runs/`, named by what is asked, so that the same call resumes.
         timeout_s: wall-clock limit of a pair, raw log to CSV; None for none.
         memory_gib: limit of a pair's resident set; None for none.
         workers: pairs at a time. More than one disturbs the timing.
@@ -106,9 +107,8 @@ def evaluate(
             for name in names
         ]
         results = _run_jobs(jobs, workers, engine, progress)
-        report = EvaluationReport(folder, config, [results[job.key] for job in jobs])
-        report.save()
-    return report
+        read_run(folder).save()  # with what earlier runs in this directory found
+    return EvaluationReport(folder, config, [results[job.key] for job in jobs])
 
 
 def read_run(folder: Path | str) -> EvaluationReport:
@@ -278,8 +278,10 @@ def _open_run(folder: Path, config: dict[str, Any], resume: bool) -> Iterator[No
             raise InputError(
                 f"{folder}: another evaluation is running there; wait for it or name another folder"
             ) from None
-        _check_config(folder, config, resume)
-        for name, content in (("config.json", config), ("env.json", describe_machine())):
+        for name, content in (
+            ("config.json", _joined_config(folder, config, resume)),
+            ("env.json", describe_machine()),
+        ):
             with atomic_write(folder / name) as sink:
                 sink.write(dumps(content, indent=1))
         try:
@@ -288,24 +290,46 @@ def _open_run(folder: Path, config: dict[str, Any], resume: bool) -> Iterator[No
             shutil.rmtree(folder / "work", ignore_errors=True)
 
 
-def _check_config(folder: Path, config: dict[str, Any], resume: bool) -> None:
+def _joined_config(folder: Path, config: dict[str, Any], resume: bool) -> dict[str, Any]:
+    """What the run directory holds from now on: parsers and data may come in, but no question may change."""
     file = folder / "config.json"
     if not file.is_file():
-        return
+        if any((folder / "pairs").iterdir()):
+            raise InputError(f"{folder} holds results without the config.json they belong to; delete the folder")
+        return config
     if not resume:
         raise InputError(f"{folder} holds a run already; delete it, name another folder, or resume")
-    there = _read_json(file)
-    changed = [key for key in config if there.get(key) != config[key]]
+    try:
+        there = _read_json(file)
+        data = {log["name"]: log for log in there["data"]}
+        old, new = (
+            _questions(there, there, data),
+            _questions(there, config, {log["name"]: log for log in config["data"]}),
+        )
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: damaged ({error}); delete the folder {folder} and run again") from error
+    changed = [key for key in new if old.get(key, new[key]) != new[key]]
     if changed:
-        details = "; ".join(f"{key} was {_short(there.get(key))}, now {_short(config[key])}" for key in changed)
+        details = "; ".join(f"{key} was {_short(old[key])}, now {_short(new[key])}" for key in changed)
         raise InputError(f"{folder} was made for another evaluation ({details}); name another folder")
+    joined = {**config, "settings": {**there["settings"], **config["settings"]}}
+    joined["parsers"] = list(dict.fromkeys([*there["parsers"], *config["parsers"]]))
+    joined["data"] = list({**data, **{log["name"]: log for log in config["data"]}}.values())
+    return joined
+
+
+def _questions(there: dict[str, Any], config: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """What must not change between two runs in one directory, by what it is called in a message."""
+    common = set(there["parsers"]) & set(config["parsers"])
+    return {
+        **{key: config.get(key) for key in _FIXED_KEYS},
+        **{f"data {name}": log for name, log in data.items()},
+        **{f"settings of {name}": config["settings"].get(name, {}) for name in common},
+    }
 
 
 def _short(value: Any) -> str:
-    names = (
-        [item["name"] for item in value] if isinstance(value, list) and value and isinstance(value[0], dict) else value
-    )
-    text = str(names)
+    text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

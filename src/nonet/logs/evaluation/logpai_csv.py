@@ -5,13 +5,14 @@
 
 An event id is the first 8 hexadecimal digits of the MD5 of the template. The parameters of a line are what the
 wildcards of its template match, each as little as possible, printed as a Python list; a line that its template does
-not match has none. The expressions run in RE2, so no template can make them explode.
+not match has none. No template can make the search explode: it is linear, see `ParameterExtractor`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,19 @@ from nonet.logs.parsers.base import WILDCARD, Parsed
 
 _CHUNK_LINES = 1 << 17
 _NO_PARAMETERS = "[]"
+_MAX_SEARCHED_PIECES = 64
+_BLANK = " \t\n\r\f"
+_BLANKS = re.compile(r"[ \t\n\r\f]+")
+_ODD_BLANKS = re.compile(r"[\t\n\r\f]|  ")
+_BLANKS_OR_CHARACTER = re.compile(r"[ \t\n\r\f]+|.", re.DOTALL)
 
 
 class ParameterExtractor:
-    """The values of a template's wildcards in its lines.
+    """The values of a template's wildcards in its lines, each as little as possible. A blank of it stands for any run.
+
+    With wildcards as short as possible, taking every piece between two of them at its earliest place finds the values
+    without going back. Only where two pieces have to share one run of blanks is there no such fit; then RE2 searches,
+    if the template has few enough wildcards for that to be quick.
 
     >>> ParameterExtractor("from <*> port <*>")("from 10.0.0.1  port 22")
     ('10.0.0.1', '22')
@@ -37,12 +47,50 @@ class ParameterExtractor:
     """
 
     def __init__(self, template: str) -> None:
-        self._pattern = _compiled(template) if WILDCARD in template else None
+        self._template = template
+        self._pieces = [_BLANKS.sub(" ", piece) for piece in template.split(WILDCARD)]
 
     def __call__(self, content: str) -> tuple[str, ...]:
         """One value a wildcard; nothing when the template does not match."""
-        match = self._pattern.fullmatch(content) if self._pattern is not None else None
-        return match.groups("") if match is not None else ()
+        if len(self._pieces) == 1:
+            return ()
+        text, at = (content, None) if _ODD_BLANKS.search(content) is None else _single_blanks(content)
+        spans = _hole_spans(self._pieces, text)
+        if spans is None:
+            return self._searched(content)
+        return tuple(content[a:b] if at is None else content[at[a] : at[b]] for a, b in spans)
+
+    def _searched(self, content: str) -> tuple[str, ...]:
+        if len(self._pieces) > _MAX_SEARCHED_PIECES or not any(" " in piece for piece in self._pieces):
+            return ()
+        try:
+            match = _pattern_of(self._template).fullmatch(content)
+        except UnicodeEncodeError:  # lone surrogates stand for bytes that are no text
+            return ()
+        return () if match is None else match.groups("")
+
+
+def _single_blanks(content: str) -> tuple[str, list[int]]:
+    """The text with every run of blanks as one blank, and where each of its characters stood; then the end."""
+    runs = list(_BLANKS_OR_CHARACTER.finditer(content))
+    text = "".join(" " if run[0][0] in _BLANK else run[0] for run in runs)
+    return text, [*(run.start() for run in runs), len(content)]
+
+
+def _hole_spans(pieces: Sequence[str], text: str) -> list[tuple[int, int]] | None:
+    """Spans between the pieces, each piece at its earliest place and the last at the end; None when they do not fit."""
+    first, last = pieces[0], pieces[-1]
+    if not text.startswith(first) or not text.endswith(last):
+        return None
+    spans, position = [], len(first)
+    for piece in pieces[1:-1]:
+        start = text.find(piece, position)
+        if start < 0:
+            return None
+        spans.append((position, start))
+        position = start + len(piece)
+    end = len(text) - len(last)
+    return [*spans, (position, end)] if position <= end else None
 
 
 def write_csv_pair(folder: Path, log_name: str, contents: Sequence[str], columns: pa.Table, parsed: Parsed) -> None:
@@ -86,13 +134,11 @@ def _parameter_lists(lines: Sequence[str], labels: Sequence[int], extractors: Se
     return pa.array([repr(list(found)) if found else _NO_PARAMETERS for found in values], pa.string())
 
 
-def _compiled(template: str) -> re2.Pattern | None:
-    """The template as an expression; None when it is too large for RE2 (thousands of wildcards)."""
+@lru_cache(1 << 12)
+def _pattern_of(template: str) -> re2.Pattern:
+    """The template as an expression."""
     literals = (r"\s+".join(map(re.escape, re.split(r"\s+", piece))) for piece in template.split(WILDCARD))
     options = re2.Options()
     options.dot_nl = True
     options.log_errors = False
-    try:
-        return re2.compile("(.*?)".join(literals), options)
-    except re2.error:
-        return None
+    return re2.compile("(.*?)".join(literals), options)

@@ -31,7 +31,7 @@ def _byte_classes() -> np.ndarray:
             table[byte] = OTHER
         elif byte in WORD_JOINTS:
             table[byte] = JOINT
-        elif char in " \t":
+        elif char in " \t\r\n":  # records of several lines hold line ends
             table[byte] = BLANK
         elif byte in HARD_DELIMITERS:
             table[byte] = HARD

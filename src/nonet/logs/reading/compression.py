@@ -247,7 +247,7 @@ def _xz_step() -> _Step:
 
 
 _MAGIC: tuple[tuple[bytes, str, Callable[[], _Step], int], ...] = (
-    (b"\x1f\x8b", "gzip", _GzipStep, _CHUNK_BYTES),
+    (b"\x1f\x8b\x08", "gzip", _GzipStep, _CHUNK_BYTES),
     (b"\x28\xb5\x2f\xfd", "zstd", _ZstdStep, _ZSTD_CHUNK_BYTES),
     (b"BZh", "bzip2", _bzip2_step, _CHUNK_BYTES),
     (b"\xfd7zXZ\0", "xz", _xz_step, _CHUNK_BYTES),

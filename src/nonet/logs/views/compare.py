@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from nonet.common.errors import InputError
@@ -24,21 +23,15 @@ from nonet.logs.evaluation.contestants import parser_names
 from nonet.logs.evaluation.parser_settings import parse_settings
 from nonet.logs.evaluation.supervision import run_limited
 from nonet.logs.mining.masks import UserMask
-from nonet.logs.parsers.base import Mode, Parsed
+from nonet.logs.parsers.base import Mode
 from nonet.logs.reading.records import read_records
 from nonet.logs.reading.sources import name_of, rereadable
-from nonet.logs.views.quality import Quality, judge
+from nonet.logs.views.quality import Quality
 
 Status = Literal["finished", "timeout", "failed"]
 DEFAULT_PARSERS = ("nonet", "Drain", "AEL", "IPLoM", "LFA", "Spell")
 DEFAULT_MAX_LINES = 100_000
-MESSAGES_FILE, JOB_FILE, RESULT_FILE, LABELS_FILE, ERROR_FILE = (
-    "messages.arrow",
-    "job.json",
-    "result.json",
-    "labels.npy",
-    "error",
-)
+MESSAGES_FILE, JOB_FILE, RESULT_FILE, ERROR_FILE = "messages.arrow", "job.json", "result.json", "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ def compare(
         parsers: names, as `contestants.parser_names` reads them; reference parsers run with their default set of
             parameters, since tuned ones exist for the systems of the published evaluation only.
         max_lines: take so many messages from the front; 0 for all.
-        timeout_s: limit for each parser, s.
+        timeout_s: limit for each parser, s; judging what it found is within it.
         masks: regular expressions that every parser is given; our miner also has its general masks.
         mode: mode of the reference parsers.
         settings: `PARSER.NAME=VALUE`, which take the place of default parameters; see `parser_settings`.
@@ -131,8 +124,8 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="nonet-compare-") as folder:
         _write_messages(Path(folder), contents)
         for name in names:
-            job = {"mode": mode, "masks": list(masks), "settings": chosen.get(name, {})}
-            compared.append(_run(Path(folder), name, contents, job, timeout_s, seed))
+            job = {"mode": mode, "masks": list(masks), "settings": chosen.get(name, {}), "seed": seed}
+            compared.append(_run(Path(folder), name, len(contents), job, timeout_s))
             if progress is not None:
                 progress(compared[-1])
     return CompareReport(name_of(source), header, len(contents), is_whole, tuple(masks), mode, compared)
@@ -157,10 +150,8 @@ def _write_messages(folder: Path, contents: Sequence[str]) -> None:
         writer.write_table(table)
 
 
-def _run(
-    folder: Path, name: str, contents: Sequence[str], job: dict[str, Any], timeout_s: float, seed: int
-) -> ComparedParser:
-    for left in (RESULT_FILE, LABELS_FILE, ERROR_FILE):
+def _run(folder: Path, name: str, num_lines: int, job: dict[str, Any], timeout_s: float) -> ComparedParser:
+    for left in (RESULT_FILE, ERROR_FILE):
         (folder / left).unlink(missing_ok=True)
     (folder / JOB_FILE).write_text(dumps({"parser": name, **job}), "utf-8")
     log = folder / "output.txt"
@@ -171,10 +162,8 @@ def _run(
     if ran.exit_code != 0:
         return ComparedParser(name, "failed", _reason(folder, log, ran.exit_code), None, None, ran.peak_rss_bytes, None)
     result = json.loads((folder / RESULT_FILE).read_text("utf-8"))
-    parsed = Parsed(np.load(folder / LABELS_FILE), result["templates"])
-    quality = judge(contents, parsed, seed)
-    seconds = float(result["seconds"])
-    return ComparedParser(name, "finished", "", seconds, len(contents) / seconds, ran.peak_rss_bytes, quality)
+    seconds, quality = float(result["seconds"]), Quality(**result["quality"])
+    return ComparedParser(name, "finished", "", seconds, num_lines / seconds, ran.peak_rss_bytes, quality)
 
 
 def _reason(folder: Path, log: Path, exit_code: int) -> str:

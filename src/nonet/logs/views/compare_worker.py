@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from nonet.common.errors import NonetError
 from nonet.common.jsonable import dumps
 from nonet.logs.evaluation.contestants import parse_function
 from nonet.logs.evaluation.supervision import die_with_parent
-from nonet.logs.views.compare import ERROR_FILE, JOB_FILE, LABELS_FILE, MESSAGES_FILE, RESULT_FILE
+from nonet.logs.views.compare import ERROR_FILE, JOB_FILE, MESSAGES_FILE, RESULT_FILE
+from nonet.logs.views.quality import judge
 
 
 def main(folder: Path) -> int:
-    """Parse the messages of the folder as its job says; 0 when the result is written, 2 for an error for the user."""
+    """Parse and judge the messages of the folder as its job says.
+
+    Returns:
+        0 when the result is written, 2 for an error that is the user's.
+    """
     die_with_parent()
     job: dict[str, Any] = json.loads((folder / JOB_FILE).read_text("utf-8"))
     with pa.memory_map(str(folder / MESSAGES_FILE)) as file:
@@ -34,8 +39,8 @@ def main(folder: Path) -> int:
     except NonetError as error:
         (folder / ERROR_FILE).write_text(" ".join(str(error).splitlines()), "utf-8")
         return 2
-    np.save(folder / LABELS_FILE, parsed.labels)
-    (folder / RESULT_FILE).write_text(dumps({"seconds": seconds, "templates": parsed.templates}), "utf-8")
+    quality = judge(contents, parsed, job["seed"])
+    (folder / RESULT_FILE).write_text(dumps({"seconds": seconds, "quality": asdict(quality)}), "utf-8")
     return 0
 
 

@@ -167,7 +167,7 @@ def _compare(sides: tuple[Activity, Activity], names: tuple[str, str], limit: in
         rate = rate_ratio(a, num_before, b, num_after, level)
         change = _change(a, b, rate)
         if change is not None:
-            sample = sides[1].samples.get(row) or sides[0].samples[row]
+            sample = sides[1].samples[row] if row in sides[1].samples else sides[0].samples[row]
             rows[change].append(_row(change, template, a, b, rate, sample))
     shown: list[DiffRow] = []
     for its in rows.values():

@@ -82,8 +82,8 @@ def write_diff_html(report: DiffReport, path: str | Path) -> None:
                 row.before,
                 row.after,
                 None if change in ("new", "gone") else row.rate.ratio,
-                interval_text(row.rate),
-                Cell(row.template_id, "code"),
+                "" if change in ("new", "gone") else interval_text(row.rate),
+                Cell(row.template_id, "short"),
                 Cell(row.typed_template, "code"),
                 Cell(row.sample, "dim"),
             ]

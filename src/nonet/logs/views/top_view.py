@@ -111,11 +111,11 @@ def write_top_html(report: TopReport, path: str | Path) -> None:
         [
             row.count,
             f"{row.share:.2%}",
-            Cell(sparkline(row.trend), "code"),
+            Cell(sparkline(row.trend), "short"),
             Cell("NEW" if row.is_new else "", "good"),
-            Cell(row.template_id, "code"),
-            row.first_seen,
-            row.last_seen,
+            Cell(row.template_id, "short"),
+            Cell(row.first_seen, "short"),
+            Cell(row.last_seen, "short"),
             Cell(row.typed_template, "code"),
             Cell(row.sample, "dim"),
         ]
