@@ -52,7 +52,8 @@ RECOGNISERS: list[tuple[Kind, re.Pattern[bytes]]] = [
             Kind.HOST,
             rb"(?=[^@]*@?[^@]*[A-Za-z\x80-\xff])(?:[A-Za-z0-9_.+\x80-\xff-]+@)?"
             rb"(?=[0-9:_.-]*[A-Za-z\x80-\xff])"
-            rb"(?:" + _LABEL + rb"(?:\." + _LABEL + rb"){2,}(?::\d+)?|" + _LABEL + rb"\." + _LABEL + rb":\d+)",
+            rb"(?:" + _LABEL + rb"(?:\." + _LABEL + rb"){2,}(?::\d+)?|" + _LABEL + rb"\." + _LABEL + rb":\d+)"
+            rb"|[A-Za-z0-9_.+\x80-\xff-]+@(?=[0-9_.-]*[A-Za-z\x80-\xff])" + _LABEL + rb"\." + _LABEL,
         ),
         (Kind.CALENDAR, (_DAYS + b" " + _MONTHS).replace(b" ", b"|")),
     ]

@@ -350,7 +350,7 @@ def _is_host(buf, i, t, ats):
     if label == 0 or letters == 0:
         return False
     if k == t:
-        return dots >= 2
+        return dots >= 2 - ats
     return dots >= 1 and k + 1 < t and digits_end(buf, k + 1, t) == t
 
 

@@ -74,7 +74,11 @@ MASK_CLASSES = (
     MaskClass(Kind.DURATION, ("15ms", "2.5s"), "number with a unit of time"),
     MaskClass(Kind.SIZE, ("126MB", "8KiB"), "number with a unit of bytes"),
     MaskClass(Kind.PATH, ("/var/log/syslog", "~/notes", "C:\\temp"), "path of a file"),
-    MaskClass(Kind.HOST, ("node1.cluster.example.org", "proxy.example.org:8080"), "dotted name, with port or user"),
+    MaskClass(
+        Kind.HOST,
+        ("node1.cluster.example.org", "proxy.example.org:8080", "ann@example.org"),
+        "dotted name, with port or user",
+    ),
     MaskClass(Kind.CALENDAR, ("Mon", "January"), "name of a weekday or month"),
     MaskClass(Kind.ID, ("eth0", "blk_123", "a1b2"), "letters and digits mixed"),
 )
