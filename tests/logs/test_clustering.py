@@ -91,6 +91,8 @@ WORDS = r"""
     EXT3 hda2 <ok> <0x1f> fn+0x1f/0x20 [a, b] ( ) () [] '' 'x' "y z" `p' key= key=1 a=1,2,3 a== state RUNNING DONE
     ERR_NO_DATA null true KB 1.5 MB 12ms blk_-1 blk_2 node-7 2026-11-22 12:30:01 Sat Jun 11 2005 EDT , : . ; - -- ..
     ... touch.1 x..1 #3# # /var/log/x C:\y http://a/b HTTP/1.1 <*> <*>x (IPv6) 1st 512-byte R36-M1-NE vm:
+    a="b err="no msg=" \\" a=<x> a=<x: a=[ a=[] a=[b] ann@acme.io {a=b {b= },
+    `x` kube/1 [kube/1] "GET /" pool-1-abcd a.service: \\"x\\"
     channel.jni:jni ( vm, ) failure failures yes no aa:bb:cc:dd:ee:ff:00:11:22
 """
 ODD_WORDS = ["", "\t", "\x00", "\x01", "\xff\xfe", "caf\xe9"]
@@ -149,6 +151,11 @@ def test_empty_and_blank_contents() -> None:
         ("speeds ( 1 2 3 4 5 )", "speeds ( <*> )"),
         ("child init 1 2", "child init <*> <*>"),
         ("job 'x' of <*> is done", "job <*> of <*> is done"),
+        ("mail for judy@acme.io is sent", "mail for <*> is sent"),
+        ('probe="ready" err="no route to host" pods=["a/b"]', "probe=<*> err=<*> pods=<*>"),
+        ('event="x \\"y\\" z" to=<ann> left=[] at=[]', 'event="x \\"y\\" z" to=<*> left=<*> at=<*>'),
+        ('level=info msg="cache miss" key="a b"', 'level=<*> msg="cache miss" key=<*>'),
+        ("limit=<memory:7, vCores:8> node=[a=1]", "limit=<memory:<*>, vCores:<*> node=[a=<*>]"),
         ("a \t b  ", "a b"),
     ],
 )

@@ -7,7 +7,8 @@ What is decided here follows how people write log statements, whatever the syste
 1. A hard hole is variable. A soft hole is variable too, unless it looks like a name: `EXT3`, `ide0:`, `java.util.Map[`.
 2. A variable takes what is glued to it: `blk_-42`, `node-7`, `12.5-rc1` are one variable. It stops at what separates
    within a word: `CPU#3`, `fn+0x1f`, `Apache/2.4`, `512-byte`, `touch....1`, `addr:1`.
-3. In `key=value` the value is variable. So are `true` and `false`, one quoted word, lists of numbers without blanks,
+3. In `key=value` the value is variable, in quotes or brackets too (`err="no route to host"`, but not `msg="..."`, which
+   is the message itself). So are `true` and `false`, one quoted word, lists of numbers without blanks,
    and names of codes (`ERR_NO_DATA`) where a value is expected.
 4. A date and a time, or the words and numbers of a written date, are one variable; but a date and a time that open a
    message are two, as in a header.
@@ -52,6 +53,8 @@ _TRUTH = frozenset(b"true false True False TRUE FALSE".split())
 _CLOSES = {b"(": b")", b"[": b"]", b"{": b"}", b'"': b'"', b"'": b"'", b"<": b">", b"`": b"'"}
 _CODE_NAME = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _DEVICE = re.compile(rb"[a-z]+[0-9]")
+_MESSAGE_KEYS = frozenset(b"msg message event text log".split())
+_MAX_QUOTED = 64
 _TRIGGERS = frozenset([b"=", b" )", b" ]", *_CLOSES, *(b" " + opening for opening in _CLOSES)])
 PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 """Words after which a log statement usually prints a value."""
@@ -262,7 +265,7 @@ def _with_values(tokens: list[bytes], spans: list[Span]) -> tuple[list[bytes], l
         if token not in _TRIGGERS:
             continue
         if token == b"=" and len(row) > 1 and _LETTER.search(row[-2]):
-            end = _end_of_value(tokens, i)
+            end = _end_of_enclosed(tokens, i, row[-2]) or _end_of_value(tokens, i)
             if end > i:
                 row.append(WILD)
                 row_spans.append((spans[i][0], spans[end - 1][1]))
@@ -286,6 +289,32 @@ def _end_of_value(tokens: list[bytes], i: int) -> int:
     while end > i and tokens[end - 1] in (b":", b".", b"=", b"!", b"?"):
         end -= 1
     return end
+
+
+def _end_of_enclosed(tokens: list[bytes], i: int, key: bytes) -> int:
+    """End of the value in quotes or brackets that is glued to the `=` before token `i`; 0 when there is none.
+
+    Quoted text may be anything, but for the key of the message itself; brackets hold no keys of their own.
+    """
+    opening = tokens[i] if i < len(tokens) else b""
+    if opening in (b'"', b"'"):
+        return 0 if key.lstrip() in _MESSAGE_KEYS else _end_of_quoted(tokens, i + 1, opening, _MAX_QUOTED)
+    if opening in (b"[", b"<"):
+        closing = _CLOSES[opening]
+        for end in range(i + 1, min(len(tokens), i + _MAX_QUOTED)):
+            if tokens[end] == closing:
+                return end + 1
+            if tokens[end].lstrip() in (b"=", opening) or (opening == b"<" and tokens[end][:1] in (b" ", b":")):
+                break
+    return 0
+
+
+def _end_of_quoted(tokens: list[bytes], i: int, closing: bytes, limit: int) -> int:
+    """Index behind the quote that closes what begins with token `i`; 0 when none of the next `limit` tokens does."""
+    for end in range(i, min(len(tokens), i + limit)):
+        if tokens[end].lstrip() == closing and tokens[end - 1][-1:] != b"\\":
+            return end + 1
+    return 0
 
 
 def _lacks_value(tokens: list[bytes], i: int) -> bool:
