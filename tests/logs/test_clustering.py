@@ -243,6 +243,11 @@ def test_four_names_before_a_verb_are_values() -> None:
     assert len(set(templates_of(*(line.replace("loaded", "ready") for line in lines)))) == 4
 
 
+def test_quoted_text_without_blanks_is_a_value() -> None:
+    images = ["nginx:1.25", "redis:7-alpine", "busybox"]
+    assert set(templates_of(*(f'pulled image "{image}" in 7 s' for image in images))) == {"pulled image <*> in <*> s"}
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

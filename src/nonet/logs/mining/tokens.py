@@ -55,6 +55,7 @@ _CODE_NAME = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _DEVICE = re.compile(rb"[a-z]+[0-9]")
 _MESSAGE_KEYS = frozenset(b"msg message event text log".split())
 _MAX_QUOTED = 64
+_MAX_CHUNK = 16
 _TRIGGERS = frozenset([b"=", b" )", b" ]", *_CLOSES, *(b" " + opening for opening in _CLOSES)])
 PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 """Words after which a log statement usually prints a value."""
@@ -343,8 +344,18 @@ def _in_brackets(tokens: list[bytes], spans: list[Span], i: int, row: list[bytes
             row_spans[-1:] = [(spans[i - 1][0], spans[i - 1][0]), spans[i - 1]]
             return i
     quoted = bare in (b'"', b"'", b"`") and (opening[:1] == b" " or i == 1)
-    if quoted and tokens[i + 1 : i + 2] == [closing] and tokens[i][:1] != b" " and tokens[i][0] not in _DELIMITERS:
+    end = _end_of_chunk(tokens, i, closing) if quoted else i
+    if end > i:
         row.append(WILD)
-        row_spans.append(spans[i])
-        return i + 1
+        row_spans.append((spans[i][0], spans[end - 1][1]))
+    return end
+
+
+def _end_of_chunk(tokens: list[bytes], i: int, closing: bytes) -> int:
+    """End of the quoted text without blanks that begins with token `i`; `i` itself when the quotes hold something else."""
+    for end in range(i, min(len(tokens), i + _MAX_CHUNK)):
+        if tokens[end] == closing:
+            return end
+        if tokens[end][:1] == b" " or (tokens[end][0] in _DELIMITERS and tokens[end] not in (b":", b"=")):
+            break
     return i
