@@ -248,6 +248,11 @@ def test_quoted_text_without_blanks_is_a_value() -> None:
     assert set(templates_of(*(f'pulled image "{image}" in 7 s' for image in images))) == {"pulled image <*> in <*> s"}
 
 
+def test_quoted_words_are_a_value_except_after_a_colon() -> None:
+    assert templates_of("class of suite 'Microsoft Word Suite' is bad") == ["class of suite <*> is bad"]
+    assert templates_of('add: "Operation not supported" - 931') == ['add: "Operation not supported" - <*>']
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -345,10 +345,23 @@ def _in_brackets(tokens: list[bytes], spans: list[Span], i: int, row: list[bytes
             return i
     quoted = bare in (b'"', b"'", b"`") and (opening[:1] == b" " or i == 1)
     end = _end_of_chunk(tokens, i, closing) if quoted else i
+    if quoted and end == i and len(row) > 1 and row[-2] != b":":
+        end = _end_of_phrase(tokens, i, closing)
     if end > i:
         row.append(WILD)
         row_spans.append((spans[i][0], spans[end - 1][1]))
     return end
+
+
+def _end_of_phrase(tokens: list[bytes], i: int, closing: bytes) -> int:
+    """End of the quoted text of plain words that begins with token `i`; `i` itself when there is none."""
+    for end in range(i, min(len(tokens), i + _MAX_CHUNK)):
+        if tokens[end] == closing:
+            following = tokens[end + 1] if end + 1 < len(tokens) else b" "
+            return end if following[:1] in b" .,;:)]" else i
+        if (tokens[end].lstrip() or b" ")[0] in _DELIMITERS or is_wild(tokens[end]):
+            break
+    return i
 
 
 def _end_of_chunk(tokens: list[bytes], i: int, closing: bytes) -> int:
