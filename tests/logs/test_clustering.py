@@ -253,6 +253,11 @@ def test_quoted_words_are_a_value_except_after_a_colon() -> None:
     assert templates_of('add: "Operation not supported" - 931') == ['add: "Operation not supported" - <*>']
 
 
+def test_values_of_fields_in_braces_have_blanks() -> None:
+    line = "failed: {Reason=The host is gone, Code=7, Inner={Text=no route}} at x=a b, c"
+    assert templates_of(line) == ["failed: {Reason=<*>, Code=<*>, Inner={Text=<*>}} at x=<*> b, c"]
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -56,6 +56,7 @@ _DEVICE = re.compile(rb"[a-z]+[0-9]")
 _MESSAGE_KEYS = frozenset(b"msg message event text log".split())
 _MAX_QUOTED = 64
 _MAX_CHUNK = 16
+_ENDS_FIELD = frozenset([b"=", *_CLOSES, *_CLOSES.values()])
 _TRIGGERS = frozenset([b"=", b" )", b" ]", *_CLOSES, *(b" " + opening for opening in _CLOSES)])
 PREPOSITIONS = frozenset(b"for from by at on via of with as in to".split())
 """Words after which a log statement usually prints a value."""
@@ -257,16 +258,20 @@ def _with_values(tokens: list[bytes], spans: list[Span]) -> tuple[list[bytes], l
     """Apply rules 3 and 5 to the tokens: values of keys, quoted words, empty places."""
     row: list[bytes] = []
     row_spans: list[Span] = []
-    i = 0
+    i = depth = 0
     while i < len(tokens):
         token = tokens[i]
         row.append(token)
         row_spans.append(spans[i])
         i += 1
         if token not in _TRIGGERS:
+            depth -= token == b"}"
             continue
+        depth += token.lstrip() == b"{"
         if token == b"=" and len(row) > 1 and _LETTER.search(row[-2]):
             end = _end_of_enclosed(tokens, i, row[-2]) or _end_of_value(tokens, i)
+            if depth > 0 and end > i:
+                end = _end_of_field(tokens, end)
             if end > i:
                 row.append(WILD)
                 row_spans.append((spans[i][0], spans[end - 1][1]))
@@ -290,6 +295,16 @@ def _end_of_value(tokens: list[bytes], i: int) -> int:
     while end > i and tokens[end - 1] in (b":", b".", b"=", b"!", b"?"):
         end -= 1
     return end
+
+
+def _end_of_field(tokens: list[bytes], i: int) -> int:
+    """End of the words from token `i` up to what ends a field of `{a=b c, d=e}`; `i` itself if nothing does."""
+    for end in range(i, min(len(tokens), i + _MAX_CHUNK)):
+        if tokens[end] in (b",", b"}"):
+            return end
+        if tokens[end].lstrip()[:1] in _ENDS_FIELD:
+            break
+    return i
 
 
 def _end_of_enclosed(tokens: list[bytes], i: int, key: bytes) -> int:
