@@ -258,6 +258,14 @@ def test_values_of_fields_in_braces_have_blanks() -> None:
     assert templates_of(line) == ["failed: {Reason=<*>, Code=<*>, Inner={Text=<*>}} at x=<*> b, c"]
 
 
+def test_prefixes_before_a_slash_are_part_of_the_value() -> None:
+    spaces = ["kube-system", "staging", "default"]
+    assert set(templates_of(*(f"assigned {space}/pod-1 to node-7" for space in spaces))) == {"assigned <*> to <*>"}
+    assert set(templates_of("update mapping of [logs7/ab12] now", "update mapping of [products/ab12] now")) == {
+        "update mapping of [<*>] now"
+    }
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -43,6 +43,7 @@ _SWITCHES = frozenset((b"yes", b"no", b"on", b"off"))
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]{2}")
 _DIGIT = re.compile(rb"[0-9]")
 _IDENTIFIER = re.compile(rb"[a-z][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9][_:/@\\+.$-]+[A-Za-z0-9]|[0-9]|[A-Za-z][+-]$")
+_GLUED = re.compile(rb"[^ ]/\x01|\x01/[^ ]")
 _VERB = re.compile(
     rb" ?(?:[a-z][a-z-]+(?:ed|ing)|is|are|was|were|has|had|will|can|cannot|could|must|does|did|not"
     rb"|left|lost|sent|found|began|became|went|came|took|got|died|quit|up|down|set|shut|done|gone)[.!]?"
@@ -156,7 +157,7 @@ def _is_singular_and_plural(family: set[bytes]) -> bool:
 
 def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> int:
     """How many different words there must be in a column to call it variable."""
-    num_identifiers = sum(1 for token in family if is_identifier(token))
+    num_identifiers = sum(1 for token in family if is_identifier(token) or _GLUED.search(token))
     num_numbered = sum(1 for token in family if _DIGIT.search(token))
     if num_numbered > 1 and num_numbered * 2 >= len(family):
         return 2

@@ -148,6 +148,17 @@ def _absorbable(row: Row) -> Iterator[Span]:
         if end - first > 1 and any(is_wild(token) for token in row[first:end]):
             yield first, end
             yield from ((i + 1, end) for i in range(first, end - 2) if row[i] == b":")
+            yield from _glued(row, first, end)
+
+
+def _glued(row: Row, first: int, end: int) -> Iterator[Span]:
+    """Token ranges between the delimiters of a word that hold a variable and more: `a/<*>` of `[a/<*>]`."""
+    start = first
+    for i in range(first, end + 1):
+        if i == end or row[i].lstrip() in MARKS:
+            if i - start > 1 and (start, i) != (first, end) and any(is_wild(token) for token in row[start:i]):
+                yield start, i
+            start = i + 1
 
 
 def _merge_columns(rows: Rows) -> None:
