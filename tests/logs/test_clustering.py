@@ -266,6 +266,13 @@ def test_prefixes_before_a_slash_are_part_of_the_value() -> None:
     }
 
 
+def test_names_after_a_noun_and_a_colon_are_values() -> None:
+    assert set(templates_of(*(f"unsupported file type: {kind}" for kind in ("png", "csv", "pdf")))) == {
+        "unsupported file type: <*>"
+    }
+    assert len(set(templates_of(*(f"cache service: {what}" for what in ("started", "stopped", "lost"))))) == 3
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

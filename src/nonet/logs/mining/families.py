@@ -169,6 +169,14 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
         return MIN_FAMILY_FIRST_WORD
     if before in NOUNS and sum(1 for token in family if _VERB.fullmatch(token)) * 2 < len(family):
         return MIN_FAMILY_NOUN
+    if (
+        before == b":"
+        and column > 1
+        and row[column - 2].lstrip().lower() in NOUNS
+        and (following[:1] != b" " or column + 1 == len(row))
+        and not any(_VERB.fullmatch(token) for token in family)
+    ):
+        return MIN_FAMILY_NOUN if num_identifiers * 2 > len(family) else MIN_FAMILY_PREPOSITION
     if before in PREPOSITIONS and (before != b"to" or all(_CAPITALS.fullmatch(t) or is_identifier(t) for t in family)):
         return MIN_FAMILY_PREPOSITION
     if num_identifiers * 2 > len(family):
