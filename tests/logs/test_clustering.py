@@ -273,6 +273,20 @@ def test_names_after_a_noun_and_a_colon_are_values() -> None:
     assert len(set(templates_of(*(f"cache service: {what}" for what in ("started", "stopped", "lost"))))) == 3
 
 
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
+        ('open failed, request: "GET /a/b HTTP/1.1", host: 7', 'open failed, request: "<*>", host: <*>'),
+        ("bad version 'GET / HTTP/1.0' from 1.2.3.4", "bad version <*> from <*>"),
+        ('1.2.3.4 "GET /a/b HTTP/1.1" status: 200', '<*> "GET <*> <*>" status: <*>'),
+        ("cannot find `value` here", "cannot find <*> here"),
+        ('retry err="node \\"node-1\\" is gone" n=7', "retry err=<*> n=<*>"),
+    ],
+)
+def test_quotations(line: str, template: str) -> None:
+    assert templates_of(line) == [template]
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

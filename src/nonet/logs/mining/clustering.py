@@ -112,7 +112,7 @@ def _with_wrapping(row: Row, first: int, last: int) -> tuple[int, int]:
         first
         and last + 1 < len(row)
         and row[first - 1] in (b' "', b" '", b" `")
-        and row[last + 1] in (b'"', b"'")
+        and row[last + 1] in (b'"', b"'", b"`")
         and after == b" "
     ):
         return first - 1, last + 1

@@ -38,6 +38,7 @@ _ENDS = frozenset(b",;|\"'()[]{}<>`:")
 _CHUNK_ENDS = frozenset(b" \t\x18,;|\"'()[]{}<>=!?`:")
 _PIECE = re.compile(rb"( *)([^ :" + _HARD + rb"]+|[:" + _HARD + rb"])")
 _MARK = 0x14
+_BACKSLASH = ord("\\")
 _VIEW = bytes(1 if code < 0x20 and code != Kind.SPACE else 32 if code == Kind.SPACE else code for code in range(256))
 
 _KEPT_LEFT = re.compile(rb".*(?:[+#/]|([.\-*~])\1|(?<![A-Za-z])[A-Za-z]{3,}\.(?=\x01[^\x01]*$))", re.DOTALL)
@@ -166,6 +167,7 @@ def _cut_words(masked: bytes, view: bytes, kept: dict[int, bytes]) -> tuple[list
         blank = b" " if blanks and tokens else b""
         if WILD in word:
             a, b = _variable_part(word)
+            b -= word[b - 1] == _BACKSLASH and view[end : end + 1] == b'"'
             if a:
                 tokens.append(blank + _literal(word[:a], start, kept))
                 spans.append((start, start + a))
@@ -358,14 +360,30 @@ def _in_brackets(tokens: list[bytes], spans: list[Span], i: int, row: list[bytes
             row[-1:] = [b" ", b"("]
             row_spans[-1:] = [(spans[i - 1][0], spans[i - 1][0]), spans[i - 1]]
             return i
-    quoted = bare in (b'"', b"'", b"`") and (opening[:1] == b" " or i == 1)
-    end = _end_of_chunk(tokens, i, closing) if quoted else i
-    if quoted and end == i and len(row) > 1 and row[-2] != b":":
-        end = _end_of_phrase(tokens, i, closing)
+    end = i
+    if bare in (b'"', b"'", b"`") and (opening[:1] == b" " or i == 1):
+        end = _end_of_quotation(tokens, i, closing, row)
+        if end == i and bare == b"`":
+            end = _end_of_quotation(tokens, i, bare, row)
     if end > i:
         row.append(WILD)
         row_spans.append((spans[i][0], spans[end - 1][1]))
     return end
+
+
+def _end_of_quotation(tokens: list[bytes], i: int, closing: bytes, row: list[bytes]) -> int:
+    """End of the quoted value that begins with token `i`; `i` itself when what the quotes hold is no value."""
+    end = _end_of_chunk(tokens, i, closing)
+    if end > i or len(row) == 1:
+        return end
+    if not is_wild(row[-2]) and _is_request(tokens[i : i + 4], closing):
+        return i + 3
+    return i if row[-2] == b":" else _end_of_phrase(tokens, i, closing)
+
+
+def _is_request(tokens: list[bytes], closing: bytes) -> bool:
+    """Whether the tokens are the first line of an HTTP request: `GET <*> <*>"`."""
+    return len(tokens) == 4 and tokens[0].isupper() and is_wild(tokens[2]) and tokens[3] == closing
 
 
 def _end_of_phrase(tokens: list[bytes], i: int, closing: bytes) -> int:
