@@ -287,6 +287,13 @@ def test_quotations(line: str, template: str) -> None:
     assert templates_of(line) == [template]
 
 
+def test_prefixes_before_a_slash_vary_at_the_start() -> None:
+    names = ["stats", "http-in", "api_fe"]
+    assert set(templates_of(*(f"1.2.3.4 {name}/1: TLS handshake failure" for name in names))) == {
+        "<*> <*>: TLS handshake failure"
+    }
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

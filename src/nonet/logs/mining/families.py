@@ -161,6 +161,8 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
     num_numbered = sum(1 for token in family if _DIGIT.search(token))
     if num_numbered > 1 and num_numbered * 2 >= len(family):
         return 2
+    if all(_GLUED.search(token) or is_wild(token) for token in family):
+        return MIN_FAMILY_IDENTIFIER
     if not any(_WORD.search(token) for token in row[:column]):
         names = num_identifiers * 2 < len(family) and num_literal(row[column + 1 :]) >= 2
         return MIN_FAMILY_FIRST_NAME if names else MIN_FAMILY_FIRST_WORD
@@ -211,7 +213,9 @@ def looks_like_value(token: bytes) -> bool:
 
 def is_word_value(family: set[bytes], row: Row, column: int) -> bool:
     """As `is_value`, for whole words: only words that look like identifiers, not the first."""
-    if not any(_WORD.search(token) for token in row[:column]) or num_literal(row) < 3:
+    if num_literal(row) < 3:
+        return False
+    if not any(_WORD.search(token) for token in row[:column]) and not all(_GLUED.search(token) for token in family):
         return False
     if any(is_wild(token) for token in family):
         return is_value(family, row, column)
