@@ -294,6 +294,13 @@ def test_prefixes_before_a_slash_vary_at_the_start() -> None:
     }
 
 
+def test_first_words_with_one_ending_are_values() -> None:
+    assert set(templates_of(*(f"{name}.service: start failed" for name in ("sshd", "cron", "ntp")))) == {
+        "<*>: start failed"
+    }
+    assert len(set(templates_of(*(f"{name}: start failed" for name in ("a.Reader", "b.Writer", "c.Cache"))))) == 3
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -8,7 +8,7 @@ on the labelled logs of sixteen systems together, where halving or doubling most
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
@@ -44,6 +44,7 @@ _WORD = re.compile(rb"[A-Za-z\x80-\xff]{2}")
 _DIGIT = re.compile(rb"[0-9]")
 _IDENTIFIER = re.compile(rb"[a-z][A-Z]|[A-Z]{2}[a-z]|[A-Za-z0-9][_:/@\\+.$-]+[A-Za-z0-9]|[0-9]|[A-Za-z][+-]$")
 _GLUED = re.compile(rb"[^ ]/\x01|\x01/[^ ]")
+_WITH_SUFFIX = re.compile(rb" ?[a-z0-9@_-]+\.([a-z]{3,})")
 _VERB = re.compile(
     rb" ?(?:[a-z][a-z-]+(?:ed|ing)|is|are|was|were|has|had|will|can|cannot|could|must|does|did|not"
     rb"|left|lost|sent|found|began|became|went|came|took|got|died|quit|up|down|set|shut|done|gone)[.!]?"
@@ -164,6 +165,8 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
     if all(_GLUED.search(token) or is_wild(token) for token in family):
         return MIN_FAMILY_IDENTIFIER
     if not any(_WORD.search(token) for token in row[:column]):
+        if _have_suffix(family):
+            return MIN_FAMILY_IDENTIFIER
         names = num_identifiers * 2 < len(family) and num_literal(row[column + 1 :]) >= 2
         return MIN_FAMILY_FIRST_NAME if names else MIN_FAMILY_FIRST_WORD
     before = row[column - 1].lstrip().lower()
@@ -190,6 +193,12 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
     if _VERB.fullmatch(following) and all(_NAME.fullmatch(token) for token in family):
         return MIN_FAMILY_NAME
     return MIN_FAMILY_WORD
+
+
+def _have_suffix(family: set[bytes]) -> bool:
+    """Whether most are names of files or units with the same ending: `sshd.service`."""
+    endings = Counter(match.group(1) for token in family if (match := _WITH_SUFFIX.fullmatch(token)))
+    return bool(endings) and max(endings.values()) * 2 > len(family)
 
 
 @lru_cache(1 << 14)

@@ -398,7 +398,7 @@ def _end_of_phrase(tokens: list[bytes], i: int, closing: bytes) -> int:
 
 
 def _end_of_chunk(tokens: list[bytes], i: int, closing: bytes) -> int:
-    """End of the quoted text without blanks that begins with token `i`; `i` itself when the quotes hold something else."""
+    """End of the quoted text without blanks that begins with token `i`; `i` itself when there is none."""
     for end in range(i, min(len(tokens), i + _MAX_CHUNK)):
         if tokens[end] == closing:
             return end
