@@ -301,6 +301,13 @@ def test_first_words_with_one_ending_are_values() -> None:
     assert len(set(templates_of(*(f"{name}: start failed" for name in ("a.Reader", "b.Writer", "c.Cache"))))) == 3
 
 
+def test_four_first_words_in_capitals_are_values() -> None:
+    kinds = ["READ", "MUTATION", "HINT", "READ_REPAIR"]
+    lines = [f"{kind} messages were dropped in last 7 ms" for kind in kinds]
+    assert set(templates_of(*lines)) == {"<*> messages were dropped in last <*> ms"}
+    assert len(set(templates_of(*lines[:3]))) == 3
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -167,6 +167,11 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
     if not any(_WORD.search(token) for token in row[:column]):
         if _have_suffix(family):
             return MIN_FAMILY_IDENTIFIER
+        if (
+            all(_CAPITALS.fullmatch(token.replace(b"_", b"")) for token in family)
+            and num_literal(row[column + 1 :]) >= 2
+        ):
+            return MIN_FAMILY_NAME
         names = num_identifiers * 2 < len(family) and num_literal(row[column + 1 :]) >= 2
         return MIN_FAMILY_FIRST_NAME if names else MIN_FAMILY_FIRST_WORD
     before = row[column - 1].lstrip().lower()
