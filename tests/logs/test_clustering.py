@@ -308,6 +308,12 @@ def test_four_first_words_in_capitals_are_values() -> None:
     assert len(set(templates_of(*lines[:3]))) == 3
 
 
+def test_values_of_one_statement_are_values_in_another() -> None:
+    lines = [f"failed password for {name} on port 7" for name in ("root", "admin", "test")]
+    assert templates_of(*lines, "too many failures for root [preauth]")[-1] == "too many failures for <*> [preauth]"
+    assert templates_of(*lines, "no word for this")[-1] == "no word for this"
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

@@ -206,6 +206,11 @@ def _have_suffix(family: set[bytes]) -> bool:
     return bool(endings) and max(endings.values()) * 2 > len(family)
 
 
+def is_verb(token: bytes) -> bool:
+    """Whether a token says what happens."""
+    return bool(_VERB.fullmatch(token))
+
+
 @lru_cache(1 << 14)
 def is_identifier(token: bytes) -> bool:
     """Whether a token looks like the name of a thing: `half-configured` has the marks of one, but is a verb."""

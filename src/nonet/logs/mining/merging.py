@@ -9,7 +9,8 @@ word alone can. All decisions of a step are taken at once from the rows before i
    large depends on what stands there: less after `user` or `from`, for identifiers, or where some row has a variable
    already; more for the first word of a message, which names what happened; never for a key. Repeated, since a merge
    brings families together. Then the same for several columns at once, where each has many rare words.
-3. *Slots*: identifiers and words in capitals where values are expected vary together (`from NEW to RUNNING`).
+3. *Slots*: identifiers and words in capitals where values are expected vary together (`from NEW to RUNNING`). Then
+   words that were found to be values are values in other messages too, after the same word.
 4. *Words*: columns once more with all between two blanks as one (`vm:` beside `channel.jni:jni`), and rows that
    share a long beginning and differ in two or three identifiers after it.
 5. *Lists*: a run of variables is one variable when it is long, or when rows differ in its length only; so is a
@@ -21,6 +22,7 @@ Cost: near linear. Rows are compared through hashes of all columns but one, neve
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -30,17 +32,20 @@ from nonet.logs.mining.families import (
     AFTER_KEY,
     MARKS,
     MIN_FAMILY_IDENTIFIER,
+    MIN_FAMILY_PREPOSITION,
+    MIN_FAMILY_WORD,
     Row,
     expects_value,
     generalise,
     is_method,
     is_value,
+    is_verb,
     is_word_value,
     looks_like_value,
     num_literal,
     wild_like,
 )
-from nonet.logs.mining.tokens import UNIT, WILD, Span, is_wild
+from nonet.logs.mining.tokens import NOUNS, PREPOSITIONS, UNIT, WILD, Span, is_wild
 
 Plan = list[tuple[int, int, bytes]]
 """How to rewrite a row: (first token, past the last token, new token), covering the row."""
@@ -97,11 +102,12 @@ def merge(rows: Rows) -> None:
     """Run the steps of the module on the rows, in place."""
     if len(rows.members) > 1:
         _absorb(rows)
-        _merge_columns(rows)
+        names = _merge_columns(rows)
         if len(rows.members) >= MIN_FAMILY_OPEN:
             _merge_open_columns(rows)
             _merge_columns(rows)
         _merge_slots(rows)
+        _spread(rows, names)
         _merge_words(rows, _CLOSING)
         _merge_words(rows, _CLOSING_BUT_COLON)
     _merge_lists(rows)
@@ -161,9 +167,46 @@ def _glued(row: Row, first: int, end: int) -> Iterator[Span]:
             start = i + 1
 
 
-def _merge_columns(rows: Rows) -> None:
+def _merge_columns(rows: Rows) -> dict[bytes, set[bytes]]:
+    """Make the columns of values variable; returns which words were found to be values, by the word before them."""
+    names: defaultdict[bytes, set[bytes]] = defaultdict(set)
     for row, new_row in generalise(list(rows.members), is_value).items():
         rows.relabel(row, new_row)
+        for column in range(1, len(row)):
+            if row[column] != new_row[column] and not is_wild(new_row[column - 1]):
+                word = row[column].lstrip()
+                if word not in NOUNS and word not in PREPOSITIONS and not is_verb(word):
+                    names[row[column - 1].lstrip().lower()].add(word)
+    return names
+
+
+def _spread(rows: Rows, names: dict[bytes, set[bytes]]) -> None:
+    """Words that are values in one statement are values in all others where the same word stands before them."""
+    known = {before: words for before, words in names.items() if len(words) >= _least_names(before)}
+    changed: dict[Row, Row] = {}
+    for row in rows.members:
+        columns = [
+            column
+            for column in range(1, len(row))
+            if (words := known.get(row[column - 1].lstrip().lower()))
+            and row[column].lstrip() in words
+            and _may_vary(row, column)
+        ]
+        if columns:
+            new_row = tuple(wild_like(t) if i in columns else t for i, t in enumerate(row))
+            if num_literal(new_row):
+                changed[row] = new_row
+    for row, new_row in changed.items():
+        rows.relabel(row, new_row)
+    if changed:
+        _merge_columns(rows)
+
+
+def _least_names(before: bytes) -> int:
+    """How many values there must be after a word to take them as values wherever they follow it."""
+    if before in PREPOSITIONS:
+        return MIN_FAMILY_PREPOSITION
+    return MIN_FAMILY_WORD if before.isalpha() and not is_verb(before) else sys.maxsize
 
 
 def _merge_open_columns(rows: Rows) -> None:
