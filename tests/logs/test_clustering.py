@@ -314,6 +314,12 @@ def test_values_of_one_statement_are_values_in_another() -> None:
     assert templates_of(*lines, "no word for this")[-1] == "no word for this"
 
 
+def test_three_words_in_brackets_are_values() -> None:
+    lines = [f"key ({name}) exists" for name in ("mail", "name", "owner")]
+    assert set(templates_of(*lines)) == {"key (<*>) exists"}
+    assert len(set(templates_of(*lines[:2]))) == 2
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1
