@@ -320,6 +320,18 @@ def test_three_words_in_brackets_are_values() -> None:
     assert len(set(templates_of(*lines[:2]))) == 2
 
 
+def test_words_that_many_names_follow_are_nouns() -> None:
+    names = ["ash", "birch", "cedar", "elm", "fir", "oak"]
+    lines = [f"Sensor {name} reports low battery" for name in names]
+    others = [f"Sensor {name} is gone for 7 s" for name in ("lime", "yew")]
+    assert templates_of(*lines, *others)[-2:] == ["Sensor <*> is gone for <*> s"] * 2
+    assert templates_of(*others) == others_with_number(others)
+
+
+def others_with_number(lines: list[str]) -> list[str]:
+    return [line.replace("7", "<*>") for line in lines]
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

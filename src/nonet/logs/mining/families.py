@@ -127,7 +127,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def is_value(family: set[bytes], row: Row, column: int) -> bool:
+def is_value(family: set[bytes], row: Row, column: int, nouns: frozenset[bytes] = NOUNS) -> bool:
     """Whether the tokens that one column has in a family of rows are values of a variable."""
     if len({token[:1] == b" " for token in family}) > 1 or any(token.lstrip() in MARKS for token in family):
         return False
@@ -142,7 +142,7 @@ def is_value(family: set[bytes], row: Row, column: int) -> bool:
         return True
     if _is_singular_and_plural(family) and any(is_wild(token) for token in row[:column]):
         return True
-    return len(family) >= min_family(family, row, column, following)
+    return len(family) >= min_family(family, row, column, following, nouns)
 
 
 def is_method(row: Row, column: int) -> bool:
@@ -156,7 +156,7 @@ def _is_singular_and_plural(family: set[bytes]) -> bool:
     return len(words) == 2 and words[1] == words[0] + b"s"
 
 
-def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> int:
+def min_family(family: set[bytes], row: Row, column: int, following: bytes, nouns: frozenset[bytes]) -> int:
     """How many different words there must be in a column to call it variable."""
     num_identifiers = sum(1 for token in family if is_identifier(token) or _GLUED.search(token))
     num_numbered = sum(1 for token in family if _DIGIT.search(token))
@@ -177,7 +177,7 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes) -> i
     before = row[column - 1].lstrip().lower()
     if is_method(row, column):
         return MIN_FAMILY_FIRST_WORD
-    if before in NOUNS and sum(1 for token in family if _VERB.fullmatch(token)) * 2 < len(family):
+    if before in nouns and sum(1 for token in family if _VERB.fullmatch(token)) * 2 < len(family):
         return MIN_FAMILY_NOUN
     if (
         before == b":"

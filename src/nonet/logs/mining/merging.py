@@ -25,7 +25,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 
 from nonet.logs.mining.families import (
@@ -60,6 +60,11 @@ _UNIT_AFTER_BLANK = b" " + UNIT
 _MAX_GROUP = 8
 _MAX_TRIES = 16
 _CUT = b"\x04"
+_FUNCTION_WORDS = frozenset(
+    b"the and but not nor yet now new all any each than then that this these those when while where which after before"
+    b" during because due into onto over under until since without within per via only already also too very more"
+    b" less".split()
+)
 _OPENING = re.compile(rb"(?:^| )[(\[{\"']++")
 _WORD_OR_MARKS = re.compile(rb" ?[^ \x04]+| ")
 
@@ -167,10 +172,10 @@ def _glued(row: Row, first: int, end: int) -> Iterator[Span]:
             start = i + 1
 
 
-def _merge_columns(rows: Rows) -> dict[bytes, set[bytes]]:
+def _merge_columns(rows: Rows, nouns: frozenset[bytes] = NOUNS) -> dict[bytes, set[bytes]]:
     """Make the columns of values variable; returns which words were found to be values, by the word before them."""
     names: defaultdict[bytes, set[bytes]] = defaultdict(set)
-    for row, new_row in generalise(list(rows.members), is_value).items():
+    for row, new_row in generalise(list(rows.members), partial(is_value, nouns=nouns)).items():
         rows.relabel(row, new_row)
         for column in range(1, len(row)):
             if row[column] != new_row[column] and not is_wild(new_row[column - 1]):
@@ -198,15 +203,17 @@ def _spread(rows: Rows, names: dict[bytes, set[bytes]]) -> None:
                 changed[row] = new_row
     for row, new_row in changed.items():
         rows.relabel(row, new_row)
-    if changed:
-        _merge_columns(rows)
+    nouns = frozenset(before for before, words in names.items() if len(words) >= _least_names(before)) - PREPOSITIONS
+    if changed or nouns:
+        _merge_columns(rows, NOUNS | nouns)
 
 
 def _least_names(before: bytes) -> int:
     """How many values there must be after a word to take them as values wherever they follow it."""
     if before in PREPOSITIONS:
         return MIN_FAMILY_PREPOSITION
-    return MIN_FAMILY_WORD if before.isalpha() and not is_verb(before) else sys.maxsize
+    is_noun = before.isalpha() and len(before) > 2 and not is_verb(before) and before not in _FUNCTION_WORDS
+    return MIN_FAMILY_WORD if is_noun else sys.maxsize
 
 
 def _merge_open_columns(rows: Rows) -> None:
