@@ -332,6 +332,10 @@ def others_with_number(lines: list[str]) -> list[str]:
     return [line.replace("7", "<*>") for line in lines]
 
 
+def test_names_of_several_parts_may_end_in_letters() -> None:
+    assert templates_of("ran on gke-pool-1-abcd in 512-byte blocks") == ["ran on <*> in <*>-byte blocks"]
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

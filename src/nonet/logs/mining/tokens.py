@@ -5,8 +5,8 @@ for a variable part; a token that follows a blank begins with one, so that the t
 What is decided here follows how people write log statements, whatever the system:
 
 1. A hard hole is variable. A soft hole is variable too, unless it looks like a name: `EXT3`, `ide0:`, `java.util.Map[`.
-2. A variable takes what is glued to it: `blk_-42`, `node-7`, `12.5-rc1` are one variable. It stops at what separates
-   within a word: `CPU#3`, `fn+0x1f`, `Apache/2.4`, `512-byte`, `touch....1`, `addr:1`.
+2. A variable takes what is glued to it: `blk_-42`, `node-7`, `pool-1-abcd`, `12.5-rc1` are one variable. It stops
+   at what separates within a word: `CPU#3`, `fn+0x1f`, `Apache/2.4`, `512-byte`, `touch....1`, `addr:1`.
 3. In `key=value` the value is variable, in quotes or brackets too (`err="no route to host"`, but not `msg="..."`, which
    is the message itself). So are `true` and `false`, one quoted word, lists of numbers without blanks,
    and names of codes (`ERR_NO_DATA`) where a value is expected.
@@ -43,6 +43,7 @@ _VIEW = bytes(1 if code < 0x20 and code != Kind.SPACE else 32 if code == Kind.SP
 
 _KEPT_LEFT = re.compile(rb".*(?:[+#/]|([.\-*~])\1|(?<![A-Za-z])[A-Za-z]{3,}\.(?=\x01[^\x01]*$))", re.DOTALL)
 _TAKEN_RIGHT = re.compile(rb"(?:-(?=[A-Z]{1,2}$)|-(?![A-Za-z])|\.(?!\.|$)|[^+#/\-.])*")
+_TAKEN_BY_NAME = re.compile(rb"(?:-(?!-)|\.(?!\.|$)|[^+#/\-.])*")
 _NAME_WITH_NUMBER = re.compile(rb"[A-Za-z_]+([0-9]+)[A-Za-z_]*")
 _ORDINAL = re.compile(rb"[0-9]*(?:1st|2nd|3rd|[0-9]th)")
 _ZONE = re.compile(rb" [A-Z]{2,5}")
@@ -149,8 +150,9 @@ def _variable_part(word: bytes) -> Span:
     if word[:first] == b"HTTP/":
         return 0, len(word)
     kept = _KEPT_LEFT.match(word[: first + 1])
-    right = _TAKEN_RIGHT.match(word, last)
-    start, end = kept.end() if kept else 0, right.end() if right else last
+    start = kept.end() if kept else 0
+    right = (_TAKEN_RIGHT if start == first else _TAKEN_BY_NAME).match(word, last)
+    end = right.end() if right else last
     if word[start - 1 : start] == b"#" == word[end : end + 1]:
         return start - 1, end + 1
     return start, end
