@@ -336,6 +336,14 @@ def test_names_of_several_parts_may_end_in_letters() -> None:
     assert templates_of("ran on gke-pool-1-abcd in 512-byte blocks") == ["ran on <*> in <*>-byte blocks"]
 
 
+def test_dotted_names_before_a_colon_are_keys() -> None:
+    assert templates_of("yarn.client.max-proxies : 7", "mapreduce.task.io.sort.mb: 100") == [
+        "yarn.client.max-proxies : <*>",
+        "mapreduce.task.io.sort.mb: <*>",
+    ]
+    assert set(templates_of("mail.acme.io: lost", "db.acme.io: lost")) == {"<*>: lost"}
+
+
 def test_repeated_groups_are_one_variable() -> None:
     lines = [" ".join(["nodesets", *["node-1 7 <ok>"] * times]) for times in (1, 2, 3, 5)]
     assert len(set(templates_of(*lines[1:]))) == 1

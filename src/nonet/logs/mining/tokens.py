@@ -47,6 +47,7 @@ _TAKEN_BY_NAME = re.compile(rb"(?:-(?!-)|\.(?!\.|$)|[^+#/\-.])*")
 _NAME_WITH_NUMBER = re.compile(rb"[A-Za-z_]+([0-9]+)[A-Za-z_]*")
 _ORDINAL = re.compile(rb"[0-9]*(?:1st|2nd|3rd|[0-9]th)")
 _ZONE = re.compile(rb" [A-Z]{2,5}")
+_DIGIT = re.compile(rb"[0-9]")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 
 _OF_DATE = frozenset([Kind.CALENDAR, Kind.INT, Kind.TIME, Kind.DATE, Kind.SPACE, *b" ,", *range(65, 91)])
@@ -116,6 +117,8 @@ def _is_name(constant: bytes, masked: bytes, i: int) -> bool:
     """Whether the constant of a soft hole is rather part of the message than a value that happens not to vary."""
     before, after = masked[i - 1 : i] if i else b"", masked[i + 1 : i + 2]
     if masked[i] == Kind.HOST:
+        if i == 0 and not _DIGIT.search(constant) and masked[1:4].lstrip(b" ")[:2] == b": ":
+            return True
         return after in (b"[", b"{", b"(", b"=") or masked[i + 1 : i + 3] == b" ="
     if masked[i] != Kind.ID or before == b"=" or not _is_alone(masked, i):
         return False
