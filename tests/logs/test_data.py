@@ -8,10 +8,11 @@ import re
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.logs.evaluation.compat_header import compile_header, split_contents
+from nonet.logs.evaluation.compat_header import compile_header, split_by_labels, split_contents
 from nonet.logs.evaluation.data import discover, list_datasets, load, paths_of, resolve, verify_dataset
 from nonet.logs.evaluation.published import paper_rows, published_row, read_table, system_facts
 from nonet.logs.parsers import settings
@@ -150,15 +151,23 @@ def test_published_tables_are_complete():
     assert sum(f.num_lines or 0 for f in system_facts().values()) / 14 == pytest.approx(3_601_187, abs=1)
 
 
-def test_a_renamed_system_finds_its_header_through_the_contents_of_its_labels(mirror: Path, tmp_path: Path) -> None:
-    for system in ("Apache", "HealthApp"):
-        source = mirror / "logs/loghub_2k" / system
-        folder = tmp_path / f"of{system}"
-        folder.mkdir()
-        shutil.copy(source / f"{system}_2k.log", folder / "Unknown_full.log")
-        shutil.copy(source / f"{system}_2k.log_structured_corrected.csv", folder / "Unknown_full.log_structured.csv")
-        (log,) = discover(folder)
-        assert log.header_format == settings.header_format(system)
-    (folder / "Unknown_full.log").write_text("something else\n" * 2000)
-    with pytest.raises(InputError, match="no known header format"):
-        discover(folder)
+@pytest.mark.parametrize("system", ["Apache", "HealthApp", "HPC"])
+def test_a_system_of_an_unknown_name_is_split_by_its_labels(system: str, mirror: Path, tmp_path: Path) -> None:
+    source = mirror / "logs/loghub_2k" / system / f"{system}_2k.log"
+    labels = source.with_name(source.name + "_structured_corrected.csv")
+    shutil.copy(source, tmp_path / "Unknown_full.log")
+    shutil.copy(labels, tmp_path / "Unknown_full.log_structured.csv")
+    (log,) = discover(tmp_path)
+    assert log.header_format == ""
+    contents, _ = split_contents(source, settings.header_format(system))
+    assert split_by_labels(log.log_path, pl.read_csv(labels)["Content"]) == contents
+
+
+def test_split_by_labels_takes_ends_of_lines_in_order(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("Jan 1 [a]: up  and\trunning\nno header\nJan 1 [b]: down\n\nJan 2 [c]: x=1\n")
+    assert split_by_labels(log, ["up and running", "down", "x=1"]) == ["up  and\trunning", "down", "x=1"]
+    assert split_by_labels(log, []) == []
+    for labels, row in (["own"], 1), (["down", "up and running"], 2), (["up and running", "down", "x=1", "x=1"], 4):
+        with pytest.raises(InputError, match=f"label row {row} "):
+            split_by_labels(log, labels)

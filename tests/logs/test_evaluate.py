@@ -41,7 +41,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         header = "[t] [info] " if system == "Apache" else "[t] prog - "
         lines = [f"{header}user {i} came" if i % 2 else f"{header}all  quiet" for i in range(count)]
         (place / f"{system}_full.log").write_text("\n".join([*lines, "a line without header"]))
-        rows = [(i + 1, "x", "E", "user <*> came" if i % 2 else "all quiet") for i in range(count)]
+        rows = [
+            (i + 1, *((f"user {i} came", "E", "user <*> came") if i % 2 else ("all quiet", "E", "all quiet")))
+            for i in range(count)
+        ]
         with (place / f"{system}_full.log_structured.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("LineId", "Content", "EventId", "EventTemplate"), *rows])
     paths = [str(HERE), *(p for p in sys.path if p)]
@@ -152,6 +155,14 @@ def test_misaligned_labels_are_refused_before_parsing(folder, tmp_path):
     report = evaluate("fake_parsers:counted", folder / "Apache", out_dir=tmp_path / "run")
     assert "matches 7 lines, but Apache_full.log_structured.csv has 6 rows" in report.table()[0]["error"]
     assert not (tmp_path / "calls").exists()
+
+
+def test_labels_in_another_order_are_refused(folder, tmp_path):
+    labels = folder / "Apache" / "Apache_full.log_structured.csv"
+    head, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([head, *reversed(rows)]) + "\n")
+    (row,) = evaluate("fake_parsers:identity", folder / "Apache", out_dir=tmp_path / "run").table()
+    assert "not in the order of the lines of Apache_full.log" in row["error"]
 
 
 def start_run(folder: Path, run: Path) -> subprocess.Popen[bytes]:

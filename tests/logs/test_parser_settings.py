@@ -66,7 +66,7 @@ def test_settings_reach_the_parser(folder: Path) -> None:
         for st in (1.0, 0.5)
     )
     assert (strict["num_predicted_templates"], loose["num_predicted_templates"]) == (10, 2)
-    with pytest.raises(InputError, match=r"settings was .*1\.0.*now .*0\.9"):
+    with pytest.raises(InputError, match=r"settings of Drain was .*1\.0.*now .*0\.9"):
         evaluate("Drain", folder, mode="fixed", settings=["Drain.st=0.9"], out_dir=folder / "run-1.0")
     compared = compare(folder / "Shop_full.log", "Drain", settings=["Drain.st=1.0"]).parsers[0]
     assert compared.quality is not None and compared.quality.num_templates == 10

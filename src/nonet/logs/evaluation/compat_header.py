@@ -13,9 +13,8 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -94,27 +93,54 @@ def split_contents(path: Path | str, header_format: str) -> tuple[list[str], pa.
     return contents, pa.Table.from_batches(chunks, schema)
 
 
-def aligned_format(path: Path | str, label_contents: Sequence[str], formats: Sequence[str]) -> str | None:
-    """The format whose Contents are those of the label file, line by line; for systems without a known format.
+def split_by_labels(path: Path | str, label_contents: Iterable[str]) -> list[str]:
+    """Contents of a raw log whose header format is not known: the ends of lines that the label file has as Content.
+
+    Label files keep the order of the log but collapse runs of blanks, so each line is compared with the next label;
+    what is returned is the raw line's text, as parsers have to see it. Lines that are no label's are dropped, as those
+    that a header format does not match.
 
     Args:
-        path: the raw log.
-        label_contents: the first Contents of the label file; runs of blanks do not matter.
-        formats: the candidates; the whole line as Content is tried too.
+        path: the raw log, as for `split_contents`.
+        label_contents: the Content of every label, in order.
 
-    Returns:
-        The best candidate, or None when none gives nine of ten Contents.
+    Raises:
+        InputError: the file cannot be read, or a label's Content is not found behind the ones before it.
     """
-    lines = list(islice(_stripped_lines(Path(path)), 2 * len(label_contents)))
-    wanted = [" ".join(content.split()) for content in label_contents]
-    best, best_share = None, 0.9
-    for candidate in [*formats, "<Content>"]:
-        pattern, _ = compile_header(candidate)
-        kept = [" ".join(match["Content"].split()) for line in lines if (match := pattern.match(line))]
-        share = sum(map(str.__eq__, kept, wanted)) / max(1, len(wanted))
-        if share > best_share:
-            best, best_share = candidate, share
-    return best
+    contents: list[str] = []
+    labels = iter(label_contents)
+    wanted = next(labels, None)
+    for line in _stripped_lines(Path(path)):
+        if wanted is None:
+            break
+        start = _start_of(wanted, line)
+        if start is not None:
+            contents.append(line[start:])
+            wanted = next(labels, None)
+    if wanted is not None:
+        raise InputError(
+            f"{path}: no line ends with the Content of label row {len(contents) + 1:,} "
+            f"({wanted[:_SHOWN_CHARACTERS]!r}) behind the lines of the rows before it; labels must be in the "
+            "order of the log"
+        )
+    return contents
+
+
+def _start_of(text: str, line: str) -> int | None:
+    """Where the text, with other runs of blanks, begins when it ends the line; None when it does not."""
+    words = text.split()
+    position = len(line)
+    for word in reversed(words):
+        while position and line[position - 1].isspace():
+            position -= 1
+        if not line.endswith(word, 0, position):
+            return None
+        position -= len(word)
+    # A header ends before the Content: in a blank or a mark, not within a word.
+    is_apart = position == 0 or not words or not (line[position - 1].isalnum() and line[position].isalnum())
+    while text[:1].isspace() and position and line[position - 1].isspace():
+        position -= 1
+    return position if is_apart else None
 
 
 def _batch(rows: list[tuple[str | None, ...]], schema: pa.Schema) -> pa.RecordBatch:

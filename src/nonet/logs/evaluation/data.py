@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pyarrow as pa
 
 from nonet.common.datasets import DATASETS, DataFile, Dataset, cache_folder, fetch, is_local, locate, remove, verify
 from nonet.common.errors import InputError
-from nonet.logs.evaluation.compat_header import aligned_format
 from nonet.logs.evaluation.published import SystemFacts, system_facts
 from nonet.logs.evaluation.template_columns import column_names, read_column
 from nonet.logs.parsers import settings
@@ -26,7 +24,6 @@ from nonet.logs.parsers import settings
 FULL, SAMPLE = "loghub2", "loghub2k"
 EDITIONS = {FULL: "2.0", SAMPLE: "2k"}
 """Family of data sets to the edition of the labels in it."""
-_ALIGNED_LINES = 500
 _COMPRESSIONS = ("", ".gz", ".zst")
 _LOG_NAME = re.compile(r"(?P<system>.+)_(?P<size>full|2k)\.log(\.gz|\.zst)?")
 _LABEL_ENDINGS = {"full": ("_structured.csv",), "2k": ("_structured_corrected.csv", "_structured.csv")}
@@ -58,7 +55,8 @@ class LabelledLog:
         log_path: the raw log, with headers.
         labels_path: CSV with at least `Content` and `EventTemplate`, one row for each line that the header format
             matches.
-        header_format: how to split a raw line.
+        header_format: how to split a raw line; "" for a system without a known one, see
+            `compat_header.split_by_labels`.
     """
 
     name: str
@@ -225,24 +223,8 @@ def _labelled(name: str, system: str, edition: str, log_path: Path, labels_path:
             f"{labels_path}: label files need the columns Content and EventTemplate; {' and '.join(missing)} missing, "
             f"found {', '.join(found) or 'none'}"
         )
-    header = settings.header_format(system) if system in settings.systems() else _aligned(log_path, labels_path)
+    header = settings.header_format(system) if system in settings.systems() else ""
     return LabelledLog(name, system, edition, log_path, labels_path, header)
-
-
-def _aligned(log_path: Path, labels_path: Path) -> str:
-    """The header format of a system that is none of Loghub's: the known one that gives the Contents of the labels."""
-    arrays = islice(read_column(labels_path, "Content"), 1)
-    contents = [
-        text.decode("utf-8", "replace") for array in arrays for text in array.cast(pa.binary()).to_pylist()[:500]
-    ]
-    formats = list(dict.fromkeys(map(settings.header_format, settings.systems())))
-    found = aligned_format(log_path, contents, formats)
-    if found is None:
-        raise InputError(
-            f"{log_path}: no known header format gives the Contents of {labels_path.name}; name the files after a "
-            f"system with the same header ({', '.join(settings.systems())}), or leave only the message on each line"
-        )
-    return found
 
 
 def _labels_beside(log: Path, size: str) -> Path:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from nonet.common.atomic import atomic_write
 from nonet.common.errors import InputError, NonetError
 from nonet.common.jsonable import dumps
-from nonet.logs.evaluation.compat_header import split_contents
+from nonet.logs.evaluation.compat_header import split_by_labels, split_contents
 from nonet.logs.evaluation.contestants import parse_function
 from nonet.logs.evaluation.job import Job, Timing
 from nonet.logs.evaluation.logpai_csv import write_csv_pair
@@ -34,6 +35,7 @@ from nonet.logs.parsers.base import Parsed
 
 JOB_FILE, DONE_FILE, RESULT_FILE, ERROR_FILE = "job.json", "written", "result.json", "error.txt"
 LENIENT_PARSER = "uniparser"
+_CHECKED_EVERY, _MOST_DIFFERING = 8, 0.1  # labels repair some Contents, so a few differ from the log
 
 
 def run_job(job: Job) -> dict[str, Any]:
@@ -51,9 +53,9 @@ def run_job(job: Job) -> dict[str, Any]:
     if ":" not in job.parser and TRAINING not in job.settings:
         parse(["", "a b 1"])
     started = time.perf_counter()
-    contents, columns = split_contents(job.log.log_path, job.log.header_format)
+    contents, columns = split_log(job)
     split_s = time.perf_counter() - started
-    check_alignment(job, len(contents))
+    check_alignment(job, contents)
     started = time.perf_counter()
     parsed = parse(contents)
     parse_s = time.perf_counter() - started
@@ -76,14 +78,40 @@ def run_job(job: Job) -> dict[str, Any]:
     }
 
 
-def check_alignment(job: Job, num_contents: int) -> None:
-    """Refuse labels that do not have one row for each line that the header format matches, before any parsing."""
-    num_labels = sum(len(chunk) for chunk in read_column(job.log.labels_path, "EventTemplate"))
-    if num_labels != num_contents:
+def split_log(job: Job) -> tuple[list[str], pa.Table]:
+    """The Contents of the raw log, and its other header fields where the header format is known."""
+    if job.log.header_format:
+        return split_contents(job.log.log_path, job.log.header_format)
+    contents = split_by_labels(job.log.log_path, _label_contents(job))
+    return contents, pa.table({})
+
+
+def check_alignment(job: Job, contents: Sequence[str]) -> None:
+    """Refuse labels that are not, row by row, those of the lines that were split off; before any parsing."""
+    num_labels = differing = 0
+    first = ""
+    for label, content in zip_longest(_label_contents(job), contents):
+        if label is None:
+            break
+        num_labels += 1
+        if content is not None and num_labels % _CHECKED_EVERY == 1 and label.split() != content.split():
+            first = first or f"row {num_labels:,} has {label[:60]!r}, the log {content[:60]!r}"
+            differing += 1
+    if num_labels != len(contents):
         raise InputError(
-            f"{job.log.log_path}: the header format {job.log.header_format!r} matches {num_contents:,} lines, "
+            f"{job.log.log_path}: the header format {job.log.header_format!r} matches {len(contents):,} lines, "
             f"but {job.log.labels_path.name} has {num_labels:,} rows"
         )
+    if differing * _CHECKED_EVERY > _MOST_DIFFERING * num_labels:
+        raise InputError(
+            f"{job.log.labels_path}: its rows are not in the order of the lines of {job.log.log_path.name}: {first}; "
+            "sort them by LineId"
+        )
+
+
+def _label_contents(job: Job) -> Iterator[str]:
+    for array in read_column(job.log.labels_path, "Content"):
+        yield from (text.decode("utf-8", "replace") for text in array.cast(pa.binary()).to_pylist())
 
 
 def lines_trained_on(contents: Sequence[str], job: Job) -> NDArray[np.bool_]:
