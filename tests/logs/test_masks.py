@@ -40,6 +40,46 @@ PATTERNS = [
     r"[a-z]+(?=-|$)",
     r"(?<=\.)\.(?=\.)",
     r"(?i)(?<=A)b",
+    r"(?i)(?<=[^a])b",
+    r"(?i)(?<![^a])b",
+    # Lookarounds over several characters: consumed, or checked where a match begins.
+    r"(?<=ab)[ab1c]",
+    r"(?<=ab)[ab]+?",
+    r"(?<=b )\w+",
+    r"(?<=a.)b*[a-c]",
+    r"((?<=ab|1c)[abc])",
+    r"(?<=a[bc]{2})(?:a|ab)",
+    r"(?:^|(?<=ab))[.b1]+",
+    r"((?<=ab)|^)([a-c]+)((?=c1)|$)",
+    r"[ab]+(?=b1)",
+    r"\w+?(?=ab)",
+    r"a.*b(?=1.)",
+    r"[a-c]+(?=[.:]\s?|$)",
+    r"(?<=ab)[ab]+(?=ba)",
+    r"(?i)(?<=AB)[a-c]+(?=B)",
+    r"[ab1]+(?!b1)",
+    r"\d+(?![.:]\d)",
+    r"\b(?!ab)[a-c]+\b",
+    r"(?!ab|b1)[abc1]+",
+    r"(?!a)[ab]+",
+    r"(?!a{3})(?<!b)[ab]+(?=ab)",
+    r"^(?!\d{2})\w+",
+    r"(?<!ab)[abc1]",
+    r"(?<!ab)(?<!1)[abc1]+",
+    r"\b(?<=b )(?!1)\w+(?=c)",
+    r"(?<=ab)(?!ba)[ab]{1,2}",
+    r"(?i)(?!AB)[a-c]+",
+]
+UNICODE_PATTERNS = [
+    r"(?<=é)[^ ]",
+    r"(?<=aé)[^ ]+?",
+    r"(?<=..)[aé]",
+    r"(?:^|(?<=é.))[^a]",
+    r"[^ ]+?(?=é.)",
+    r".(?!é€)",
+    r"(?!é)[^ ]+",
+    r"(?<!é€)[aé€]",
+    r"(?<=é)(?!€a)[a€]+",
 ]
 LINES = st.lists(st.text("ab1c.-+ :,AB\t\n_", max_size=30), min_size=1, max_size=4)
 
@@ -93,6 +133,22 @@ def test_spans_equal_re_line_by_line(few_lines: int, patterns: list[str], lines:
         assert all(starts[i] <= s and e <= ends[i] for s, e, _ in want[at[i] : at[i + 1]])
 
 
+@pytest.mark.parametrize("few_lines", [0, 10**6], ids=["all lines at once", "line by line"])
+@settings(max_examples=150, deadline=None)
+@given(pattern=st.sampled_from(UNICODE_PATTERNS), lines=st.lists(st.text("aé€ ", max_size=12), min_size=1, max_size=4))
+def test_spans_equal_re_over_characters(few_lines: int, pattern: str, lines: list[str]) -> None:
+    buffer, starts, ends = as_block([line.encode() for line in lines])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks, "_FEW_LINES", few_lines)
+        found = find_owned_spans([UserMask(pattern)], buffer, starts, ends)
+    want = [
+        (int(start) + len(line[: m.start()].encode()), int(start) + len(line[: m.end()].encode()))
+        for start, line in zip(starts, lines, strict=True)
+        for m in re.finditer(pattern, line, re.ASCII)
+    ]
+    assert list(zip(found[0].tolist(), found[1].tolist(), strict=True)) == want
+
+
 @pytest.mark.parametrize("num_lines", [1, 200])
 @pytest.mark.parametrize("pattern", [r"\b\d*", r"a*", r"x?\d*"])
 def test_empty_matches_count_for_nothing(num_lines: int, pattern: str) -> None:
@@ -114,13 +170,39 @@ def test_utf8_and_invalid_bytes(num_lines: int) -> None:
     assert np.diff(at).tolist() == [3] * num_lines
 
 
+@pytest.mark.parametrize("num_lines", [1, 200])
+@pytest.mark.parametrize("pattern", [r"\C", r"(?<=b)\C", r"(?!b)\C"])
+def test_no_byte_is_found_twice(num_lines: int, pattern: str) -> None:
+    lines = [b"ab\x80\x80\x80\x80 ab\xffab"] * num_lines
+    buffer, starts, ends = as_block(lines)
+    found, stops, at = find_spans([UserMask(pattern)], buffer, starts, ends)
+    want = [m.start() for m in re.finditer(pattern.replace(r"\C", ".").encode(), lines[0], re.DOTALL)]
+    assert (found[: at[1]] - starts[0]).tolist() == want and (stops - found == 1).all()
+    assert np.diff(at).tolist() == [len(want)] * num_lines
+
+
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
         (r"(a)\1", "back-references"),
         (r"(?P<q>['\"]).*(?P=q)", "back-references"),
-        (r"a(?=bc)", "lookaround"),
-        (r"x(?<=a)b", "lookaround"),
+        (r"x(?<=a)b", "at the start of a mask"),
+        (r"\w+(?<!ed)", "at the start of a mask"),
+        (r"x(?:(?=ab)a|c)", "lookahead at the end"),
+        (r"(?<=a(?=b))b", "inside another"),
+        (r"(?<=a+)b", "fixed width"),
+        (r"(?<=a|bc)b", "fixed width"),
+        (r"(?<=\bab)c", "may hold no"),
+        (r"(?<=[[:alpha:]]:)c", "RE2 only"),
+        (r"(?<=ab", "missing"),
+        (r"a(?=.*b)", "bounded"),
+        (r"(?=ab)a", "lookahead at the end"),
+        (r"a(?!b|cd)", "sequence"),
+        (r"(?!a+b)\w+", "characters and ASCII classes"),
+        (r"(?![^a])\w+", "characters and ASCII classes"),
+        (r"(?!\W)\w+", "characters and ASCII classes"),
+        (r"(?!ab)a|c", "group"),
+        (r"(?<=ab)\C", "beside a lookbehind"),
         (r"(?<=a)b|c", "group"),
         (r"(?m)(^|(?<=a))b", "one line"),
         (r"((a{10}){3}", "missing"),
@@ -145,7 +227,19 @@ def test_bad_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(a+)+$", r"(a|aa)+$", r"(.*a){20}x", r"(?:a?){300}a{300}b", r"a.*b|a", r"(?<=a)(a+)+b"]
+    "pattern",
+    [
+        r"(a+)+$",
+        r"(a|aa)+$",
+        r"(.*a){20}x",
+        r"(?:a?){300}a{300}b",
+        r"a.*b|a",
+        r"(?<=a)(a+)+b",
+        r"(?<=a{50})(a+)+b",
+        r"(?<=aa)(a|a+b)(?=a{50})",
+        r"(?!a{50})a+b?",
+        r"(?<!aa)a+b",
+    ],
 )
 def test_bombs_are_harmless(pattern: str) -> None:
     lines = [b"a" * 5000 + b"!"] * 3 + [b"a" * 30 + b"!"] * 100
@@ -153,6 +247,16 @@ def test_bombs_are_harmless(pattern: str) -> None:
     begin = time.perf_counter()
     find_spans([UserMask(pattern)], buffer, starts, ends)
     assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize("num_lines", [2, 60])
+@pytest.mark.parametrize("pattern", [r"(?!ab)a.*c", r"(?<!b)a.*c", r"(?<=ab)a.*c(?=bc)"])
+def test_long_candidates_turned_down_are_harmless(num_lines: int, pattern: str) -> None:
+    lines = ["é".encode() + b"ab" * 30_000 + b"c"] * num_lines  # not ASCII: the automaton leaves these lines to RE2
+    buffer, starts, ends = as_block(lines)
+    begin = time.perf_counter()
+    find_spans([UserMask(pattern)], buffer, starts, ends)
+    assert time.perf_counter() - begin < num_lines / 4 + 2
 
 
 @pytest.mark.parametrize("copies", [1, 100])

@@ -32,14 +32,32 @@ def _next_start(buf, i, end, start, steps):
     return i
 
 
+@inlined_kernel
+def _is_banned(buf, start, stop, place, beside, bans):
+    """Whether one of the bans of an automaton stands at a place of the line [start, stop)."""
+    row = 0
+    for at in range(2, len(beside), 2):
+        first, length = place + beside[at], beside[at + 1]
+        if first >= start and first + length <= stop:
+            i = 0
+            while i < length and bans[((row + i) << 8) | np.int64(buf[first + i])]:
+                i += 1
+            if i == length:
+                return True
+        row += length
+    return False
+
+
 @kernel
-def search_line(buf, start, stop, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out):
+def search_line(
+    buf, start, stop, start_states, steps, at_end, can_start, beside, bans, max_matches, out_starts, out_ends, out
+):
     """Matches of the automaton in one line.
 
     Args:
         buf: uint8.
         start, stop: of the line.
-        start_states, steps, at_end, can_start: see `mask_automaton.Automaton`.
+        start_states, steps, at_end, can_start, beside, bans: see `mask_automaton.Automaton`.
         max_matches: a line with more is left to RE2.
         out_starts, out_ends: int64 outputs.
         out: where to go on in them.
@@ -48,11 +66,15 @@ def search_line(buf, start, stop, start_states, steps, at_end, can_start, max_ma
         Where the outputs end now; `LEFT` when the line is left to RE2, `SHORT` when the outputs are too short.
     """
     looks_back = len(start_states) > 1
+    lead, trail = beside[0], beside[1]
     first_out = out
     budget = (stop - start + 32) * STEPS_A_BYTE
     i = start
     while i < stop:
         if not can_start[buf[i]]:
+            i += 1
+            continue
+        if len(bans) and _is_banned(buf, start, stop, i + lead, beside, bans):
             i += 1
             continue
         state = start_states[0]
@@ -70,11 +92,11 @@ def search_line(buf, start, stop, start_states, steps, at_end, can_start, max_ma
         budget -= k - i
         if state < 0 or budget < 0 or out - first_out >= max_matches:
             return LEFT
-        if last > i:
+        if last - trail > i + lead:
             if out >= len(out_starts):
                 return SHORT
-            out_starts[out], out_ends[out] = i, last
-            out, i = out + 1, last
+            out_starts[out], out_ends[out] = i + lead, last - trail
+            out, i = out + 1, last - trail - lead
         elif not looks_back and k > i + 2:
             i = _next_start(buf, i, k, start_states[0], steps)
         else:
@@ -83,13 +105,15 @@ def search_line(buf, start, stop, start_states, steps, at_end, can_start, max_ma
 
 
 @njit(cache=True, nogil=True)
-def search(buf, starts, stops, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out_at):
+def search(
+    buf, starts, stops, start_states, steps, at_end, can_start, beside, bans, max_matches, out_starts, out_ends, out_at
+):
     """`search_line` for many lines.
 
     Args:
         buf: uint8.
         starts, stops: int64 (lines,).
-        start_states, steps, at_end, can_start, max_matches: see `search_line`.
+        start_states, steps, at_end, can_start, beside, bans, max_matches: see `search_line`.
         out_starts, out_ends: int64 outputs.
         out_at: int64 output (lines + 1,); line i has spans [out_at[i], out_at[i + 1]).
 
@@ -103,7 +127,19 @@ def search(buf, starts, stops, start_states, steps, at_end, can_start, max_match
     for line in range(len(starts)):
         start, stop = starts[line], stops[line]
         end = search_line(
-            buf, start, stop, start_states, steps, at_end, can_start, max_matches, out_starts, out_ends, out
+            buf,
+            start,
+            stop,
+            start_states,
+            steps,
+            at_end,
+            can_start,
+            beside,
+            bans,
+            max_matches,
+            out_starts,
+            out_ends,
+            out,
         )
         if end == SHORT:
             return left[:0]

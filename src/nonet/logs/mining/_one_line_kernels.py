@@ -22,7 +22,7 @@ NUM_LINES, NUM_HOLES = len(Lines._fields), len(Holes._fields)
 _MASKED, _ENTRIES = NUM_LINES, NUM_LINES + 1
 _HOLES = NUM_LINES + 2
 _TABLE = _HOLES + NUM_HOLES
-_AUTOMATON_ARRAYS = 4
+_AUTOMATON_ARRAYS = 6
 _FIRST_AUTOMATON = 9  # rows of `search_masks` before it
 
 
@@ -158,13 +158,17 @@ def search_masks(rows, stop, is_cut, max_matches):
     num = 0
     for mask in range((len(rows) - _FIRST_AUTOMATON) // _AUTOMATON_ARRAYS):
         row = _FIRST_AUTOMATON + mask * _AUTOMATON_ARRAYS
-        start_states, steps, at_end, can_start = (
+        start_states, steps, at_end, can_start, beside, bans = (
             _int32(rows, row),
             _int32(rows, row + 1),
             _bool(rows, row + 2),
             _bool(rows, row + 3),
+            _int64(rows, row + 4),
+            _bool(rows, row + 5),
         )
-        found = search_line(buf, 0, stop, start_states, steps, at_end, can_start, max_matches, starts, ends, 0)
+        found = search_line(
+            buf, 0, stop, start_states, steps, at_end, can_start, beside, bans, max_matches, starts, ends, 0
+        )
         if found < 0:
             return found
         if found > 0 and is_cut and ends[found - 1] == stop:

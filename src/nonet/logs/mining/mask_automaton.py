@@ -3,7 +3,8 @@ r"""User masks as automata: the quick road for patterns over ASCII, in front of 
 A pattern becomes a Thompson program, and that a deterministic automaton over classes of bytes, built whole. Its states
 are ordered lists of threads: a thread behind one that has matched is cut off, which gives the match that a
 backtracking engine prefers, without backtracking. Assertions (`^`, `$`, `\b`, one-character lookarounds) are decided
-when the next byte is known.
+when the next byte is known. Lookarounds over several characters are not: their text is part of the pattern, as `lead`
+characters in front of the match and `trail` behind it.
 
 What does not fit (other constructs, other alphabets, too many states) has no automaton and stays with RE2.
 """
@@ -21,9 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nonet.logs.mining.mask_bans import Ban
+
 MAX_STATES = 2_000
 MAX_INSTRUCTIONS = 2_000
-_RE2_ONLY = re.compile(r"\[\[:|\\[QEpPCz]|\\x\{|\(\?P?<\w+>|\(\?[a-zA-Z]*U")
+RE2_ONLY = re.compile(r"\[\[:|\\[QEpPCz]|\\x\{|\(\?P?<\w+>|\(\?[a-zA-Z]*U")
 _WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 _DIGITS = frozenset(b"0123456789")
 _SPACES = frozenset(b"\t\n\f\r ")
@@ -56,16 +59,21 @@ class Automaton:
             FOREIGN for bytes from 0x80 on.
         at_end: bool (states,), whether a match ends at the end of the line.
         can_start: bool (256,), whether a match can begin at a byte (or the search has to stop there).
+        beside: int64 (2 + 2 * bans,), how many bytes of what is found stand before and behind the match itself; then
+            for each ban its offset from the start of the match and its length.
+        bans: bool (places * 256,), which bytes the bans have at each of their places.
     """
 
     starts: NDArray[np.int32]
     steps: NDArray[np.int32]
     at_end: NDArray[np.bool_]
     can_start: NDArray[np.bool_]
+    beside: NDArray[np.int64]
+    bans: NDArray[np.bool_]
 
-    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_], NDArray[np.bool_]]:
+    def arrays(self) -> tuple[NDArray[Any], ...]:
         """Arguments of the search kernel."""
-        return self.starts, self.steps, self.at_end, self.can_start
+        return self.starts, self.steps, self.at_end, self.can_start, self.beside, self.bans
 
 
 class _NoAutomatonError(Exception):
@@ -73,20 +81,25 @@ class _NoAutomatonError(Exception):
 
 
 @lru_cache(maxsize=256)
-def automaton_of(pattern: str) -> Automaton | None:
+def automaton_of(pattern: str, lead: int = 0, trail: int = 0, bans: tuple[Ban, ...] = ()) -> Automaton | None:
     r"""The automaton of a pattern that RE2 has accepted, or None.
+
+    Args:
+        pattern: of the match with its neighbours.
+        lead, trail: characters before and behind the match itself.
+        bans: what may not stand where the match begins.
 
     >>> len(automaton_of(r"(\d+\.){3}\d+").at_end) > 4
     True
     >>> automaton_of("größe") is None
     True
     """
-    if not pattern.isascii() or _RE2_ONLY.search(pattern):
+    if not pattern.isascii() or RE2_ONLY.search(pattern):
         return None
     try:
         tree = _parser.parse(pattern, re.ASCII)
         program = _Program(tree)
-        return _Subsets(program).automaton()
+        return _Subsets(program).automaton(lead, trail, bans)
     except (_NoAutomatonError, re.error, RecursionError):
         return None
 
@@ -136,7 +149,7 @@ class _Program:
 
     def _in(self, items: Any, flags: int) -> None:
         negated = items[0][0] is codes.NEGATE
-        chosen = frozenset().union(*(_members(item, flags) for item in items[negated:]))
+        chosen = frozenset().union(*(members(item, flags) for item in items[negated:]))
         self._bytes(_ASCII - chosen if negated else chosen, 0)
 
     def _group(self, argument: Any, flags: int) -> None:
@@ -221,7 +234,7 @@ _HANDLERS: dict[Any, Callable[[_Program, Any, int], None]] = {
 }
 
 
-def _members(item: Any, flags: int) -> Bytes:
+def members(item: Any, flags: int) -> Bytes:
     """Bytes of one part of a character class."""
     op, argument = item
     if op is codes.LITERAL:
@@ -249,14 +262,14 @@ def _one_byte(items: Any, flags: int) -> tuple[Bytes, bool]:
         return frozenset(), True
     if op is codes.IN:
         negated = argument[0][0] is codes.NEGATE
-        chosen = frozenset().union(*(_members(item, flags) for item in argument[negated:]))
+        chosen = frozenset().union(*(members(item, flags) for item in argument[negated:]))
         return (_ASCII - chosen if negated else chosen), False
     if op is codes.ANY:
         return _ASCII - {10}, False
     if op is codes.NOT_LITERAL:
-        return _ASCII - {argument}, False
+        return _ASCII - members((codes.LITERAL, argument), flags), False
     if op is codes.LITERAL:
-        return _members((op, argument), flags), False
+        return members((op, argument), flags), False
     raise _NoAutomatonError
 
 
@@ -275,7 +288,7 @@ class _Subsets:
         self._states: dict[tuple[tuple[int, ...], int], int] = {}
         self._steps: list[list[int]] = []
 
-    def automaton(self) -> Automaton:
+    def automaton(self, lead: int, trail: int, bans: tuple[Ban, ...]) -> Automaton:
         """Build all states that can be reached."""
         num_classes = len(self._representative)
         befores = [self._before(c) for c in range(num_classes)]
@@ -289,7 +302,17 @@ class _Subsets:
         by_byte = np.append(np.array(starts, np.int32)[self._class_of], np.int32(starts[-1]))
         if (by_byte == by_byte[-1]).all():
             by_byte = by_byte[:1]
-        return Automaton(by_byte, steps.ravel(), by_class[:, -1] & 1 == 1, np.asarray(can_start))
+        at_end = by_class[:, -1] & 1 == 1
+        beside = [lead, trail, *(number for ban in bans for number in (ban.offset, len(ban.sets)))]
+        banned = [byte in chosen for ban in bans for chosen in ban.sets for byte in range(256)]
+        return Automaton(
+            by_byte,
+            steps.ravel(),
+            at_end,
+            np.asarray(can_start),
+            np.array(beside, np.int64),
+            np.array(banned, np.bool_),
+        )
 
     def _before(self, byte_class: int) -> int:
         return byte_class if self._looks_back else 0

@@ -1,9 +1,7 @@
 r"""From a user's regular expression to programs that a linear-time engine (RE2) can run.
 
-RE2 has no lookarounds and no back-references. One idiom is so common in masks that it is translated:
-`((?<=[^A-Za-z0-9])|^)(X)((?=[^A-Za-z0-9])|$)`, and its parts alone (a leading lookbehind or a trailing lookahead over
-one character class). The neighbouring character is consumed beside X instead of looked at, and the search for the next
-match begins at the last character of X, so that two matches may share a neighbour. All else is refused with a reason.
+RE2 has no lookarounds and no back-references. Lookarounds at the edges of a mask are translated (`mask_edges`), among
+them the idiom of Drain3's masks, `((?<=[^A-Za-z0-9])|^)(X)((?=[^A-Za-z0-9])|$)`. All else is refused with a reason.
 """
 
 from __future__ import annotations
@@ -16,6 +14,9 @@ from typing import Any
 import re2
 
 from nonet.common.errors import InputError
+from nonet.logs.mining.mask_automaton import Automaton, automaton_of
+from nonet.logs.mining.mask_bans import Ban
+from nonet.logs.mining.mask_edges import FLAGS, Parts, RefusedError, split, uncaptured
 
 GROUP = "match"  # the group of a program that is the match itself
 MAX_MEMORY_BYTES = 8 << 20  # of one compiled pattern; also the limit inside Arrow's RE2
@@ -28,10 +29,6 @@ _TOKEN = re.compile(
     | .""",
     re.DOTALL | re.VERBOSE,
 )
-_CLASS = re.compile(r"\[.+\]|\\[^A-Za-z0-9]|\\[sSdDwWtnrfv]|[^\\()\[\]{}|*+?^$]", re.DOTALL)
-_NAMED_GROUP = re.compile(r"\(\?P?<\w+>")
-_FLAGS = re.compile(r"\(\?[a-zA-Z-]+\)")
-_LOOKAROUNDS = ("(?<=", "(?<!", "(?=", "(?!")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +38,31 @@ class Programs:
     Attributes:
         source: the pattern as the user wrote it.
         first: finds the first match of a line.
-        later: finds the next one in the rest of the line that begins one character before where it may start.
+        later: finds the next one in the rest of the line that begins `num_before` characters before where it may start.
+        num_before: see `later`.
+        bans: what may not stand where a match begins; a candidate at such a place is none.
+        joined: the pattern without its bans, for `mask_automaton`: what it finds is the match with `lead` characters
+            before and `trail` behind it.
+        lead, trail: see `joined`.
     """
 
     source: str
     first: str
     later: str
+    num_before: int
+    bans: tuple[Ban, ...]
+    joined: str
+    lead: int
+    trail: int
 
+    @property
+    def automaton(self) -> Automaton | None:
+        """The automaton of the mask, where it has one."""
+        return automaton_of(self.joined, self.lead, self.trail, self.bans)
 
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    """A neighbour of the match: one character of a class, or the end of the line where `at_end` says so."""
-
-    character: str
-    at_end: bool
-    num_tokens: int
-
-    def pattern(self, anchor: str) -> str:
-        return f"(?:{anchor}|{self.character})" if self.at_end else f"(?:{self.character})"
+    def is_banned(self, text: bytes, position: int) -> bool:
+        """Whether no match may begin at a place."""
+        return any(ban.stands_at(text, position) for ban in self.bans)
 
 
 @lru_cache(maxsize=256)
@@ -66,36 +70,46 @@ def compile_mask(pattern: str) -> Programs:
     r"""Translate a pattern.
 
     Raises:
-        InputError: a back-reference, a lookaround other than the idiom above, a syntax error, or a pattern too large.
+        InputError: a back-reference, a lookaround that cannot be translated, a syntax error, or a pattern too large.
 
     >>> compile_mask(r"(?<!\w)\d+").first
     '(?:^|\\W)(?P<match>\\d+)'
+    >>> compile_mask(r"(?<=id )\d+(?=;)").later
+    '(?:id )(?P<match>\\d+)(?:;)'
     """
     tokens = _TOKEN.findall(pattern)
-    flags = 0
-    while flags < len(tokens) and _FLAGS.fullmatch(tokens[flags]):
-        flags += 1
-    before = _leading(tokens[flags:])
-    body = tokens[flags + (before.num_tokens if before else 0) :]
-    after = _trailing(body)
-    if after:
-        body = body[: -after.num_tokens]
-    _refuse_unlinear(pattern, body, has_edges=bool(before or after))
-    core = "".join("(?:" if token == "(" or _NAMED_GROUP.fullmatch(token) else token for token in body)
+    num_flags = 0
+    while num_flags < len(tokens) and FLAGS.fullmatch(tokens[num_flags]):
+        num_flags += 1
+    prefix = "".join(tokens[:num_flags])
+    try:
+        parts = split(tokens[num_flags:], tokens[:num_flags])
+        if parts.before and "m" in prefix:
+            raise RefusedError("no (?m) beside a lookbehind; a mask sees one line at a time")
+    except RefusedError as refused:
+        raise InputError(f"mask {pattern!r} cannot be used: {refused}") from None
+    core = uncaptured(parts.body)
     if not core:
         raise InputError(f"mask {pattern!r} is empty; it needs at least one character to look for")
-    prefix = "".join(tokens[:flags])
-    if before and "m" in prefix:
-        raise InputError(
-            f"mask {pattern!r} cannot be used: no (?m) beside a lookbehind; a mask sees one line at a time"
-        )
     _checked(pattern, prefix + core)
-    tail = f"(?P<{GROUP}>{core})" + (after.pattern("$") if after else "")
-    first = prefix + (before.pattern("^") if before else "") + tail
-    later = prefix + (f"(?:{before.character})" if before else r"\C") + tail
-    _checked(pattern, first)
-    _checked(pattern, later)
-    return Programs(pattern, first, later)
+    programs = _programs(pattern, prefix, parts, core)
+    _checked(pattern, programs.first)
+    _checked(pattern, programs.later)
+    return programs
+
+
+def _programs(pattern: str, prefix: str, parts: Parts, core: str) -> Programs:
+    before, after = parts.before, parts.after
+    tail = f"(?P<{GROUP}>{core})" + (after.consumed("$") if after else "")
+    first = prefix + (before.consumed("^") if before else "") + tail
+    later = prefix + (f"(?:{before.expression})" if before else r"\C") + tail
+    # The automaton looks at single characters itself, and then begins at fewer places.
+    lead = before.num_min if before and before.is_fixed and before.num_min > 1 else 0
+    trail = after.num_min if after and after.is_fixed and after.num_min > 1 else 0
+    in_front = "" if before is None else before.consumed("^") if lead else before.source
+    behind = "" if after is None else after.consumed("$") if trail else after.source
+    joined = prefix + in_front + f"(?:{core})" + behind
+    return Programs(pattern, first, later, before.num_max if before else 1, parts.bans, joined, lead, trail)
 
 
 @lru_cache(maxsize=512)
@@ -118,79 +132,3 @@ def _checked(pattern: str, program: str) -> None:
             f"mask {pattern!r} is too large: {size:,} instructions, at most {MAX_PROGRAM_SIZE:,}; "
             "repeat less, or list fewer words"
         )
-
-
-def _refuse_unlinear(pattern: str, body: list[str], has_edges: bool) -> None:
-    depth = 0
-    for token in body:
-        if token in _LOOKAROUNDS:
-            raise InputError(
-                f"mask {pattern!r} cannot be used: a lookaround is only possible over one character class "
-                "at the start or the end of a mask"
-            )
-        if re.fullmatch(r"\\[1-9]", token) or token == "(?P=":
-            raise InputError(f"mask {pattern!r} cannot be used: back-references have no linear-time search")
-        depth += token.startswith("(") and not _FLAGS.fullmatch(token)
-        depth -= token == ")"
-        if has_edges and token == "|" and depth == 0:
-            raise InputError(f"mask {pattern!r} cannot be used: put the alternatives beside a lookaround in a group")
-
-
-def _leading(tokens: list[str]) -> _Edge | None:
-    """The lookbehind at the start, alone or in a group with `^`."""
-    alone = _look(tokens, "(?<=", "(?<!")
-    if alone or not tokens or tokens[0] not in ("(", "(?:"):
-        return alone
-    return _in_group(tokens, ("^", "\\A"), "(?<=", "(?<!")
-
-
-def _trailing(tokens: list[str]) -> _Edge | None:
-    """The lookahead at the end, alone or in a group with `$`."""
-    for start in range(max(0, len(tokens) - 9), len(tokens)):
-        rest = tokens[start:]
-        edge = _look(rest, "(?=", "(?!")
-        if edge is None and rest[0] in ("(", "(?:"):
-            edge = _in_group(rest, ("$", "\\z"), "(?=", "(?!")
-        if edge and edge.num_tokens == len(rest):
-            return edge
-    return None
-
-
-def _look(tokens: list[str], positive: str, negative: str) -> _Edge | None:
-    """`(?=C)`, `(?=C|$)` or `(?!C)` at the start of `tokens`."""
-    if len(tokens) < 3 or tokens[0] not in (positive, negative) or not _CLASS.fullmatch(tokens[1]):
-        return None
-    if tokens[2] == ")":
-        if tokens[0] == positive:
-            return _Edge(tokens[1], False, 3)
-        return _Edge(_negated(tokens[1]), True, 3)
-    if positive == "(?=" and tokens[0] == positive and tokens[2:5] == ["|", "$", ")"]:
-        return _Edge(tokens[1], True, 5)
-    return None
-
-
-def _in_group(tokens: list[str], anchors: tuple[str, ...], positive: str, negative: str) -> _Edge | None:
-    """`(^|look)` or `(look|^)`."""
-    if len(tokens) > 2 and tokens[1] in anchors and tokens[2] == "|":
-        look, end = _look(tokens[3:], positive, negative), 3
-        is_closed = look and tokens[3 + look.num_tokens : 4 + look.num_tokens] == [")"]
-    else:
-        look, end = _look(tokens[1:], positive, negative), 3
-        rest = tokens[1 + look.num_tokens :][:3] if look else []
-        is_closed = len(rest) == 3 and rest[0] == "|" and rest[1] in anchors and rest[2] == ")"
-    return _Edge(look.character, True, look.num_tokens + end + 1) if look and is_closed else None
-
-
-def _negated(character: str) -> str:
-    """The class of all other characters.
-
-    >>> _negated("[a-z]"), _negated("[^a-z]"), _negated(r"\\s"), _negated(r"\\.")
-    ('[^a-z]', '[a-z]', '\\\\S', '[^\\\\.]')
-    """
-    if character == ".":
-        return r"\n"
-    if character.startswith("[^"):
-        return "[" + character[2:]
-    if character.startswith("["):
-        return "[^" + character[1:]
-    return "\\" + character[1].swapcase() if character[1:] in tuple("sSdDwW") else f"[^{character}]"

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.logs.mining._extract_kernels import gather
-from nonet.logs.mining._mask_kernels import merge_spans, search
+from nonet.logs.mining._mask_kernels import STEPS_A_BYTE, merge_spans, search
 from nonet.logs.mining._scan_kernels import MAX_MASKED_BYTES
-from nonet.logs.mining.mask_automaton import automaton_of
 from nonet.logs.mining.mask_patterns import GROUP, Programs, compile_mask, engine
 from nonet.logs.mining.shape import SOFT, Kind
 
@@ -92,7 +91,7 @@ UNNAMED_KINDS = frozenset({Kind.STAR, Kind.RAW, Kind.SPACE, Kind.REST, Kind.USER
 class UserMask:
     r"""A mask of the user's own.
 
-    `^` and `$` are the start and the end of a line, `\d`, `\w`, `\s` and `\b` are about ASCII; see `mask_patterns` for
+    `^` and `$` are the start and the end of a line, `\d`, `\w`, `\s` and `\b` are about ASCII; see `mask_edges` for
     the lookarounds that are understood.
 
     Args:
@@ -137,7 +136,8 @@ def find_spans(
 
     Every mask is searched in the whole line; earlier masks take precedence, and a later match that overlaps an earlier
     one is dropped. Empty matches count for nothing. A mask sees the first `MAX_SEARCH_BYTES` of a line and gives at
-    most `MAX_MATCHES` matches there; no match crosses the end of a line.
+    most `MAX_MATCHES` matches there; no match crosses the end of a line. A negative lookaround at the start of a mask
+    may turn down long candidates one after the other; when these are `STEPS_A_BYTE` times the line, the search ends.
 
     Args:
         masks: in order of precedence.
@@ -221,25 +221,40 @@ def _matches(programs: Programs, text: bytes) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     found = engine(programs.first).search(text)
     later = engine(programs.later)
+    budget = (len(text) + 32) * STEPS_A_BYTE
     for _ in range(MAX_MATCHES):
-        if found is None:
+        if found is None or budget < 0:
             break
         start, end = found.span(1)
-        position = start
-        if end > start:
+        if end > start and not programs.is_banned(text, start):
             spans.append((start, end))
-            position = end - 1
-            while position > start and text[position] & 0xC0 == 0x80:
-                position -= 1
-        found = later.search(text, position)
+            position, num_back = end, programs.num_before
+        else:
+            # What stands at a banned place is read in vain, so there are bounds to that. Where many places in a row are
+            # banned, the search goes on behind all of them.
+            budget -= end - start
+            while programs.is_banned(text, start + 1):
+                start += 1
+            position, num_back = start, programs.num_before - 1
+        floor = start if programs.num_before == 1 else 0
+        found = later.search(text, _stepped_back(text, position, floor, num_back))
     return spans
+
+
+def _stepped_back(text: bytes, position: int, floor: int, num_back: int) -> int:
+    """The place so many characters before, not below the floor."""
+    for _ in range(num_back):
+        position -= position > floor
+        while position > floor and text[position] & 0xC0 == 0x80:
+            position -= 1
+    return position
 
 
 def _search_quickly(
     programs: Programs, buffer: NDArray[np.uint8], starts: Int64s, stops: Int64s
 ) -> tuple[Int64s, Int64s, Int64s]:
     """`_search` through the automaton of the mask, where it has one; RE2 takes the lines that the automaton leaves."""
-    automaton = automaton_of(programs.source)
+    automaton = programs.automaton
     if automaton is None:
         return _search(programs, buffer, starts, stops)
     at = np.empty(len(starts) + 1, np.int64)
@@ -265,6 +280,9 @@ def _search(
     programs: Programs, buffer: NDArray[np.uint8], starts: Int64s, stops: Int64s
 ) -> tuple[Int64s, Int64s, Int64s]:
     """Line, start and end of every match: all first matches at once, then all second ones, and so on."""
+    if programs.bans:
+        lines, _, _ = _first_matches(programs.first, buffer, starts, stops)
+        return _search_line_by_line(programs, buffer, starts, stops, lines)
     lines, from_ = np.arange(len(starts)), starts
     found: list[tuple[Int64s, Int64s, Int64s]] = []
     pattern = programs.first
@@ -273,24 +291,40 @@ def _search(
         lines, low, high = lines[hits], from_[hits] + low, from_[hits] + high
         is_match = high > low
         found.append((lines[is_match], low[is_match], high[is_match]))
-        go_on = high < stops[lines]
-        lines, low, high = lines[go_on], low[go_on], high[go_on]
+        position = np.where(is_match, high, low)
+        go_on = position < stops[lines]
+        lines, low, position, is_match = lines[go_on], low[go_on], position[go_on], is_match[go_on]
         if not len(lines):
             break
-        from_ = _restart(buffer, low, high)
+        floor = low if programs.num_before == 1 else starts[lines]
+        from_ = _step_back(buffer, position, floor, programs.num_before - (~is_match).astype(np.int64))
         pattern = programs.later
     at_line, span_starts, span_ends = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(span_starts, kind="stable")
     return at_line[order], span_starts[order], span_ends[order]
 
 
-def _restart(buffer: NDArray[np.uint8], low: Int64s, high: Int64s) -> Int64s:
-    """Where the search for the next match begins: at the last character of a match, at the place of an empty one."""
-    position = np.maximum(high - 1, low)
-    for _ in range(3):
-        inside = (buffer[position] & 0xC0 == 0x80) & (position > low)
-        position = position - inside
-    return position
+def _search_line_by_line(
+    programs: Programs, buffer: NDArray[np.uint8], starts: Int64s, stops: Int64s, lines: Int64s
+) -> tuple[Int64s, Int64s, Int64s]:
+    """`_search` in those lines alone, one after the other."""
+    rows: list[tuple[int, int, int]] = []
+    for line in lines.tolist():
+        start = int(starts[line])
+        spans = _matches(programs, buffer[start : stops[line]].tobytes())
+        rows += [(line, start + low, start + high) for low, high in spans]
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def _step_back(buffer: NDArray[np.uint8], positions: Int64s, floors: Int64s, num_back: Int64s) -> Int64s:
+    """The places so many characters before, not below the floors."""
+    for i in range(int(num_back.max())):
+        is_on = i < num_back
+        positions = positions - (is_on & (positions > floors))
+        for _ in range(3):
+            positions = positions - ((buffer[positions] & 0xC0 == 0x80) & is_on & (positions > floors))
+    return positions
 
 
 def _first_matches(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from nonet.logs.mining import _one_line_kernels as kernels
 from nonet.logs.mining._scan_kernels import MAX_MASKED_BYTES
 from nonet.logs.mining._table_kernels import MAX_SOFT_BYTES, Holes, Lines, Table
-from nonet.logs.mining.mask_automaton import automaton_of
 from nonet.logs.mining.masks import MAX_MATCHES, MAX_SEARCH_BYTES, UserMask, find_in_line
 from nonet.logs.mining.shape import SOFT, Shape
 from nonet.logs.mining.shape_table import ShapeTable
@@ -32,7 +31,7 @@ class LineMasks:
 
     def __init__(self, masks: Sequence[UserMask]) -> None:
         self.masks = masks
-        automata = [automaton_of(mask.programs.source) for mask in masks]
+        automata = [mask.programs.automaton for mask in masks]
         self._line = np.zeros(MAX_SEARCH_BYTES, np.uint8)
         self._bytes = memoryview(self._line)  # type: ignore[arg-type]
         self._spans = np.zeros((2, MAX_MATCHES), np.int64)
