@@ -22,6 +22,7 @@ from nonet.logs.drain3 import (
     MaskingInstruction,
     TemplateMiner,
     TemplateMinerConfig,
+    masking,
 )
 from nonet.logs.drain3.parameters import align, units_of
 
@@ -295,6 +296,46 @@ def test_bad_ini_files(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as error:
         TemplateMinerConfig().load(tmp_path / "x.ini")
     assert "\n" not in str(error.value) and "x.ini" in str(error.value)
+
+
+README_MASKS = [
+    (r"((?<=[^A-Za-z0-9])|^)(([0-9a-f]{2,}:){3,}([0-9a-f]{2,}))((?=[^A-Za-z0-9])|$)", "ID"),
+    (r"((?<=[^A-Za-z0-9])|^)(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})((?=[^A-Za-z0-9])|$)", "IP"),
+    (r"((?<=[^A-Za-z0-9])|^)([0-9a-f]{6,} ?){3,}((?=[^A-Za-z0-9])|$)", "SEQ"),
+    (r"((?<=[^A-Za-z0-9])|^)([0-9A-F]{4} ?){4,}((?=[^A-Za-z0-9])|$)", "SEQ"),
+    (r"((?<=[^A-Za-z0-9])|^)(0x[a-f0-9A-F]+)((?=[^A-Za-z0-9])|$)", "HEX"),
+    (r"((?<=[^A-Za-z0-9])|^)([\-\+]?\d+)((?=[^A-Za-z0-9])|$)", "NUM"),
+    (r'(?<=executed cmd )(".+?")', "CMD"),
+]
+OTHER_MASKS = [
+    (r"(?<=user=)\w+", "USER"),
+    (r"id\d+(?=;\s)", "ID"),
+    (r"\b(?!0x)[a-f0-9]{6,}\b", "HEX"),
+]
+
+
+WORDS = [
+    'executed cmd "ls -l"',
+    '"x"',
+    "user=bob",
+    "id17;",
+    "id17",
+    "0xc0ffee17",
+    "c0ffee17",
+    "10.0.0.1",
+    "aa:bb:cc:dd",
+]
+
+
+@pytest.mark.parametrize("instructions", [README_MASKS, OTHER_MASKS], ids=["README", "others"])
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join))
+def test_the_peer_s_masker_gives_the_same(instructions: list[tuple[str, str]], message: str) -> None:
+    ours = masking.LogMasker([MaskingInstruction(*one) for one in instructions], "<:", ":>")
+    theirs = peer_masking.LogMasker([peer_masking.MaskingInstruction(*one) for one in instructions], "<:", ":>")
+    assert list(ours.mask_names) == list(theirs.mask_names)
+    assert len(ours.instructions_by_mask_name("SEQ")) == len(theirs.instructions_by_mask_name("SEQ"))
+    assert ours.mask(message) == theirs.mask(message)
 
 
 def test_missing_ini_file_and_unlinear_mask() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from nonet.logs.mining.template import WILDCARD, Template, template_id
 
@@ -87,12 +88,14 @@ class Clusters:
     """All clusters; what `TemplateMiner.drain` is.
 
     Attributes:
+        max_clusters: as it was configured; the miner underneath keeps that bound.
         id_to_cluster: clusters by number.
         clusters_counter: the last number given out.
     """
 
-    def __init__(self, mask_prefix: str = "<", mask_suffix: str = ">") -> None:
+    def __init__(self, mask_prefix: str = "<", mask_suffix: str = ">", max_clusters: int | None = None) -> None:
         self._edges = (mask_prefix, mask_suffix)
+        self.max_clusters = max_clusters
         self.id_to_cluster: dict[int, LogCluster] = {}
         self.clusters_counter = 0
         self._by_template: dict[str, LogCluster] = {}
@@ -105,6 +108,22 @@ class Clusters:
     def get_total_cluster_size(self) -> int:
         """Messages in all clusters."""
         return sum(cluster.size for cluster in self.clusters)
+
+    def print_tree(self, file: TextIO | None = None, max_clusters: int = 5) -> None:
+        """Print the clusters by number of words and first word, at most so many of each."""
+        nodes: dict[int, dict[str, list[LogCluster]]] = {}
+        for cluster in self.clusters:
+            words = cluster.log_template_tokens
+            nodes.setdefault(len(words), {}).setdefault(words[0] if len(words) > 1 else "", []).append(cluster)
+        print("<root>", file=file)
+        for num_words, by_first_word in nodes.items():
+            one = by_first_word.get("", ())
+            print(f"\t<L={num_words}>" + (f" (cluster_count={len(one)})" if one else ""), file=file)
+            for word, clusters in by_first_word.items():
+                if word:
+                    print(f'\t\t"{word}" (cluster_count={len(clusters)})', file=file)
+                for cluster in clusters[:max_clusters]:
+                    print(("\t\t\t" if word else "\t\t") + str(cluster), file=file)
 
     def find(self, template: str) -> LogCluster | None:
         """The cluster of a template id."""

@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nonet.common.errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class MaskingInstruction:
-    """A mask: what `pattern` matches is shown as `mask_with` between the configured prefix and suffix."""
-
-    pattern: str
-    mask_with: str
+from nonet.logs.drain3.masking import MaskingInstruction
 
 
 @dataclass
