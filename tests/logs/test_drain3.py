@@ -270,7 +270,7 @@ def test_ini_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (m.pattern, m.mask_with) for m in reference.masking_instructions
     ]
     monkeypatch.chdir(tmp_path)
-    with pytest.warns(UserWarning, match=r"drain_sim_th, drain_extra_delimiters, \[OTHER\] key$"):
+    with pytest.warns(UserWarning, match=r"drain_sim_th, \[OTHER\] key$"):
         miner = TemplateMiner()
     assert miner.add_log_message("took 7 us")["template_mined"] == "took <:NUM:> us"
 
@@ -336,6 +336,63 @@ def test_the_peer_s_masker_gives_the_same(instructions: list[tuple[str, str]], m
     assert list(ours.mask_names) == list(theirs.mask_names)
     assert len(ours.instructions_by_mask_name("SEQ")) == len(theirs.instructions_by_mask_name("SEQ"))
     assert ours.mask(message) == theirs.mask(message)
+
+
+def delimited(delimiters: list[str], masks: list[tuple[str, str]] = MASKS) -> tuple[TemplateMiner, peer.TemplateMiner]:
+    config = TemplateMinerConfig(mask_prefix="<", mask_suffix=">", drain_extra_delimiters=delimiters)
+    config.masking_instructions = [MaskingInstruction(*mask) for mask in masks]
+    theirs = peer_config.TemplateMinerConfig()
+    theirs.masking_instructions = [peer_masking.MaskingInstruction(*mask) for mask in masks]
+    theirs.drain_extra_delimiters = delimiters
+    return TemplateMiner(config=config), peer.TemplateMiner(config=theirs)
+
+
+DELIMITED = [
+    (["_"], ["key_5_value x", "key_6_value x", "key_77_value x"]),
+    (["_"], ["_disk full_", "_disk full_"]),
+    (["_"], ["__took_-5_us from_10.0.0.1_", "took_6_us_from_10.0.0.2"]),
+    (["=", ":"], ["cpu=5:mem=7 of node", "cpu=6:mem=8 of node", "cpu=60:mem=81 of node"]),
+    (["->"], ["0xff->done", "0xfa->done"]),
+    (["é", ""], ["größeé2 é", "größeé3"]),
+]
+
+
+@pytest.mark.parametrize(("delimiters", "lines"), DELIMITED)
+def test_delimiters_part_words_as_with_the_peer(delimiters: list[str], lines: list[str]) -> None:
+    ours, theirs = delimited(delimiters)
+    theirs.config.drain_extra_delimiters = [one for one in delimiters if one]  # an empty one would part all letters
+    theirs.drain.extra_delimiters = theirs.config.drain_extra_delimiters
+    for line in lines:
+        mine, other = ours.add_log_message(line), theirs.add_log_message(line)
+        assert mine == other
+        found = ours.extract_parameters(mine["template_mined"], line)
+        wanted = theirs.extract_parameters(mine["template_mined"], line.strip("_ é"))
+        assert [tuple(p) for p in found] == [tuple(p) for p in wanted]
+        assert ours.match(line).cluster_id == theirs.match(line).cluster_id
+    assert ours.extract_parameters("other <*>", lines[0]) is None
+
+
+def test_delimiters_in_what_a_mask_matches_stay() -> None:
+    ours, theirs = delimited(["_"], [(r"blk_\d+", "BLK"), (r"(?<=_)0x\w+", "HEX")])
+    for line in ("got blk_17 in_part_0x1f", "got blk_18 in_part_0xab"):
+        assert ours.add_log_message(line) == theirs.add_log_message(line)
+    template = "got <BLK> in part <HEX>"
+    assert ours.extract_parameters(template, line) == [("blk_18", "BLK"), ("0xab", "HEX")]
+    assert ours.extract_parameters("got <BLK> in <*> <HEX>", line) == [
+        ("blk_18", "BLK"),
+        ("part", "*"),
+        ("0xab", "HEX"),
+    ]
+
+
+def test_delimiters_survive_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    config = TemplateMinerConfig(drain_extra_delimiters=["_"], masking_instructions=[MaskingInstruction(r"\d+", "N")])
+    before = TemplateMiner(FilePersistence(path), config)
+    template = before.add_log_message("key_5_value")["template_mined"]
+    again = TemplateMiner(FilePersistence(path), config)
+    assert again.match("key_6_value").get_template() == template == "key <N> value"
+    assert again.extract_parameters(template, "key_6_value") == [("6", "N")]
 
 
 def test_missing_ini_file_and_unlinear_mask() -> None:

@@ -17,7 +17,7 @@ What differs:
 - Masks run in linear time, on the message as it came; what cannot be is refused with the reason.
 - Parameters are exact. The state is a checksummed blob that holds no code, and files are written atomically.
 
-The files: `template_miner` (`TemplateMiner`), `template_miner_config`, `masking`, `drain` (clusters),
+The files: `template_miner` (`TemplateMiner`), `template_miner_config`, `masking`, `drain` (clusters), `delimiters`,
 `parameters`, `simple_profiler` (measures nothing), and where a state is kept: `persistence_handler`,
 `file_persistence`, `memory_buffer_persistence`, `redis_persistence`, `kafka_persistence`.
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nonet.common.errors import InputError
+from nonet.logs.drain3.delimiters import DelimitedMasks
 from nonet.logs.drain3.drain import ANY, Clusters, LogCluster
 from nonet.logs.drain3.masking import LogMasker
 from nonet.logs.drain3.parameters import ExtractedParameter, align, placeholder, units_of
@@ -70,14 +71,19 @@ class TemplateMiner:
         self.profiler = NullProfiler()
         self.masker = LogMasker(config.masking_instructions, config.mask_prefix, config.mask_suffix)
         masks = [UserMask(one.pattern) for one in config.masking_instructions]
-        self._miner = Miner(
-            masks=masks, max_clusters=max(config.drain_max_clusters or DEFAULT_MAX_CLUSTERS, MIN_CLUSTERS)
+        self._line_masks = DelimitedMasks(masks, config.drain_extra_delimiters)
+        self._miner = self._with_delimiters(
+            Miner(masks=masks, max_clusters=max(config.drain_max_clusters or DEFAULT_MAX_CLUSTERS, MIN_CLUSTERS))
         )
         self.drain = self._no_clusters()
         self._line_of_last_look = self._num_events = 0
         self._saved_at_s = time.monotonic()
         if persistence_handler is not None:
             self.load_state()
+
+    def _with_delimiters(self, miner: Miner) -> Miner:
+        miner.line_masks = self._line_masks
+        return miner
 
     def _no_clusters(self) -> Clusters:
         return Clusters(self.config.mask_prefix, self.config.mask_suffix, self.config.drain_max_clusters)
@@ -89,7 +95,7 @@ class TemplateMiner:
             `change_type` ("cluster_created", "cluster_template_changed" or "none"), `cluster_id`, `cluster_size`,
             `template_mined`, `cluster_count`. A change is told with the next message of the cluster.
         """
-        content = log_message.strip()
+        content = self._line_masks.blanked(log_message)
         mined = self._miner.add(content)
         events = self._miner.lineage.since(self._num_events)
         self._num_events = self._miner.lineage.num_recorded
@@ -115,7 +121,7 @@ class TemplateMiner:
         if full_search_strategy not in _STRATEGIES:
             known = ", ".join(_STRATEGIES)
             raise InputError(f"full_search_strategy must be one of {known}, got {full_search_strategy!r}")
-        mined = self._miner.match(log_message.strip())
+        mined = self._miner.match(self._line_masks.blanked(log_message))
         return None if mined is None else self.drain.find(mined.template_id)
 
     def extract_parameters(
@@ -130,7 +136,7 @@ class TemplateMiner:
             log_message: the message.
             exact_matching: whether a hole of a mask takes only what that mask matches.
         """
-        content = log_message.strip()
+        content = self._line_masks.blanked(log_message)
         mined = self._miner.match(content)
         cluster = None if mined is None else self.drain.find(mined.template_id)
         if mined is not None and cluster is not None and cluster.get_template() == log_template:
@@ -221,7 +227,7 @@ class TemplateMiner:
 
     def _masked(self, content: bytes) -> list[tuple[int, int, int]]:
         """Spans of the masks with the number of the first mask of that name."""
-        found = self._miner.line_masks.find(content)
+        found = self._line_masks.find(content)
         return [(low, high, self._mask_names.index(self._mask_names[owner])) for low, high, owner in found]
 
     def _holes_of(self, template: str, exact_matching: bool) -> tuple[list[str], str]:
@@ -263,7 +269,7 @@ class TemplateMiner:
             miner = Miner.load(path)
         if miner.masks != self._miner.masks or about["mask_names"] != self._mask_names:
             raise InputError("the state was made with other masks; use the same ones, or delete it to start anew")
-        self._miner = miner
+        self._miner = self._with_delimiters(miner)
         self._num_events = miner.lineage.num_recorded
         self.drain = self._no_clusters()
         self.drain.clusters_counter = about["counter"]

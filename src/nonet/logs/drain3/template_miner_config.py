@@ -86,7 +86,6 @@ IGNORED = (
     "drain_sim_th",
     "drain_depth",
     "drain_max_children",
-    "drain_extra_delimiters",
     "parametrize_numeric_tokens",
     "snapshot_compress_state",
     "profiling_enabled",
