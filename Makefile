@@ -17,13 +17,13 @@ endif
 help: ## List the chores.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
-tour: $(VENV)/.tour ## Run every room's quick bench; write tour/index.html and tour/findings.jsonl.
+tour: $(VENV)/.tour $(VENV)/.kernels ## Run every room's quick bench; write tour/index.html and tour/findings.jsonl.
 	@$(BIN)/nonet tour --out tour
 
-test: lint $(VENV)/.test ## Lint, types, import rules, then all tests.
+test: lint $(VENV)/.test $(VENV)/.kernels ## Lint, types, import rules, then all tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(VENV)/.tour $(VENV)/.test ## The long runs: full benches with their rivals, and the slow tests.
+bench: $(VENV)/.tour $(VENV)/.test $(VENV)/.kernels ## The long runs: full benches with their rivals, and the slow tests.
 	$(BIN)/nonet logs bench --full --json benchmarks/logs/results/latest.jsonl
 	$(BIN)/python -m pytest -m slow
 
@@ -55,6 +55,11 @@ $(VENV)/.base: pyproject.toml constraints.txt
 $(VENV)/.tour: $(VENV)/.base
 	@echo "installing the rivals of the benches ..."
 	@$(INSTALL) --group peers || $(MAKE) --no-print-directory peers-without-compiler
+	@touch $@
+
+# Numba keeps a compiled kernel although a kernel of another file that it calls has changed.
+$(VENV)/.kernels: $(VENV)/.base $(shell find src -name '_*_kernels.py')
+	@find src -name '*.nb[ic]' -delete
 	@touch $@
 
 .PHONY: peers-without-compiler
