@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs.parsers.molfi import Cluster, MessagesOfLength, MoLFI, TemplateSearch, matching, objectives
+from nonet.logs.parsers.molfi import MoLFI
+from nonet.logs.parsers.molfi_search import Chromosome, Cluster, MessagesOfLength, TemplateSearch, matching, objectives
 from nonet.logs.parsers.nsga2 import crowded_order, crowding_distances, front_ranks, knee_point
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=10)
@@ -97,6 +98,57 @@ def test_search_ends_on_a_front_and_keeps_the_best() -> None:
     ideal = np.array([2 / 3, 0.5])  # (0, *, 1) and (2, 3, *)
     assert np.abs(end - ideal).sum() <= np.abs(start - ideal).sum()
     assert not (start > end).all()
+
+
+class Scripted:
+    """A generator that answers from a list, whatever the distribution."""
+
+    def __init__(self, *answers: object) -> None:
+        self._answers = list(answers)
+
+    def random(self, size: int | None = None) -> np.ndarray | float:
+        answer = np.asarray(self._answers.pop(0), float)
+        assert answer.shape == (() if size is None else (size,))
+        return answer
+
+    def integers(self, high: int, size: tuple[int, ...] = ()) -> np.ndarray:
+        answer = np.asarray(self._answers.pop(0))
+        assert answer.shape == size
+        assert (answer < high).all()
+        return answer
+
+
+def a_search(rng: object, population: int = 2) -> TemplateSearch:
+    return TemplateSearch([], population=population, generations=0, crossover=0.7, rng=rng)  # type: ignore[arg-type]
+
+
+def test_a_mutation_draws_each_template_with_probability_one_over_their_number() -> None:
+    length = MessagesOfLength(np.array([(n, 0) for n in range(4)], np.int32), np.random.default_rng(0))
+    cluster = length.covering([length.template(row) for row in length.tokens])
+    assert len(cluster.templates) == 4
+    for draws in ([0.25] * 4, [0.3, 0.49, 0.9, 0.26]):
+        length._rng = Scripted(draws)  # type: ignore[assignment]
+        assert length.mutated(cluster) is cluster  # a second draw would raise: the script is over
+    length._rng = Scripted([0.3, 0.24, 0.3, 0.3])  # type: ignore[assignment]
+    with pytest.raises(IndexError):
+        length.mutated(cluster)
+
+
+def test_a_crossover_happens_below_its_probability_and_swaps_below_one_half() -> None:
+    left, right = (tuple(Cluster((), number, 0) for _ in range(3)) for number in range(2))
+    assert a_search(Scripted(0.7))._crossed(left, right) == (left, right)
+    first, second = a_search(Scripted(0.69, [0.4, 0.5, 0.6]))._crossed(left, right)
+    assert first == (right[0], left[1], left[2])
+    assert second == (left[0], right[1], right[2])
+
+
+def test_a_tournament_goes_to_the_lower_place() -> None:
+    population: list[Chromosome] = [(Cluster((), number, 0),) for number in range(4)]
+    places = np.array([[3, 2], [1, 3], [0, 3], [1, 1], [2, 3]])
+    search = a_search(Scripted(places), population=4)
+    search._crossed = lambda left, right: (left, right)  # type: ignore[method-assign]
+    search._mutated = lambda child: child  # type: ignore[method-assign]
+    assert [population.index(child) for child in search._offspring(population)] == [2, 1, 0, 1]
 
 
 def test_matching_treats_only_the_star_as_variable() -> None:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nonet.logs.parsers import get_parser, header_format, masks_for, parameters_for
@@ -98,7 +99,21 @@ def test_slct_stays_near_the_other_2k_rows(mirror: Path) -> None:
     assert sum(distances) / len(distances) < 0.03
 
 
-@pytest.mark.parametrize("system", ["Apache", "HDFS"])
-def test_molfi_meets_two_2k_rows(mirror: Path, system: str) -> None:
+@pytest.mark.parametrize("system", ["Apache", "HDFS", "OpenSSH", "OpenStack", "Proxifier"])
+def test_molfi_meets_five_2k_rows(mirror: Path, system: str) -> None:
     logs = mirror / "logs"
     assert ours(logs, "MoLFI", system, "2k") == pytest.approx(published(logs, "MoLFI", system, "2k"), abs=0.001)
+
+
+def test_molfi_draws_lie_around_the_published_2k_rows(mirror: Path) -> None:
+    """One draw of a random search cannot meet another; but they must lie on both sides of it, and near."""
+    logs = mirror / "logs"
+    differences = np.array(
+        [
+            np.subtract(ours(logs, "MoLFI", system, "2k"), published(logs, "MoLFI", system, "2k"))
+            for system in SYSTEMS_2K
+        ]
+    )
+    assert np.abs(differences).mean() < 0.03
+    assert np.abs(differences.mean(axis=0)).max() < 0.05
+    assert (np.abs(differences) < 0.001).sum() >= 28

@@ -62,12 +62,18 @@ def crowded_order(objectives: NDArray[np.float64]) -> NDArray[np.int64]:
     >>> crowded_order(np.array([[0.0, 0.0], [0.0, 4.0], [1.0, 3.0], [4.0, 0.0]])).tolist()
     [1, 3, 2, 0]
     """
+    ranks, crowding = ranks_and_crowding(objectives)
+    return np.lexsort((-crowding, ranks))
+
+
+def ranks_and_crowding(objectives: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The front of every point, and its crowding distance within that front."""
     ranks = front_ranks(objectives)
     crowding = np.empty(len(objectives))
     for rank in range(int(ranks.max(initial=-1)) + 1):
         members = np.flatnonzero(ranks == rank)
         crowding[members] = crowding_distances(objectives[members])
-    return np.lexsort((-crowding, ranks))
+    return ranks, crowding
 
 
 def knee_point(objectives: NDArray[np.float64]) -> int:
