@@ -7,6 +7,7 @@ import gzip
 import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,8 @@ from nonet.common.errors import InputError
 from nonet.logs.evaluation import metrics
 from nonet.logs.evaluation.metrics import PairCounts, lenient_scores
 from nonet.logs.evaluation.scorecard import Scorecard, evaluate_files
-from nonet.logs.evaluation.slices import PAPER_SLICES, Slice
+from nonet.logs.evaluation.slices import FREQUENCY_SLICES, PAPER_SLICES, Slice
+from nonet.logs.evaluation.wildcards import spellings_of, wildcard_normaliser
 
 WORDS = [
     "",
@@ -193,6 +195,21 @@ def test_empty_counts_score_nan_not_a_crash():
 def test_bad_slice_names_are_input_errors(name):
     with pytest.raises(InputError, match="slice"):
         Slice.parse(name)
+
+
+@pytest.mark.parametrize("name", FREQUENCY_SLICES)
+def test_frequency_slices_do_not_depend_on_the_order_of_the_input(name):
+    templates = [f"t{number:02}" for number in range(40)]
+    num_lines = np.repeat([7, 3], 20)
+    forward = Slice.parse(name).mask(templates, num_lines)
+    backward = Slice.parse(name).mask(templates[::-1], num_lines[::-1])[::-1]
+    assert forward.any()
+    assert forward.tolist() == backward.tolist()
+
+
+@pytest.mark.parametrize("gap", ["*{0,0}", "*{1,2}", "*{10,12}", "*{9,100}"])
+def test_gaps_of_any_size_are_wildcards(gap):
+    assert wildcard_normaliser(spellings_of("LogCluster"))(f"sent {gap} bytes") == "sent <*> bytes"
 
 
 def test_normalised_columns_forgive_spelling_and_blanks_only():
