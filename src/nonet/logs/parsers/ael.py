@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
@@ -20,25 +21,88 @@ def _most_differences(num_tokens: int, merge_percent: float) -> int:
     return max(count for count in range(num_tokens + 1) if count == 0 or count / num_tokens <= merge_percent)
 
 
+def _block_keys(tokens: NDArray[np.int32], num_blocks: int) -> NDArray[np.int32]:
+    """Columns dealt to blocks, and every row's number of what it has there; shape (blocks, rows).
+
+    The columns with most different tokens are dealt first, so each block tells rows apart as well as it can.
+    """
+    keys = np.zeros((num_blocks, len(tokens)), np.int32)
+    by_variety = np.argsort([-len(np.unique(column)) for column in tokens.T], kind="stable")
+    for at, column in enumerate(by_variety):
+        key, token = keys[at % num_blocks], tokens[:, column].astype(np.int64)
+        key[:] = np.unique(key * (token.max() + 1) + token, return_inverse=True)[1]
+    return keys
+
+
+@njit(cache=True, nogil=True)
+def _num_different(left: NDArray[np.int32], right: NDArray[np.int32], most: int) -> int:
+    """Number of differing tokens, or `most` + 1 if there are more."""
+    different = 0
+    for column in range(len(left)):
+        if left[column] != right[column]:
+            different += 1
+            if different > most:
+                break
+    return different
+
+
+@njit(cache=True, nogil=True)
+def _leader_of_row(
+    tokens: NDArray[np.int32], keys: NDArray[np.int32], num_keys: int, most_differences: int
+) -> NDArray[np.int32]:
+    """For every row the first leader that differs from it a little, itself if there is none.
+
+    Leaders stand in one chain for each block and key, ascending; only chains of the row's own keys are walked.
+    """
+    num_blocks, num_rows = keys.shape
+    first = np.full((num_blocks, num_keys), -1, np.int32)
+    last = np.full((num_blocks, num_keys), -1, np.int32)
+    following = np.full((num_blocks, num_rows), -1, np.int32)
+    leaders = np.empty(num_rows, np.int32)
+    for row in range(num_rows):
+        best = row
+        for block in range(num_blocks):
+            leader = first[block, keys[block, row]]
+            while leader != -1 and leader < best:
+                different = _num_different(tokens[leader], tokens[row], most_differences)
+                if 0 < different <= most_differences:
+                    best = leader
+                    break
+                leader = following[block, leader]
+        leaders[row] = best
+        if best == row:
+            for block in range(num_blocks):
+                key = keys[block, row]
+                if last[block, key] == -1:
+                    first[block, key] = row
+                else:
+                    following[block, last[block, key]] = row
+                last[block, key] = row
+    return leaders
+
+
 def _greedy_groups(tokens: NDArray[np.int32], most_differences: int) -> list[NDArray[np.intp]]:
     """Group the rows of one bin: each free row leads a group of the later free rows that differ a little from it.
+
+    Seen from a row: it joins the first leader that it differs from a little, or leads. Rows that differ in at most d
+    columns agree in one of d + 1 blocks of columns at least, so leaders are looked up by what stands in a block.
 
     Args:
         tokens: token numbers, shape (events, tokens).
         most_differences: largest number of differing tokens; a row that does not differ at all is an event of its own.
 
     Returns:
-        For every group its row numbers, leader first.
+        The row numbers of every group of two rows at least, leader first.
     """
-    free = np.arange(len(tokens))
-    groups = []
-    while len(free):
-        leader, free = free[0], free[1:]
-        num_different = (tokens[free] != tokens[leader]).sum(axis=1)
-        joins = (num_different > 0) & (num_different <= most_differences)
-        groups.append(np.concatenate(([leader], free[joins])))
-        free = free[~joins]
-    return groups
+    if not most_differences:
+        return []
+    # Where all tokens may differ, nothing need be shared: one block without columns.
+    shares = most_differences < tokens.shape[1]
+    keys = _block_keys(tokens, most_differences + 1) if shares else np.zeros((1, len(tokens)), np.int32)
+    leaders = _leader_of_row(tokens, keys, int(keys.max()) + 1, most_differences)
+    order = np.argsort(leaders, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(leaders[order])) + 1)
+    return [group for group in groups if len(group) > 1]
 
 
 @PARSERS.register("AEL")
@@ -51,7 +115,8 @@ class AEL(Parser):
     its blanks in the template.
     Mode "fixed": runs of blanks count as one blank everywhere.
 
-    Cost: events of a bin times its groups. Memory: the distinct masked lines.
+    Cost: near linear; an event is compared with the groups of its bin that share certain of its words. Memory: the
+    distinct masked lines.
 
     Args:
         min_event_count: a bin is reconciled when it has more events than this, at least 0.
@@ -116,8 +181,6 @@ class AEL(Parser):
         )
         tokens = np.fromiter(numbers, np.int32, len(members) * num_tokens).reshape(len(members), num_tokens)
         for group in _greedy_groups(tokens, _most_differences(num_tokens, self.merge_percent)):
-            if len(group) == 1:
-                continue
             varies = (tokens[group] != tokens[group[0]]).any(axis=0)
             words = templates[members[group[0]]].split()
             template = " ".join(WILDCARD if varied else word for word, varied in zip(words, varies, strict=True))
