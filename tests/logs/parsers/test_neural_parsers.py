@@ -33,9 +33,9 @@ LINES, TRUTH = [content for content, _ in TRAINING], [template for _, template i
 def test_missing_labels_and_encoder_are_input_errors(parser: type[UniParser | LogPPT]) -> None:
     with pytest.raises(InputError, match="no labelled line"):
         parser(encoder="somewhere")
-    with pytest.raises(InputError, match="no labelled line"):
+    with pytest.raises(InputError, match=rf"give --set {parser.name}\.training=FILE, or in Python training="):
         parser(training=[("up", "down <*>")], encoder="somewhere")
-    with pytest.raises(InputError, match=r"give encoder="):
+    with pytest.raises(InputError, match=rf"give --set {parser.name}\.encoder=PATH, or in Python encoder=PATH"):
         parser(training=TRAINING)
 
 

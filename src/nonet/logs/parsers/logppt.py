@@ -66,7 +66,8 @@ class LogPPT(Parser):
         self.training = checked_training("LogPPT", training)
         if encoder is None:
             raise InputError(
-                "LogPPT: no encoder; give encoder=FOLDER of a RoBERTa model (config.json, model.safetensors)"
+                "LogPPT: no encoder; give --set LogPPT.encoder=PATH, or in Python encoder=PATH,"
+                " the folder of a RoBERTa model (config.json, model.safetensors)"
             )
         if shots < 1 or steps < 1:
             raise InputError(f"LogPPT: shots and steps are at least 1, not {shots} and {steps}")

@@ -72,7 +72,10 @@ class UniParser(Parser):
         super().__init__(mode=mode, masks=masks, seed=seed)
         self.training = checked_training("UniParser", training)
         if encoder is None:
-            raise InputError("UniParser: no word vectors; give encoder=PATH of a GloVe text file (50 numbers a word)")
+            raise InputError(
+                "UniParser: no word vectors; give --set UniParser.encoder=PATH, or in Python encoder=PATH,"
+                " of a GloVe text file (50 numbers a word)"
+            )
         if epochs < 1:
             raise InputError(f"UniParser: epochs is at least 1, not {epochs}")
         require_neural("UniParser", ("torch",))

@@ -63,7 +63,8 @@ def checked_training(parser: str, training: Sequence[tuple[str, str]]) -> list[t
     ]
     if not fitting:
         raise InputError(
-            f"{parser}: no labelled line to learn from; give training=[(content, template), ...] whose templates fit"
+            f"{parser}: no labelled line to learn from whose template fits; give --set {parser}.training=FILE,"
+            " or in Python training=[(content, template), ...]"
         )
     return fitting
 
