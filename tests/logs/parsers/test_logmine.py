@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.logs.parsers.logmine import LogMine
+from nonet.logs.parsers.logmine import LogMine, _join, _Patterns
 
 LINE = st.lists(st.sampled_from("abc12"), min_size=1, max_size=5).map(" ".join)
 
@@ -71,6 +72,16 @@ def test_compat_repeats_do_not_join_their_own_kind() -> None:
 def test_compat_blank_runs_survive_where_nothing_merged_and_masks_leave_nothing() -> None:
     assert templates(["a  b 10.0.0.1 c"], masks=(r"[\d.]+",), mode="compat") == ["a  b  c"]
     assert templates(["a  b 10.0.0.1 c"], masks=(r"[\d.]+",)) == ["a b <*> c"]
+
+
+def test_joins_of_equal_clusters_are_kept_as_one() -> None:
+    rows = [[0, 1, 2, 3]] * 50 + [[0, 1, 2, number] for number in range(4, 54)]
+    patterns = _Patterns.of([np.array(row, np.int32) for row in rows])
+    identities = patterns.identities()
+    assert identities.tolist() == [0] * 50 + list(range(1, 51))
+    pattern, kind, founds = _join(patterns.tokens, patterns.starts, identities, 1.0, 0.5, True)
+    assert (pattern.tolist(), set(kind.tolist())) == (list(range(100)), {0})
+    assert founds.tolist() == [True] * 50 + [False] * 50
 
 
 def test_compat_drops_what_stands_before_the_alignment() -> None:

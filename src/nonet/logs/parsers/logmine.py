@@ -7,6 +7,7 @@ its threshold; every further level works on the patterns of the one before, with
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,22 +43,49 @@ class _Patterns:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def identities(self) -> NDArray[np.int32]:
+        """A number for every sequence, equal for equal ones."""
+        number_of: dict[bytes, int] = {}
+        return np.array([number_of.setdefault(self[at].tobytes(), len(number_of)) for at in range(len(self))], np.int32)
+
 
 @dataclass(frozen=True, slots=True)
 class _Joins:
-    """Which pattern joined which cluster, in order of patterns; a cluster's first join is its founder."""
+    """Which pattern joined which clusters, in order of patterns.
+
+    In compat mode equal lines found clusters of their own, and a pattern joins all of them or none. So clusters with
+    equal founders are one *kind*, and a join of all clusters of a kind that were founded so far is one entry.
+
+    Attributes:
+        pattern: the pattern of every join.
+        kind: the kind of clusters that it joins, or whose next cluster it founds.
+        founds: whether it founds that cluster, rather than joins those that there are.
+    """
 
     pattern: NDArray[np.int32]
-    cluster: NDArray[np.int32]
+    kind: NDArray[np.int32]
+    founds: NDArray[np.bool_]
+
+    def last_clusters(self, last_above: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For every pattern the largest value that its clusters have in `last_above`."""
+        return _last_clusters(self.pattern, self.kind, self.founds, last_above)
 
 
-def _last_clusters(levels: Sequence[_Joins], num_clusters: int) -> NDArray[np.int64]:
-    """For every pattern of the lowest level, the last cluster of the highest level that holds it."""
-    last = np.arange(num_clusters)
-    for joins in reversed(levels):
-        last_above = last
-        last = np.zeros(joins.pattern[-1] + 1 if len(joins.pattern) else 0, np.int64)
-        np.maximum.at(last, joins.pattern, last_above[joins.cluster])
+@njit(cache=True, nogil=True)
+def _last_clusters(
+    pattern: NDArray[np.int32], kind: NDArray[np.int32], founds: NDArray[np.bool_], last_above: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    last = np.zeros(pattern[-1] + 1 if len(pattern) else 0, np.int64)
+    largest_of_kind = np.zeros(len(last_above), np.int64)
+    num_clusters = 0
+    for join in range(len(pattern)):
+        largest = largest_of_kind[kind[join]]
+        if founds[join]:
+            last[pattern[join]] = last_above[num_clusters]
+            largest_of_kind[kind[join]] = max(largest, last_above[num_clusters])
+            num_clusters += 1
+        else:
+            last[pattern[join]] = max(last[pattern[join]], largest)
     return last
 
 
@@ -104,7 +132,7 @@ def _near_clusters(
     max_distance: float,
     compat: bool,
 ) -> NDArray[np.int32]:
-    """The clusters that a pattern joins: in compat mode all that are near but not at distance 0, else the nearest."""
+    """The kinds that a pattern joins: in compat mode all that are near but not at distance 0, else the nearest."""
     tokens, starts = patterns
     near = np.empty(len(founders), np.int32)
     num_near = 0
@@ -123,26 +151,39 @@ def _near_clusters(
 
 @njit(cache=True, nogil=True)
 def _join(
-    tokens: NDArray[np.int32], starts: NDArray[np.int64], weight: float, max_distance: float, compat: bool
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """One pass of clustering; every pattern is compared with the founders of all clusters."""
+    tokens: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    identity: NDArray[np.int32],
+    weight: float,
+    max_distance: float,
+    compat: bool,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """One pass of clustering; every pattern is compared with the founders of all kinds of clusters.
+
+    `identity` is equal for equal patterns, and below their number. Returns the columns of `_Joins`.
+    """
     founders = np.empty(len(starts), np.int32)
-    num_clusters = 0
-    joins = np.empty((2 * len(starts), 2), np.int32)
+    num_kinds = 0
+    kind_of_identity = np.full(len(starts), -1, np.int32)
+    joins = np.empty((2 * len(starts), 3), np.int32)
     num_joins = 0
     for pattern in range(len(starts) - 1):
         probe = tokens[starts[pattern] : starts[pattern + 1]]
-        near = _near_clusters((tokens, starts), probe, founders[:num_clusters], weight, max_distance, compat)
-        if len(near) == 0:
-            near = np.array([num_clusters], np.int32)
-            founders[num_clusters] = pattern
-            num_clusters += 1
+        near = _near_clusters((tokens, starts), probe, founders[:num_kinds], weight, max_distance, compat)
+        founds = len(near) == 0
+        if founds:
+            if kind_of_identity[identity[pattern]] == -1:
+                kind_of_identity[identity[pattern]] = num_kinds
+                founders[num_kinds] = pattern
+                num_kinds += 1
+            near = kind_of_identity[identity[pattern] : identity[pattern] + 1]
         while num_joins + len(near) > len(joins):
             joins = np.concatenate((joins, np.empty_like(joins)))
         joins[num_joins : num_joins + len(near), 0] = pattern
         joins[num_joins : num_joins + len(near), 1] = near
+        joins[num_joins : num_joins + len(near), 2] = founds
         num_joins += len(near)
-    return joins[:num_joins, 0].copy(), joins[:num_joins, 1].copy()
+    return joins[:num_joins, 0].copy(), joins[:num_joins, 1].copy(), joins[:num_joins, 2] == 1
 
 
 @PARSERS.register("LogMine")
@@ -158,8 +199,9 @@ class LogMine(Parser):
     Mode "fixed": equal lines share a cluster, a pattern joins only the nearest cluster, distances are exact, masks
     become wildcards, and merged templates keep wildcards for the columns before the alignment.
 
-    Cost: every pattern is compared with every cluster, so quadratic in compat mode, where nearly every line founds a
-    cluster; in fixed mode it is distinct masked lines times clusters. Memory: four bytes a token of these lines.
+    Cost: distinct masked lines times clusters with different founders; in compat mode, where nearly every line founds
+    a cluster, every line times these, and lines that join equal clusters merge with each. Memory: four bytes a token
+    of these lines, nine for each time that a line joins clusters with equal founders.
 
     Args:
         max_dist: distance below which lines join on level 0, above 0.
@@ -220,10 +262,22 @@ class LogMine(Parser):
         for level in range(self.levels):
             weight = float(_PATTERN_WEIGHT if level else self.k)
             max_distance = float(self.max_dist * self.alpha**level)
-            joins = _Joins(*_join(patterns.tokens, patterns.starts, weight, max_distance, self.mode == "compat"))
+            joins = _Joins(
+                *_join(
+                    patterns.tokens,
+                    patterns.starts,
+                    patterns.identities(),
+                    weight,
+                    max_distance,
+                    self.mode == "compat",
+                )
+            )
             patterns, texts = self._cluster(patterns, texts, joins, words, merge=level > 0)
             levels.append(joins)
-        return [texts[cluster] for cluster in _last_clusters(levels, len(texts))]
+        last = np.arange(len(texts))
+        for joins in reversed(levels):
+            last = joins.last_clusters(last)
+        return [texts[cluster] for cluster in last]
 
     def _cluster(
         self, patterns: _Patterns, texts: list[str], joins: _Joins, words: list[str], *, merge: bool
@@ -231,16 +285,21 @@ class LogMine(Parser):
         """Pattern and text of every cluster: its founder's, on a merging level aligned with each that joined it."""
         tokens_of: list[NDArray[np.int32]] = []
         text_of: list[str] = []
+        clusters_of_kind: dict[int, list[int]] = defaultdict(list)
         merged: set[int] = set()
-        for pattern, cluster in zip(joins.pattern.tolist(), joins.cluster.tolist(), strict=True):
-            if cluster == len(tokens_of):
+        for pattern, kind, founds in zip(
+            *(column.tolist() for column in (joins.pattern, joins.kind, joins.founds)), strict=True
+        ):
+            if founds:
+                clusters_of_kind[kind].append(len(tokens_of))
                 tokens_of.append(patterns[pattern])
                 text_of.append(texts[pattern])
             elif merge:
-                tokens_of[cluster] = merge_patterns(
-                    tokens_of[cluster], patterns[pattern], keep_head=self.mode == "fixed"
-                )
-                merged.add(cluster)
+                for cluster in clusters_of_kind[kind]:
+                    tokens_of[cluster] = merge_patterns(
+                        tokens_of[cluster], patterns[pattern], keep_head=self.mode == "fixed"
+                    )
+                merged.update(clusters_of_kind[kind])
         for cluster in merged:
             text_of[cluster] = " ".join([words[token] for token in tokens_of[cluster]])
         return _Patterns.of(tokens_of), text_of
