@@ -24,6 +24,8 @@ def _most_differences(num_tokens: int, merge_percent: float) -> int:
 def _block_keys(tokens: NDArray[np.int32], num_blocks: int) -> NDArray[np.int32]:
     """Columns dealt to blocks, and every row's number of what it has there; shape (blocks, rows).
 
+    With more blocks than columns the last blocks are empty, and all rows agree there.
+
     The columns with most different tokens are dealt first, so each block tells rows apart as well as it can.
     """
     keys = np.zeros((num_blocks, len(tokens)), np.int32)
@@ -96,9 +98,7 @@ def _greedy_groups(tokens: NDArray[np.int32], most_differences: int) -> list[NDA
     """
     if not most_differences:
         return []
-    # Where all tokens may differ, nothing need be shared: one block without columns.
-    shares = most_differences < tokens.shape[1]
-    keys = _block_keys(tokens, most_differences + 1) if shares else np.zeros((1, len(tokens)), np.int32)
+    keys = _block_keys(tokens, most_differences + 1)
     leaders = _leader_of_row(tokens, keys, int(keys.max()) + 1, most_differences)
     order = np.argsort(leaders, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(leaders[order])) + 1)
