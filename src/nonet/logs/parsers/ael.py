@@ -115,8 +115,8 @@ class AEL(Parser):
     its blanks in the template.
     Mode "fixed": runs of blanks count as one blank everywhere.
 
-    Cost: near linear; an event is compared with the groups of its bin that share certain of its words. Memory: the
-    distinct masked lines.
+    Cost: an event is compared with the groups of its bin that share a block of its words: near linear, unless many
+    groups that do not merge have a block in common. Memory: the distinct masked lines, a few times over.
 
     Args:
         min_event_count: a bin is reconciled when it has more events than this, at least 0.
