@@ -37,10 +37,9 @@ def parsers() -> list[str]:
 
 def data_sets() -> list[str]:
     """Names of data sets and of the families they are in."""
-    from nonet.common.datasets import DATASETS
-    from nonet.logs.evaluation import data  # registers them
+    from nonet.logs.evaluation import data
 
-    return [*data.EDITIONS, *DATASETS]
+    return [*data.EDITIONS, *data.names_of_room()]
 
 
 def systems() -> list[str]:

@@ -147,7 +147,7 @@ def resolve(data: str | Path | LabelledLog | Sequence[str | Path | LabelledLog])
 def list_datasets() -> list[dict[str, Any]]:
     """Every data set by name with its size, whether it is at hand, its terms and what to cite."""
     rows = []
-    for name in DATASETS:
+    for name in names_of_room():
         dataset = DATASETS[name]
         family, _, system = name.partition("/")
         facts = system_facts().get(system)
@@ -164,6 +164,11 @@ def list_datasets() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def names_of_room() -> list[str]:
+    """The names of this room's data sets; other rooms have theirs in the same registry."""
+    return [name for name in DATASETS if name.partition("/")[0] in EDITIONS]
 
 
 def paths_of(name: str) -> dict[str, Path]:
