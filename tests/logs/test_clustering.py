@@ -374,6 +374,13 @@ def test_random_tokens_stay_linear() -> None:
     check(shapes, settle(shapes))
 
 
+def test_states_after_a_noun_are_statements_however_many() -> None:
+    states = ["unpacked", "installed", "half-installed", "half-configured", "triggers-pending", "not-installed"]
+    packages = [("libc6:amd64", "2.36-9"), ("adduser:all", "3.134"), ("passwd:amd64", "1:4.13")]
+    lines = [f"status {state} {name} {version}" for state in states for name, version in packages]
+    assert {text.split()[1] for text in templates_of(*lines)} == set(states)
+
+
 # --- accuracy on labelled logs
 
 

@@ -177,8 +177,9 @@ def min_family(family: set[bytes], row: Row, column: int, following: bytes, noun
     before = row[column - 1].lstrip().lower()
     if is_method(row, column):
         return MIN_FAMILY_FIRST_WORD
-    if before in nouns and sum(1 for token in family if _VERB.fullmatch(token)) * 2 < len(family):
-        return MIN_FAMILY_NOUN
+    if before in nouns:
+        are_states = sum(1 for token in family if _VERB.fullmatch(token)) * 2 >= len(family)
+        return MIN_FAMILY_FIRST_WORD if are_states else MIN_FAMILY_NOUN
     if (
         before == b":"
         and column > 1
