@@ -146,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader went away before the last buffer
         _silence_stdout()
         code = EXIT_READER_GONE
-    gc.freeze()  # else the collection at exit walks through all that numba made: a third of a second
+    if "duckdb" not in sys.modules:  # it complains on stderr about what is left uncollected
+        gc.freeze()  # else the collection at exit walks through all that numba made: a third of a second
     sys.exit(code if isinstance(code, int) else 0)
 
 

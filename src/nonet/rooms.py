@@ -55,5 +55,10 @@ ROOMS: dict[str, Room] = {
             "Parse logs into templates and parameters; evaluate parsers.",
             "Jiang et al., A Large-Scale Evaluation for Log Parsing Techniques: How Far Are We?, ISSTA 2024",
         ),
+        Room(
+            "coldstart",
+            "Serverless cold starts: traces, policies, causes.",
+            "Joosen et al., Serverless Cold Starts and Where to Find Them, EuroSys 2025",
+        ),
     )
 }

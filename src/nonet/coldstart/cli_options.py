@@ -1,0 +1,53 @@
+"""Options that several verbs share. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nonet.common.console import set_quiet
+from nonet.common.errors import InputError
+
+TraceFolder = Annotated[Path, typer.Argument(metavar="TRACE", help="Folder of a trace.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the trace, new or empty.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is there.")]
+Region = Annotated[str | None, typer.Option(metavar="NAME", help="Region; may be left out when there is one only.")]
+Days = Annotated[int, typer.Option(min=1, max=31, help="Days, from the first of the published month on.")]
+Scale = Annotated[float, typer.Option(min=0.0001, max=1.0, help="Share of the functions.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a self-contained HTML page.")]
+
+
+def start(quiet: bool) -> None:
+    """What every verb does first."""
+    if quiet:
+        set_quiet(True)
+
+
+def source_of(text: str) -> tuple[str, list[Path]]:
+    """A format and its paths, from `FORMAT:PATH[,PATH]`.
+
+    >>> source_of("k8s:pods.json,events.json")
+    ('k8s', [PosixPath('pods.json'), PosixPath('events.json')])
+    """
+    name, colon, paths = text.partition(":")
+    found = [Path(path) for path in paths.split(",") if path]
+    if not colon or not found:
+        raise InputError(f"--from {text!r}: expected FORMAT:PATH, such as k8s:pods.json; see: nonet coldstart formats")
+    return name, found
+
+
+def named_values(texts: Sequence[str] | None) -> dict[str, str]:
+    """Options from `NAME=VALUE` each."""
+    values = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set {text!r}: expected NAME=VALUE; see: nonet coldstart formats")
+        values[name] = value
+    return values

@@ -1,0 +1,149 @@
+"""The verbs `simulate` and `policies` of `nonet coldstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nonet.coldstart import cli_options as options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the room's command line."""
+    app.command()(simulate)
+    app.command()(policies)
+    app.command()(bench)
+
+
+def simulate(
+    source: Annotated[str, typer.Argument(metavar="TRACE", help="Folder of a trace, or a preset: huawei2025:R2.")],
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Policies, separated by commas, joined by +; see: nonet coldstart policies."
+        ),
+    ] = "none,ka:60,ka:600,hist",
+    region: options.Region = None,
+    train: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="DAYS", help="Only learn from the first days. [default: half, if one learns]"),
+    ] = None,
+    memory: Annotated[str, typer.Option(metavar="8GB", help="Memory of all pods together.")] = "",
+    cold_seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Duration of a cold start, where the trace has none to learn from.")
+    ] = None,
+    scale_rule: Annotated[
+        str, typer.Option(metavar="start|piggyback|wait|race", help="What an arrival without a free pod does.")
+    ] = "start",
+    pick: Annotated[str, typer.Option(metavar="mru|oldest|newest|least_loaded", help="Which free pod serves.")] = "mru",
+    days: options.Days = 31,
+    scale: options.Scale = 1.0,
+    seed: options.Seed = 0,
+    shards: Annotated[int, typer.Option(min=1, help="Threads, where functions are independent.")] = 2,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Simulate policies on the same calls: cold starts, waits and memory, beside the first policy.
+
+    Policies that learn are fitted on the first days; all are tried on the rest.
+
+    Examples:
+
+        nonet coldstart simulate trace/ --policy ka:60,ka:600,hist,paper:timer+keepalive
+
+        nonet coldstart simulate huawei2025:R2 --days 3 --scale 0.02 --policy none,ka:60,spes --train 2
+    """
+    from nonet.coldstart.simulating.platform import Platform
+    from nonet.coldstart.simulating.policies import parse_memory_mb
+    from nonet.coldstart.simulating.results import compare
+    from nonet.coldstart.simulating.scenario import open_workload, policy_names, run_policies
+    from nonet.common.console import emit_json, note, progress
+
+    options.start(quiet)
+    cap = parse_memory_mb(memory, "--memory") if memory else None
+    platform = Platform(memory_cap_mb=cap, scale_rule=scale_rule, pick=pick)  # type: ignore[arg-type]  # checked there
+    cold_us = None if cold_seconds is None else round(cold_seconds * 1e6)
+    workload = open_workload(source, region, days=days, scale=scale, seed=seed, default_cold_us=cold_us)
+    names = policy_names(policy)
+    with progress(None, "simulating", unit="requests") as bar:
+        results, tried = run_policies(
+            workload,
+            names,
+            platform,
+            train_days=train,
+            seed=seed,
+            shards=shards,
+            progress=bar.advance,
+            started=lambda name: note(f"simulating {name} ..."),
+        )
+    if as_json:
+        emit_json([result.summary() for result in results])
+        return
+    _print(compare(results).to_dicts())
+    hours = (tried.end_us - tried.start_us) / 3.6e9
+    print(f"{source}: {results[0].num_requests:,} requests of {len(tried.functions):,} functions in {hours:,.1f} hours")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from nonet.common.console import print_table
+
+    columns = {
+        "policy": "policy",
+        "cold": "cold",
+        "cold_rate": "of requests",
+        "cold_vs_first": "vs first",
+        "piggybacked": "piggy-backed",
+        "delayed": "delayed",
+        "dropped": "dropped",
+        "p99_s": "p99 s",
+        "wasted_gb_s": "idle GB s",
+        "memory_vs_first": "memory vs first",
+        "prewarms": "pre-warms",
+        "mean_pods": "pods",
+    }
+    print_table(list(columns.values()), [[row[name] for name in columns] for row in rows])
+
+
+def policies(as_json: options.AsJson = False) -> None:
+    """List the policies that can be simulated.
+
+    Example: nonet coldstart policies
+    """
+    from nonet.coldstart.simulating.policies import policies as registered
+    from nonet.common.console import emit_json, print_table
+
+    known = registered()
+    rows = [{"name": name, "example": known[name].example, "help": known[name].help} for name in known]
+    if as_json:
+        emit_json(rows)
+    else:
+        print_table(["policy", "for example", "what it does"], [[row[key] for key in row] for row in rows])
+
+
+def bench(
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="All sizes (about half an hour), or two minutes.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the findings as JSON lines.")
+    ] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure this room against its rivals and the published curves; exit code 1 when a promise is not kept.
+
+    Example: nonet coldstart bench --quick --json findings.jsonl
+    """
+    from nonet.coldstart.bench import bench as measure
+    from nonet.common.console import print_findings
+    from nonet.common.findings import write_findings
+    from nonet.common.machine import describe_machine
+
+    options.start(quiet)
+    findings = measure("full" if full else "quick")
+    if json_file is not None:
+        write_findings(json_file, findings, describe_machine())
+    print_findings(findings, title="nonet coldstart bench")
+    if any(finding.kept is False for finding in findings):
+        raise typer.Exit(1)
