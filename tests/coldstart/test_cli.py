@@ -107,6 +107,9 @@ def test_ingest_reads_what_it_is_told(tmp_path: Path) -> None:
         (("generate", "--preset", "huawei2024", "-o", "x"), "unknown preset"),
         (("report", "nowhere"), "nowhere"),
         (("audit", "--claims", "missing.toml"), "missing.toml"),
+        (("check", "nowhere"), "name a limit"),
+        (("check", "nowhere", "--max-p99", "soon"), "a time such as 2s"),
+        (("check", "nowhere", "--max-cold-rate", "200%"), "between 0 and 100%"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -143,3 +146,17 @@ def test_nothing_complains_at_exit(trace: Path, tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
     assert done.stderr == ""
+
+
+def test_advice_on_a_trace(trace: Path, tmp_path: Path) -> None:
+    explained = json.loads(run("explain", str(trace), "--json", "-q").stdout)
+    assert explained["num_cold"] > 0
+    advice = run("recommend", str(trace), "-o", str(tmp_path / "advice"), "--max-extra-memory", "50%", "-q")
+    assert advice.exit_code == 0
+    assert "advice.json" in advice.stdout
+    assert json.loads((tmp_path / "advice" / "advice.json").read_text())
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0.1%", 1), ("99%", 0)])
+def test_check_is_a_gate(trace: Path, limit: str, code: int) -> None:
+    assert run("check", str(trace), "--max-cold-rate", limit, "-q").exit_code == code

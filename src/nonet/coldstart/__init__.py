@@ -10,6 +10,7 @@ Map, in the order in which data flow:
 - `trace`: that schema as Parquet on disk, written so that what is half-done never looks finished;
 - `generating`: synthetic traces after the published curves, any number of shards giving the same bytes;
 - `simulating`: calls, platform and policy to cold starts, waits, memory; `simulating.policies`: the policies;
+- `advising`: causes, recommended changes with their price, configuration files, gates;
 - `analytics`: the paper's figures over a trace, beside the published curves; the audit of its claims;
 - `bench`: the headline experiments; `cli`: the command line.
 """

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nonet.coldstart import cli_advise, cli_simulate
 from nonet.coldstart import cli_options as options
-from nonet.coldstart import cli_simulate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -259,3 +259,4 @@ def _short(value: Any) -> str:
 
 
 cli_simulate.register(app)
+cli_advise.register(app)

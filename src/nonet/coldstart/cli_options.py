@@ -51,3 +51,43 @@ def named_values(texts: Sequence[str] | None) -> dict[str, str]:
             raise InputError(f"--set {text!r}: expected NAME=VALUE; see: nonet coldstart formats")
         values[name] = value
     return values
+
+
+def microseconds(seconds_or_none: float | None) -> int | None:
+    """Seconds to whole microseconds."""
+    return None if seconds_or_none is None else round(seconds_or_none * 1e6)
+
+
+def share(text: str, option: str) -> float:
+    """A share from `0.5%` or `0.005`.
+
+    >>> share("0.5%", "--max-cold-rate"), share("0.25", "--max-cold-rate")
+    (0.005, 0.25)
+    """
+    number, factor = (text[:-1], 0.01) if text.endswith("%") else (text, 1.0)
+    value = _number(number, text, option, "a share such as 0.5% or 0.005") * factor
+    if not 0 <= value <= 1:
+        raise InputError(f"{option} {text}: expected a share between 0 and 100%")
+    return value
+
+
+def seconds(text: str, option: str) -> float:
+    """Seconds from `2s`, `500ms`, `1m` or `2`.
+
+    >>> seconds("500ms", "--max-p99"), seconds("2", "--max-p99")
+    (0.5, 2.0)
+    """
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0)):
+        if text.endswith(unit):
+            return _number(text[: -len(unit)], text, option, "a time such as 2s or 500ms") * factor
+    return _number(text, text, option, "a time such as 2s or 500ms")
+
+
+def _number(number: str, text: str, option: str, expected: str) -> float:
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{option} {text}: expected {expected}")
+    return value

@@ -1,0 +1,231 @@
+"""Recommendations as configuration files: Knative, OpenWhisk, AWS Lambda, and a plan of pre-warms for any scheduler.
+
+* Knative: one YAML document a service, to be merged into it (`kubectl patch ksvc NAME --type merge --patch-file`, or
+  kustomize). Annotations `autoscaling.knative.dev/min-scale`, `.../scale-to-zero-pod-retention-period` (beyond the
+  stable window of 60 s, which always holds), `.../target`; `containerConcurrency`.
+* OpenWhisk: runtimes manifest (`RUNTIMES_MANIFEST`), the part with stem cells by kind and memory.
+* Lambda: provisioned concurrency as Terraform and as CloudFormation.
+* `prewarm-plan.json`: which functions to start how long before they are due.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nonet.coldstart.advising.recommend import Advice
+from nonet.common.atomic import atomic_write
+from nonet.common.errors import InputError
+
+STABLE_WINDOW_S = 60
+_PREFIX = "autoscaling.knative.dev"
+
+
+@dataclass(frozen=True)
+class StemCells:
+    """Stem cells of one runtime and memory, as OpenWhisk's manifest has them.
+
+    Attributes:
+        kind, memory_mb: which actions they serve, e.g. "nodejs:20" and 256.
+        initial_count: how many there are at the start.
+        min_count, max_count, ttl_s, threshold, increment: `reactive`: between the counts, `increment` more for every
+            `threshold` cold starts a minute, fewer after `ttl_s` seconds.
+    """
+
+    kind: str
+    memory_mb: int
+    initial_count: int
+    min_count: int
+    max_count: int
+    ttl_s: int = 120
+    threshold: int = 1
+    increment: int = 1
+
+
+def settings_of(advice: Advice) -> dict[str, dict[str, Any]]:
+    """What to set for each function; changes of the same function are put together."""
+    settings: dict[str, dict[str, Any]] = {}
+    for recommendation in advice.recommendations:
+        for setting in recommendation.settings:
+            values = {key: value for key, value in setting.items() if key != "function"}
+            settings.setdefault(str(setting["function"]), {}).update(values)
+    return settings
+
+
+def knative_patch(advice: Advice) -> str:
+    """YAML documents, one for each service whose keep-alive, concurrency or min-scale changes; "" for none."""
+    import yaml
+
+    documents = []
+    for function, setting in sorted(settings_of(advice).items()):
+        annotations: dict[str, str] = {}
+        if "min_scale" in setting:
+            annotations[f"{_PREFIX}/min-scale"] = str(setting["min_scale"])
+        if setting.get("keep_alive_s", 0) > STABLE_WINDOW_S:
+            retention_s = int(setting["keep_alive_s"]) - STABLE_WINDOW_S
+            annotations[f"{_PREFIX}/scale-to-zero-pod-retention-period"] = f"{retention_s}s"
+        template: dict[str, Any] = {}
+        if "concurrency" in setting:
+            annotations[f"{_PREFIX}/target"] = str(setting["concurrency"])
+            template["spec"] = {"containerConcurrency": int(setting["concurrency"])}
+        if annotations:
+            template["metadata"] = {"annotations": annotations}
+        if template:
+            namespace, _, name = function.rpartition("/")
+            documents.append(
+                {
+                    "apiVersion": "serving.knative.dev/v1",
+                    "kind": "Service",
+                    "metadata": {"name": name, "namespace": namespace or "default"},
+                    "spec": {"template": template},
+                }
+            )
+    return yaml.safe_dump_all(documents, sort_keys=False) if documents else ""
+
+
+def openwhisk_stem_cells(cells: Iterable[StemCells]) -> str:
+    """The runtimes manifest with stem cells, as JSON; to be merged into the deployment's own manifest by kind.
+
+    Raises:
+        InputError: a kind without a name, a memory below 1 MB, or counts that do not fit together.
+    """
+    families: dict[str, list[dict[str, Any]]] = {}
+    by_kind: dict[str, list[StemCells]] = {}
+    for cell in cells:
+        if not cell.kind or cell.memory_mb < 1 or not 0 <= cell.min_count <= cell.max_count or cell.initial_count < 0:
+            raise InputError(f"stem cells of {cell.kind!r}, {cell.memory_mb} MB: memory and counts do not fit together")
+        by_kind.setdefault(cell.kind, []).append(cell)
+    for kind, own in sorted(by_kind.items()):
+        stem_cells = [
+            {
+                "initialCount": cell.initial_count,
+                "memory": f"{cell.memory_mb} MB",
+                "reactive": {
+                    "minCount": cell.min_count,
+                    "maxCount": cell.max_count,
+                    "ttl": f"{cell.ttl_s} seconds",
+                    "threshold": cell.threshold,
+                    "increment": cell.increment,
+                },
+            }
+            for cell in sorted(own, key=lambda c: c.memory_mb)
+        ]
+        families.setdefault(kind.partition(":")[0], []).append({"kind": kind, "stemCells": stem_cells})
+    return json.dumps({"runtimes": families}, indent=2) + "\n"
+
+
+_TERRAFORM = """\
+# Provisioned concurrency; an alias or a published version is needed, $LATEST cannot have any.
+variable "qualifier" {
+  type        = string
+  description = "Alias or version that callers use."
+}
+{% for function, pods in items %}
+resource "aws_lambda_provisioned_concurrency_config" {{ identifier(function) | tojson }} {
+  function_name                     = {{ text(function) }}
+  qualifier                         = var.qualifier
+  provisioned_concurrent_executions = {{ pods }}
+}
+{% endfor %}"""
+
+
+def _provisioned(advice: Advice) -> list[tuple[str, int]]:
+    return [
+        (function, int(setting["provisioned"]))
+        for function, setting in sorted(settings_of(advice).items())
+        if "provisioned" in setting
+    ]
+
+
+def lambda_terraform(advice: Advice) -> str:
+    """Provisioned concurrency as Terraform; "" for none."""
+    from jinja2 import Environment, StrictUndefined
+
+    items = _provisioned(advice)
+    if not items:
+        return ""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return environment.from_string(_TERRAFORM).render(items=items, identifier=_identifier, text=_hcl_text)
+
+
+def _identifier(function: str) -> str:
+    """A name that Terraform takes: letters, digits, `_` and `-`, no digit first."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", function)
+    return name if re.match(r"[A-Za-z_]", name) else f"_{name}"
+
+
+def _hcl_text(text: str) -> str:
+    """A quoted text of HCL; `${` and `%{` begin templates there."""
+    return json.dumps(text).replace("${", "$${").replace("%{", "%%{")
+
+
+def lambda_cloudformation(advice: Advice) -> str:
+    """Provisioned concurrency as a CloudFormation template in YAML, on an alias `live` of a version; "" for none."""
+    import yaml
+
+    resources: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+    for k, (function, pods) in enumerate(_provisioned(advice), 1):
+        version = f"Version{k}"
+        parameters[version] = {
+            "Type": "String",
+            "Description": f"Published version of {function} that the alias serves",
+        }
+        resources[f"Alias{k}"] = {
+            "Type": "AWS::Lambda::Alias",
+            "Properties": {
+                "FunctionName": function,
+                "FunctionVersion": {"Ref": version},
+                "Name": "live",
+                "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": pods},
+            },
+        }
+    if not resources:
+        return ""
+    template = {"AWSTemplateFormatVersion": "2010-09-09", "Parameters": parameters, "Resources": resources}
+    return yaml.safe_dump(template, sort_keys=False)
+
+
+def prewarm_plan(advice: Advice) -> str:
+    """The pre-warms as JSON: `function, period_s, lead_s, hold_s, keep_alive_s`; "" for none."""
+    plan = [s for rec in advice.recommendations if rec.kind == "prewarm" for s in rec.settings]
+    return json.dumps({"prewarm": plan}, indent=2) + "\n" if plan else ""
+
+
+def write_configs(advice: Advice, folder: str | Path, stem_cells: Sequence[StemCells] = ()) -> list[Path]:
+    """Write what the advice needs on its platform, and the advice itself as `advice.json`; returns the files.
+
+    Args:
+        advice: from `recommend`.
+        folder: is made when it is not there; files of the same names are replaced.
+        stem_cells: from `stem_cells`, for OpenWhisk.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    from nonet.common.jsonable import dumps
+
+    texts = {"prewarm-plan.json": prewarm_plan(advice), "advice.json": dumps(advice, indent=2) + "\n"}
+    if advice.platform in ("knative", "any"):
+        texts["knative-patch.yaml"] = knative_patch(advice)
+    if advice.platform in ("lambda", "any"):
+        texts["lambda-provisioned.tf"] = lambda_terraform(advice)
+        texts["lambda-provisioned.yaml"] = lambda_cloudformation(advice)
+    if stem_cells:
+        texts["openwhisk-stemcells.json"] = openwhisk_stem_cells(stem_cells)
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target}: cannot make this folder ({error.strerror or error})") from error
+    written = []
+    for name, text in sorted(texts.items()):
+        if text:
+            with atomic_write(target / name) as file:
+                file.write(text)
+            written.append(target / name)
+    return written

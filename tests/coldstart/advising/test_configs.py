@@ -1,0 +1,146 @@
+"""Configuration files, read back by other parsers."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nonet.coldstart.advising.choices import Kind
+from nonet.coldstart.advising.configs import (
+    StemCells,
+    knative_patch,
+    lambda_cloudformation,
+    lambda_terraform,
+    openwhisk_stem_cells,
+    prewarm_plan,
+    write_configs,
+)
+from nonet.coldstart.advising.keep_alive import KeepAlive
+from nonet.coldstart.advising.recommend import Advice, Recommendation
+from nonet.common.errors import InputError
+
+PERIOD = {"period_s": 90.0, "lead_s": 2.0, "hold_s": 3.0, "keep_alive_s": 0}
+
+
+def recommendation(kind: Kind, *settings: dict[str, Any]) -> Recommendation:
+    names = tuple(setting["function"] for setting in settings)
+    return Recommendation(kind, kind, names, settings, 10, 9, 0.1, 0.05, 0.2, 0.1, 0.01, 1.0, 10.0, -1.0)
+
+
+def advice(platform: str, *recommendations: Recommendation) -> Advice:
+    keep = KeepAlive(60_000_000, "given", 0, 0, 0)
+    return Advice(
+        "s",
+        "default",
+        platform,
+        keep,
+        ("a", "b"),
+        ("b", "c"),
+        90,
+        None,
+        recommendations,
+        (),
+        0.1,
+        0.05,
+        0.2,
+        0.1,
+        1.0,
+        "p",
+        0.0,
+    )
+
+
+def test_knative_patch() -> None:
+    given = advice(
+        "knative",
+        recommendation(
+            "keep-alive", {"function": "a", "keep_alive_s": 300}, {"function": "team/b", "keep_alive_s": 300}
+        ),
+        recommendation("concurrency", {"function": "thumb", "concurrency": 4}),
+        recommendation("min-scale", {"function": "a", "min_scale": 2}),
+        recommendation("prewarm", {"function": "timer", **PERIOD}),
+    )
+    services = {
+        (doc["metadata"]["namespace"], doc["metadata"]["name"]): doc for doc in yaml.safe_load_all(knative_patch(given))
+    }
+    assert set(services) == {("default", "a"), ("team", "b"), ("default", "thumb")}
+    assert all((doc["apiVersion"], doc["kind"]) == ("serving.knative.dev/v1", "Service") for doc in services.values())
+    template = services["default", "a"]["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "autoscaling.knative.dev/min-scale": "2",
+        "autoscaling.knative.dev/scale-to-zero-pod-retention-period": "240s",
+    }
+    thumb = services["default", "thumb"]["spec"]["template"]
+    assert thumb["spec"] == {"containerConcurrency": 4}
+    assert thumb["metadata"]["annotations"] == {"autoscaling.knative.dev/target": "4"}
+
+
+def test_openwhisk_stem_cells() -> None:
+    cells = [
+        StemCells("nodejs:20", 512, 2, 1, 4),
+        StemCells("nodejs:20", 256, 3, 1, 6),
+        StemCells("python:3.11", 256, 1, 1, 1),
+    ]
+    runtimes = json.loads(openwhisk_stem_cells(cells))["runtimes"]
+    assert set(runtimes) == {"nodejs", "python"}
+    node = runtimes["nodejs"][0]
+    assert node["kind"] == "nodejs:20"
+    assert node["stemCells"] == [
+        {
+            "initialCount": 3,
+            "memory": "256 MB",
+            "reactive": {"minCount": 1, "maxCount": 6, "ttl": "120 seconds", "threshold": 1, "increment": 1},
+        },
+        {
+            "initialCount": 2,
+            "memory": "512 MB",
+            "reactive": {"minCount": 1, "maxCount": 4, "ttl": "120 seconds", "threshold": 1, "increment": 1},
+        },
+    ]
+    with pytest.raises(InputError, match="python:3"):
+        openwhisk_stem_cells([replace(cells[2], max_count=0)])
+
+
+def test_lambda_terraform_and_cloudformation() -> None:
+    provisioned = recommendation(
+        "provisioned", {"function": "tiny", "provisioned": 1}, {"function": '9 "${odd}', "provisioned": 3}
+    )
+    given = advice("lambda", provisioned)
+    text = lambda_terraform(given)
+    blocks = re.findall(r'resource "aws_lambda_provisioned_concurrency_config" "([\w-]+)" \{\n(.*?)\n\}', text, re.S)
+    read = {
+        name: {key.strip(): value.strip() for key, value in (line.split("=", 1) for line in body.splitlines())}
+        for name, body in blocks
+    }
+    assert read["tiny"] == {
+        "function_name": '"tiny"',
+        "qualifier": "var.qualifier",
+        "provisioned_concurrent_executions": "1",
+    }
+    odd = read["_9___odd_"] if "_9___odd_" in read else read[next(name for name in read if name != "tiny")]
+    assert odd["function_name"] == '"9 \\"$${odd}"'
+    assert odd["provisioned_concurrent_executions"] == "3"
+    assert text.count("{") - text.count("$${") == text.count("}") - 1
+    template = yaml.safe_load(lambda_cloudformation(given))
+    aliases = [r["Properties"] for r in template["Resources"].values() if r["Type"] == "AWS::Lambda::Alias"]
+    counts = {p["FunctionName"]: p["ProvisionedConcurrencyConfig"]["ProvisionedConcurrentExecutions"] for p in aliases}
+    assert counts == {"tiny": 1, '9 "${odd}': 3}
+    assert {p["FunctionVersion"]["Ref"] for p in aliases} == set(template["Parameters"])
+
+
+def test_prewarm_plan_and_files(tmp_path: Path) -> None:
+    given = advice("lambda", recommendation("prewarm", {"function": "timer", **PERIOD}))
+    assert json.loads(prewarm_plan(given)) == {"prewarm": [{"function": "timer", **PERIOD}]}
+    names = [path.name for path in write_configs(given, tmp_path / "new" / "advice", [StemCells("go:1", 128, 1, 1, 2)])]
+    assert names == ["advice.json", "openwhisk-stemcells.json", "prewarm-plan.json"]
+    assert json.loads((tmp_path / "new" / "advice" / "advice.json").read_text())["num_cold"] == 90
+    assert knative_patch(given) == lambda_terraform(given) == lambda_cloudformation(given) == ""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot make"):
+        write_configs(given, tmp_path / "file")

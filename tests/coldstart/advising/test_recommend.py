@@ -1,0 +1,168 @@
+"""Predicted savings against a plain replay of the planted cluster; bounds and refusals."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nonet.coldstart.advising.choices import Choice, within
+from nonet.coldstart.advising.costs import load_prices
+from nonet.coldstart.advising.recommend import Advice, Recommendation, recommend
+from nonet.coldstart.advising.recommend_view import print_advice
+from nonet.coldstart.trace.store import Trace
+from nonet.common.errors import InputError
+from nonet.common.jsonable import dumps
+from tests.coldstart.advising.planted import T0, Cluster, Service, at_random
+from tests.coldstart.advising.replay import Timer, replay
+from tests.coldstart.advising.scenarios import HOUR_S, knative_trace, planted_cluster
+
+
+def second_of(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp() - T0
+
+
+def true_saving(cluster: Cluster, advice: Advice, recommendation: Recommendation) -> float:
+    """Of the pods that the cluster started in the tested time, the share that the change makes needless."""
+    start, end = (second_of(text) for text in advice.tested)
+    today = [pod for pod in cluster.pods if start <= pod.created < end]
+    saved = 0
+    for setting in recommendation.settings:
+        name = setting["function"]
+        calls = [(c["arrive"], c["end"] - c["begin"]) for c in cluster.calls if c["pod"].service == name]
+        start_s = float(np.median([pod.ready - pod.created for pod in cluster.pods if pod.service == name]))
+        timer = Timer(setting["period_s"], setting["lead_s"], setting["hold_s"]) if "period_s" in setting else None
+        cold = replay(
+            calls,
+            start_s,
+            setting.get("keep_alive_s", 60.0),
+            concurrency=setting.get("concurrency", cluster.settings[name].concurrency),
+            always=setting.get("min_scale", 0) + setting.get("provisioned", 0),
+            timer=timer,
+        )
+        asked = [pod for pod in today if pod.service == name and pod.label != "roll-out"]
+        saved += len(asked) - sum(start <= t < end for t in cold)
+    return saved / len(today)
+
+
+def checked(cluster: Cluster, advice: Advice) -> set[str]:
+    for recommendation in advice.recommendations:
+        truth = true_saving(cluster, advice, recommendation)
+        assert recommendation.saving == pytest.approx(truth, abs=0.03), recommendation.title
+        assert recommendation.low <= recommendation.saving <= recommendation.high
+    return {recommendation.kind for recommendation in advice.recommendations}
+
+
+def test_savings_are_what_a_replay_finds(knative: tuple[Cluster, Trace]) -> None:
+    cluster, trace = knative
+    advice = recommend(trace, max_extra_memory=1.0)
+    assert checked(cluster, advice) >= {"prewarm", "concurrency", "min-scale"}
+    timers = next(rec for rec in advice.recommendations if rec.kind == "prewarm")
+    assert set(timers.functions) == {"nightly", "poller"}
+    assert timers.extra_memory < 0
+    assert timers.saving > 0.3
+    thumb = [rec for rec in advice.recommendations if "thumb" in rec.functions]
+    assert len(thumb) == 1
+    assert advice.num_cold == pytest.approx(advice.num_observed, rel=0.06)
+
+
+def test_within_little_memory_bursts_get_concurrency(knative: tuple[Cluster, Trace]) -> None:
+    cluster, trace = knative
+    advice = recommend(trace, max_extra_memory=0.02)
+    assert checked(cluster, advice) >= {"prewarm", "concurrency"}
+    kinds = {rec.functions: rec.kind for rec in advice.recommendations}
+    assert kinds[("thumb",)] == "concurrency"
+    assert sum(max(rec.extra_memory, 0) for rec in advice.recommendations) <= 0.02
+    assert any("more memory" in rejected.reason for rejected in advice.rejected)
+
+
+def test_savings_on_lambda(on_lambda: tuple[Cluster, Trace]) -> None:
+    cluster, trace = on_lambda
+    advice = recommend(trace, max_extra_memory=1.0)
+    assert advice.platform == "lambda"
+    assert checked(cluster, advice) == {"prewarm", "provisioned"}
+
+
+def test_ordered_by_saving_per_memory(knative: tuple[Cluster, Trace]) -> None:
+    advice = recommend(knative[1], max_extra_memory=1.0)
+    ratios = [rec.saving_per_memory for rec in advice.recommendations]
+    priced = [ratio for ratio in ratios if ratio is not None]
+    assert ratios[: len(ratios) - len(priced)] == [None] * (len(ratios) - len(priced))
+    assert priced == sorted(priced, reverse=True)
+    assert advice.saving == pytest.approx(sum(rec.saving for rec in advice.recommendations))
+
+
+def test_same_seed_same_advice(on_lambda: tuple[Cluster, Trace]) -> None:
+    assert dumps(recommend(on_lambda[1], seed=4)) == dumps(recommend(on_lambda[1], seed=4))
+
+
+@pytest.fixture(scope="module")
+def random_trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    services = [
+        Service(f"f{k}", "", at_random(f"r{k}", mean, 6 * HOUR_S), 0.2) for k, mean in enumerate((90, 200, 500, 800))
+    ]
+    return knative_trace(planted_cluster(9, 6 * HOUR_S, services), tmp_path_factory.mktemp("random"))
+
+
+def test_no_timer_is_claimed_on_random_calls(random_trace: Trace) -> None:
+    advice = recommend(random_trace, max_extra_memory=1.0)
+    everything = [rec.title for rec in advice.recommendations] + [rejected.title for rejected in advice.rejected]
+    assert not [title for title in everything if "pre-warm" in title]
+
+
+def test_what_does_not_pay_is_not_recommended(random_trace: Trace) -> None:
+    """When a second of waiting is worth next to nothing, memory is never added."""
+    prices = load_prices("cluster")
+    cheap = type(prices)(**{**vars(prices), "wait_usd_per_s": 1e-9})
+    advice = recommend(random_trace, max_extra_memory=10.0, prices=cheap)
+    assert all(rec.extra_memory <= 0 for rec in advice.recommendations)
+    dear = recommend(random_trace, max_extra_memory=10.0)
+    assert dear.saving > 0.3 > advice.saving
+    assert recommend(random_trace, max_extra_memory=0.0).extra_memory <= 0
+
+
+def test_choices_fit_into_the_memory_with_the_next_best() -> None:
+    big, small = Choice(0, "keep-alive", 600, 10, 8.0), Choice(0, "concurrency", 4, 9, -1.0)
+    other = Choice(1, "min-scale", 1, 5, 2.0)
+    assert within([[big, small], [other]], 10.0) == ([other, big], [])
+    assert within([[big, small], [other]], 9.0) == ([other, small], [big])
+    assert within([[big], [other]], 0.0) == ([], [other, big])
+
+
+def test_bad_options(random_trace: Trace, on_lambda: tuple[Cluster, Trace], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_extra_memory"):
+        recommend(random_trace, max_extra_memory=-0.1)
+    with pytest.raises(InputError, match="knative"):
+        recommend(random_trace, platform="nomad")
+    with pytest.raises(InputError, match="region"):
+        recommend(random_trace, region="mars")
+    with pytest.raises(InputError, match="too short"):
+        recommend(random_trace, keep_alive_us=6 * 3_600_000_000)
+
+
+def test_view_and_json(knative: tuple[Cluster, Trace], capsys: pytest.CaptureFixture[str]) -> None:
+    advice = recommend(knative[1])
+    print_advice(advice)
+    printed = capsys.readouterr().out
+    assert all(rec.title in printed for rec in advice.recommendations)
+    assert "together: -" in printed
+    assert json.loads(dumps(advice))["recommendations"][0]["kind"] == "prewarm"
+
+
+def test_large_traces_leave_out_busy_functions(knative: tuple[Cluster, Trace], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With less room, the savings of functions that stay are the same shares of all cold starts."""
+    whole = {rec.title: rec.saving for rec in recommend(knative[1]).recommendations if rec.functions != ("api",)}
+    monkeypatch.setattr("nonet.coldstart.advising.recommend.MAX_CALLS", 2_000)
+    monkeypatch.setattr("nonet.coldstart.advising.recommend._MIN_COVERAGE", 0.5)
+    advice = recommend(knative[1])
+    assert 0.5 <= advice.coverage < 0.9
+    assert "api" not in {name for rec in advice.recommendations for name in rec.functions}
+    timers = next(rec for rec in advice.recommendations if rec.kind == "prewarm")
+    assert timers.saving == pytest.approx(whole[timers.title], abs=0.02)
+    monkeypatch.setattr("nonet.coldstart.advising.recommend._MIN_COVERAGE", 1.0)
+    late = recommend(knative[1])
+    assert late.coverage == 1.0
+    assert late.fitted[0] > advice.fitted[0]
