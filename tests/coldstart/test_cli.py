@@ -60,6 +60,17 @@ def test_policies_that_learn_are_tried_on_later_days(trace: Path) -> None:
     assert rows[0]["num_requests"] == pytest.approx(6 * 86_400 * 0.02, rel=0.06)
 
 
+def test_policies_that_size_pools_run_on_a_trace_without_any(tmp_path: Path) -> None:
+    out = tmp_path / "r2"
+    assert run("generate", "--days", "2", "--scale", "0.01", "-o", str(out), "-q").exit_code == 0
+    done = run("simulate", str(out), "--policy", "ka:60,paper:timer+pool,drops", "--json", "-q")
+    rows = json.loads(done.stdout)
+    assert [row["policy"] for row in rows] == ["ka:60", "paper:timer+paper:pool", "drops"]
+    assert len({row["num_requests"] for row in rows}) == 1
+    assert rows[1]["num_cold"] < rows[0]["num_cold"]
+    assert rows[2]["allocation_s"] != rows[0]["allocation_s"]
+
+
 def test_the_table_names_every_policy(trace: Path) -> None:
     done = run("simulate", str(trace), "--policy", "none,ka:60", "-q")
     assert [line.split()[0] for line in done.stdout.splitlines() if line.strip().startswith(("none", "ka:60"))] == [

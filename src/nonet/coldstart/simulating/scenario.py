@@ -7,19 +7,23 @@ simulated on the rest, so that no policy is tried on what it was fitted on and a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nonet.coldstart.generating.presets import generate
 from nonet.coldstart.simulating.calls import Workload
 from nonet.coldstart.simulating.engine import as_workload, simulate
+from nonet.coldstart.simulating.observed_pools import observed_pools
 from nonet.coldstart.simulating.platform import Platform
 from nonet.coldstart.simulating.policies import parse_policy, policies
+from nonet.coldstart.simulating.policies.base import Joined, RulePolicy
 from nonet.coldstart.simulating.policies.training import fit, needs_training, split
 from nonet.coldstart.simulating.results import Result
 from nonet.coldstart.trace.store import Trace
 from nonet.common.errors import InputError
 
 _DAY_US = 86_400_000_000
+_SIZE_POOLS = ("drops", "paper:pool", "paper:runtime")
 
 
 def policy_names(text: str) -> list[str]:
@@ -62,6 +66,11 @@ def open_workload(
     return generate(source, days=days, scale=scale, seed=seed)
 
 
+def _needs_pools(policy: RulePolicy) -> bool:
+    parts = policy.parts if isinstance(policy, Joined) else [policy]
+    return any(part.name.startswith(_SIZE_POOLS) for part in parts)
+
+
 def run_policies(
     workload: Workload,
     names: Sequence[str],
@@ -85,6 +94,8 @@ def run_policies(
         progress: called with the number of calls of each block that is done.
         started: called with the name of each policy before it runs.
 
+    When a policy sizes pools and the platform tells none, all run with `observed_pools`.
+
     Returns:
         A result a policy, and the workload that they were tried on.
 
@@ -104,6 +115,11 @@ def run_policies(
         training, tried = split(workload, train_us)
         for policy in chosen:
             fit(policy, training)
+    if platform.pools is None and any(map(_needs_pools, chosen)):
+        base = simulate(
+            tried, f"ka:{platform.keep_alive_us / 1e6:g}", platform, seed=seed, shards=shards, record="none"
+        )
+        platform = replace(platform, pools=observed_pools(tried, base.cold_by_function))
     results = []
     for policy in chosen:
         if started is not None:
