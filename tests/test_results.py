@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nonet.common.findings import Finding, Rival
+from nonet.rooms import ROOMS
 
 ROOT = Path(__file__).resolve().parents[1]
 MACHINE: dict[str, Any] = {"measured_at": "2026-11-23T01:02:03", "cores": 2, "cpu": "a CPU"}
@@ -18,7 +19,7 @@ PAGE = "before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"
 
 @pytest.fixture(scope="module")
 def render() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("render_results", ROOT / "benchmarks" / "logs" / "render_results.py")
+    spec = importlib.util.spec_from_file_location("render_results", ROOT / "benchmarks" / "render_results.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -30,9 +31,10 @@ def finding(**changes: Any) -> Finding:
     return Finding("logs", "speed", **{**fields, **changes})
 
 
-def test_the_page_shows_a_committed_run(render: ModuleType) -> None:
-    page = render.PAGE.read_text("utf-8")
-    assert page in [render.rendered(page, run) for run in render.runs()]
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_page_shows_a_committed_run(render: ModuleType, room: str) -> None:
+    page = render.page_of(room).read_text("utf-8")
+    assert page in [render.rendered(page, run) for run in render.runs(room)]
 
 
 def test_rendering_replaces_what_stands_between_the_markers_only(render: ModuleType) -> None:

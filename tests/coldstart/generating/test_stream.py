@@ -140,17 +140,17 @@ def test_cold_only_has_no_requests() -> None:
 
 def test_memory_does_not_grow_with_requests() -> None:
     program = """
-import resource
+from nonet.common.machine import peak_rss_mib
 from nonet.coldstart.generating.presets import generate
 blocks = generate("poisson:functions=50,rate=40", days=1, seed=1).blocks()
 seen = peak = 0
 for block in blocks:
     seen += len(block)
     if not peak and seen > 3_000_000:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_rss_mib()
     if seen > 30_000_000:
         break
-print(seen, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) // 1024)
+print(seen, int(peak_rss_mib() - peak))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
     seen, grown_mb = map(int, done.stdout.split())

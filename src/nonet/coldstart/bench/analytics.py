@@ -200,15 +200,15 @@ def analytics_memory(gigabytes: Sequence[float] = (2.0, 4.0)) -> list[Finding]:
 
 
 _CHILD = """
-import re, sys
+import sys
 from nonet.coldstart.analytics.raw import column_histograms
+from nonet.common.machine import peak_rss_mib
 column_histograms([sys.argv[1]], sys.argv[2].split(","))
-# Not ru_maxrss, which a child takes over from its parent.
-print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read()).group(1))
+print(peak_rss_mib())
 """
 
 
 def _child_peak_gib(path: Path) -> float:
     command = [sys.executable, "-c", _CHILD, str(path), ",".join(COLUMNS)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout) / 2**20
+    return float(done.stdout) / 1024

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nonet.common.machine import peak_rss_mib
 
 
 def measure_billion(*, days: int, without_largest: int, shards: int, seed: int = 1) -> dict[str, Any]:
@@ -42,13 +42,11 @@ def _run(days: int, without_largest: int, shards: int, seed: int) -> dict[str, A
     digest = hashlib.sha256()
     for column in (result.requests_by_function, result.cold_by_function, result.idle_us, result.busy_us):
         digest.update(np.ascontiguousarray(column).tobytes())
-    # Not ru_maxrss, which a child takes over from its parent.
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return {
         "requests": result.num_requests,
         "cold": result.num_cold,
         "seconds": seconds,
-        "peak_gib": int(peak[1]) / 2**20 if peak else float("nan"),
+        "peak_gib": peak_rss_mib() / 1024,
         "digest": digest.hexdigest(),
     }
 

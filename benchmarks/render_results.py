@@ -1,8 +1,8 @@
-"""Write the findings of a bench run into the results section of docs/logs.md, between its two markers.
+"""Write the findings of a bench run into the results section of a room's page, between its two markers.
 
-Usage: python benchmarks/logs/render_results.py [FINDINGS.jsonl]
+Usage: python benchmarks/render_results.py ROOM [FINDINGS.jsonl]
 
-Without a file, the newest run of benchmarks/logs/results/ is taken, by the time at which it was measured.
+Without a file, the newest run of benchmarks/ROOM/results/ is taken, by the time at which it was measured.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from nonet.common.console import format_cell
 from nonet.common.findings import Finding, read_findings
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
-PAGE = HERE.parent.parent / "docs" / "logs.md"
 MARKERS = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 Measured = Sequence[tuple[Finding, dict[str, Any]]]
@@ -62,18 +60,27 @@ def rendered(page: str, findings: Measured) -> str:
     return MARKERS.sub(lambda m: m[1] + "\n".join(lines) + "\n" + m[2], page)
 
 
-def runs(folder: Path = RESULTS) -> list[Measured]:
-    """The runs of a folder, oldest first."""
-    found = [read_findings(path) for path in sorted(folder.glob("*.jsonl"))]
+def page_of(room: str) -> Path:
+    """The page that shows a room's results."""
+    return HERE.parent / "docs" / f"{room}.md"
+
+
+def runs(room: str) -> list[Measured]:
+    """The committed runs of a room, oldest first."""
+    found = [read_findings(path) for path in sorted((HERE / room / "results").glob("*.jsonl"))]
     return sorted((run for run in found if run), key=lambda run: str(run[0][1]["measured_at"]))
 
 
 def main() -> None:
-    """Render the newest run, or the one that is named."""
-    known = runs() if len(sys.argv) < 2 else [read_findings(sys.argv[1])]
+    """Render the newest run of a room, or the one that is named."""
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    room = sys.argv[1]
+    known = runs(room) if len(sys.argv) < 3 else [read_findings(sys.argv[2])]
     if not known:
-        sys.exit(f"error: no findings in {RESULTS}; make some with: make bench")
-    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), known[-1]), encoding="utf-8")
+        sys.exit(f"error: no findings of {room}; make some with: make bench")
+    page = page_of(room)
+    page.write_text(rendered(page.read_text(encoding="utf-8"), known[-1]), encoding="utf-8")
 
 
 if __name__ == "__main__":
