@@ -249,9 +249,7 @@ def data_rm(name: Name, as_json: options.AsJson = False) -> None:
 
 
 def bench(
-    full: Annotated[
-        bool, typer.Option("--full/--quick", help="All sizes (about twenty minutes), or one to two minutes.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full/--quick", help="All sizes (some minutes), or the small ones.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the findings as JSON lines.")
     ] = None,

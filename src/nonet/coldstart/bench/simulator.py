@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from nonet.coldstart.simulating.policies.cache import CachePolicy
 from nonet.coldstart.simulating.policies.training import Learner, fit, split
 from nonet.coldstart.simulating.sweep import sweep
 from nonet.common.errors import MissingExtraError
+from nonet.common.parallel import Engine, parallel_map
 
 SECOND_US, MINUTE_US = 1_000_000, 60_000_000
 AZURE_FILES = ("workload_100_apps_1440min.csv.gz", "sim_default_knative_100_apps.csv.gz")
@@ -279,19 +281,30 @@ def azure_100_apps(folder: str | Path) -> dict[str, int]:
     return {"total": result.num_cold, "same_apps": same}
 
 
-def bruteforce_equal(num_traces: int = 1000, names: Iterable[str] | None = None, first_seed: int = 0) -> float:
+def bruteforce_equal(
+    num_traces: int = 1000, names: Iterable[str] | None = None, first_seed: int = 0, workers: int = 1
+) -> float:
     """Share of (trace, policy) pairs in which the compiled simulation equals the plain one in every request and pod.
 
     Policies that learn are fitted on the first half of a trace and simulated on the second, on traces with longer gaps.
     """
-    chosen = list(names) if names is not None else [policies()[name].example for name in policies()]
-    equal = tried = 0
-    for seed in range(first_seed, first_seed + num_traces):
-        for name in chosen:
-            wrong = bruteforce_differences(name, seed)
-            if wrong is not None:
-                tried, equal = tried + 1, equal + (not wrong)
+    chosen = tuple(names) if names is not None else tuple(policies()[name].example for name in policies())
+    seeds = range(first_seed, first_seed + num_traces)
+    parts = [seeds[start : start + _TRACES_A_TASK] for start in range(0, num_traces, _TRACES_A_TASK)]
+    engine: Engine = "threads" if workers == 1 else "local"
+    counted = [found for _, found in parallel_map(partial(_count_equal, chosen), parts, workers=workers, engine=engine)]
+    equal, tried = (sum(numbers) for numbers in zip(*counted, strict=True))
     return equal / tried if tried else float("nan")
+
+
+_TRACES_A_TASK = 25
+
+
+def _count_equal(names: Sequence[str], seeds: Sequence[int]) -> tuple[int, int]:
+    """How many pairs of these policies and traces are equal, and how many could be tried."""
+    found = [bruteforce_differences(name, seed) for seed in seeds for name in names]
+    tried = [wrong for wrong in found if wrong is not None]
+    return sum(not wrong for wrong in tried), len(tried)
 
 
 _MOST_TICKS = 20_000

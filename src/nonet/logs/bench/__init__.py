@@ -19,7 +19,7 @@ Scale = Literal["quick", "full"]
 
 
 def bench(scale: Scale = "quick") -> list[Finding]:
-    """Run the experiments; "quick" takes one to two minutes on two cores, "full" about twenty.
+    """Run the experiments; "quick" takes half a minute on two cores, "full" some minutes.
 
     Rivals run in the same process on the same lines. What an experiment lacks (labelled data, a rival that is not
     installed) is said on stderr and leaves its findings out; nothing else is skipped.
