@@ -363,7 +363,7 @@ def test_compound_values_are_whole_words() -> None:
     assert set(templates_of(*lines)) == {"env.create(): Factory error creating <*> ( <*>, <*>)"}
 
 
-def test_random_tokens_stay_linear() -> None:
+def test_lines_of_random_words_settle_as_well() -> None:
     rng = random.Random(0)
     shapes = [
         Shape(

@@ -40,6 +40,8 @@ def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
     class Terminal(Console):
+        """A rich console that leaves a reader's early end to the command line."""
+
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # the command line knows what to do then; rich would exit with 1
 

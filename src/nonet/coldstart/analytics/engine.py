@@ -91,6 +91,8 @@ def _spark_options() -> Iterator[None]:
         return
 
     class SparkOptions(Config):
+        """The one option of Ibis' Spark back end that compiling a query reads."""
+
         treat_nan_as_null: bool = False
 
     ibis.options.pyspark = SparkOptions()
