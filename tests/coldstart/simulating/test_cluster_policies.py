@@ -66,25 +66,41 @@ def test_buckets_hold_the_mean_concurrency_of_each_second() -> None:
     assert by_second[14] == 0
 
 
-def test_decisions_in_the_simulator_are_those_of_the_plain_decider() -> None:
+@pytest.mark.parametrize("window_s", [60, 61])
+def test_decisions_in_the_simulator_are_those_of_the_plain_decider(window_s: int) -> None:
     from nonet.coldstart.simulating.kpa import KpaDecider, WindowAverage
 
     rng = np.random.default_rng(2)
-    bursts = np.concatenate([start + rng.uniform(0, 3, 200) for start in (100, 105, 400, 900)])
-    whole = workload([np.concatenate([poisson(2.0, 3, 1200), bursts])], run_s=1.5, end_s=1500, concurrency=10)
-    policy = Watched()
+    bursts = np.concatenate([start + rng.uniform(0, 3, 200) for start in (100, 105, 400, 900, 1450)])
+    load = poisson(2.0, 3, 1200)
+    whole = workload([np.concatenate([load[load > 40], bursts])], run_s=1.5, end_s=1500, concurrency=10)
+    policy = Watched(KpaSpec(stable_window_s=window_s))  # buckets of two seconds, of one
     simulate(whole, policy)
-    decider, stable, panic = KpaDecider(KpaSpec(target_value=7.0)), WindowAverage(60), WindowAverage(6)
+    decider, stable, panic = (
+        KpaDecider(KpaSpec(7.0, 0.7, window_s)),
+        WindowAverage(window_s),
+        WindowAverage(6 + window_s % 2),
+    )
     panicked = 0
     for second, concurrency, ready, desired in policy.log:
-        for window in (stable, panic):
-            for half in (max(0, second - 1), second):
-                window.record(half, concurrency / 2)
-        if ready or stable.average(second) > 0:
+        for window in (stable, panic) if ready or concurrency else ():
+            for part in range(policy._bucket_s):
+                window.record(second - policy._bucket_s + 1 + part, concurrency / policy._bucket_s)
+        if second % 2 == 0 and (ready or stable.average(second) > 0):
             decision = decider.decide(second, stable.average(second), panic.average(second), ready)
             assert decision.pods == desired
             panicked += decision.panicking
     assert panicked > 30
+
+
+def test_a_burst_from_zero_is_not_diluted_by_the_seconds_before_it() -> None:
+    # 20 requests at 605 s, one a pod: the one second that was recorded says 20, so ceil(20 / 0.7) pods at the next
+    # decision, although nothing was recorded since the call at 10 s.
+    whole = workload([np.append(np.array([10.0]), np.full(20, 605.0))], run_s=100.0, end_s=800)
+    result = simulate(whole, Knative())
+    assert pods_at(result, 600) == 0
+    assert pods_at(result, 607) == 29
+    assert result.num_piggybacked == 19
 
 
 def test_retention_and_grace_keep_the_last_pod() -> None:

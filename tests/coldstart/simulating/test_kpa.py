@@ -148,7 +148,7 @@ def test_arrays_decide_as_the_plain_decider(
     spec = KpaSpec(target_value=target, target_burst_capacity=burst, activation_scale=activation)
     decider, stable, panic = KpaDecider(spec), WindowAverage(60), WindowAverage(6)
     one = np.ones(1, np.int64)
-    state = KpaArrays(np.zeros((1, 60 // bucket_s)), NOT_PANICKING * one, 0 * one, 0 * one, 0 * one)
+    state = KpaArrays(np.zeros((1, 60 // bucket_s)), NOT_PANICKING * one, *(0 * one for _ in range(5)))
     numbers = (bucket_s, 6, 2.0, 1000.0, 2.0, burst, activation)
     for second, (concurrency, ready) in enumerate(seconds):
         stable.record(second, concurrency)

@@ -23,6 +23,8 @@ class KpaArrays(NamedTuple):
         panic_since: int64 (F,) second of the last surge, or NOT_PANICKING.
         max_panic_pods: int64 (F,).
         desired, excess: int64 (F,), pods wanted and excess burst capacity of the last decision.
+        stable_from, panic_from: int64 (F,), second of the first record in each window; a window without a record for
+            its whole length begins anew.
     """
 
     buckets: np.ndarray
@@ -30,11 +32,13 @@ class KpaArrays(NamedTuple):
     max_panic_pods: np.ndarray
     desired: np.ndarray
     excess: np.ndarray
+    stable_from: np.ndarray
+    panic_from: np.ndarray
 
 
 @kernel
-def window_mean(buckets: np.ndarray, second: int, length_s: int, bucket_s: int) -> float:
-    """Mean over the last `length_s` seconds, that of `second` included, or over as many as there are since second 0.
+def window_mean(buckets: np.ndarray, second: int, length_s: int, bucket_s: int, first: int) -> float:
+    """Mean over the last `length_s` seconds, that of `second` included, or over as many as there are since `first`.
 
     `length_s` and `second` are multiples of `bucket_s`. Second 0 is a bucket of its own.
     """
@@ -42,7 +46,7 @@ def window_mean(buckets: np.ndarray, second: int, length_s: int, bucket_s: int) 
     total = 0.0
     for back in range(min(length_s // bucket_s, newest + 1)):
         total += buckets[(newest - back) % len(buckets)]
-    return math.floor(total / min(length_s, second + 1) * DIGITS) / DIGITS
+    return math.floor(total / max(min(length_s, second - first + 1), 1) * DIGITS) / DIGITS
 
 
 @njit(cache=True, nogil=True)
@@ -70,8 +74,8 @@ def kpa_decide(
             state.max_panic_pods[f] = 0
             continue
         base = max(1, ready[f])
-        stable = window_mean(state.buckets[f], second, stable_s, bucket_s)
-        panic = window_mean(state.buckets[f], second, panic_s, bucket_s)
+        stable = window_mean(state.buckets[f], second, stable_s, bucket_s, state.stable_from[f])
+        panic = window_mean(state.buckets[f], second, panic_s, bucket_s, state.panic_from[f])
         wants_stable = math.ceil(stable / target[f])
         wants_panic = math.ceil(panic / target[f])
         low = math.floor(base / max_down)

@@ -69,7 +69,8 @@ class Knative(RulePolicy):
         )
         ones = np.ones(num, np.int64)
         buckets = np.zeros((num, self._stable_s // self._bucket_s))
-        self._state = KpaArrays(buckets, NOT_PANICKING * ones, 0 * ones, 0 * ones, 0 * ones)
+        self._state = KpaArrays(buckets, NOT_PANICKING * ones, *(0 * ones for _ in range(5)))
+        self._recorded = NOT_PANICKING * ones  # second of the last record
         self._seen_us = np.zeros(num, np.int64)
         self._active_since_us = -ones
         self._zero_since_us = -ones
@@ -84,12 +85,28 @@ class Knative(RulePolicy):
         buckets[:, second // self._bucket_s % buckets.shape[1]] = passed
         self._seen_us = view.concurrency_us.copy()
         self._needed_until_us[passed > _FELT_S] = now_us + self._stable_s * SECOND_US
+        live = np.asarray(view.live_pods)
+        self._record(second, (live > 0) | (passed > 0), view)
         if second % _TICK:
             return None
-        live = np.asarray(view.live_pods)
         active = (live > 0) | (buckets.sum(axis=1) > 0)
         kpa_decide(self._state, second, live - view.starting_pods, self._target, self._capacity, self._numbers, active)
         return self._orders(now_us, self._applied(now_us, live))
+
+    def _record(self, second: int, reported: np.ndarray, view: TickView) -> None:
+        """Begin a window anew where neither a pod nor a request had anything to report for its length."""
+        recorded = self._recorded
+        if (reported & (second - recorded >= self._panic_s)).any():
+            first = np.full(len(reported), second + 1)
+            np.minimum.at(first, view.function, (view.arrive_us - self._start_us) // SECOND_US + 1)
+            first = np.where(first > second, second - self._bucket_s + 1, first)
+            for begins, length_s in (
+                (self._state.stable_from, self._stable_s),
+                (self._state.panic_from, self._panic_s),
+            ):
+                anew = reported & (first - recorded >= length_s)
+                begins[anew] = first[anew]
+        recorded[reported] = second
 
     def _applied(self, now_us: int, live: np.ndarray) -> np.ndarray:
         """The wanted pods within min and max scale, with the last pod kept as long as Knative keeps it."""
