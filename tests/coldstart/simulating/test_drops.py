@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nonet.coldstart.simulating.engine import simulate
 from nonet.coldstart.simulating.platform import Platform, Pools
 from nonet.coldstart.simulating.policies.base import TickView
 from nonet.coldstart.simulating.policies.drops import RULES, Drops, OnlinePools
 from nonet.coldstart.simulating.policies.peak_shaving import cold_calls
 from nonet.coldstart.simulating.policies.training import split
 from nonet.coldstart.simulating.pool_sizing import poisson_size
-from nonet.coldstart.simulating.results import Result
+from nonet.coldstart.simulating.results import Result, compare
 from nonet.common.errors import InputError
 from tests.coldstart.simulating.crafted import DAY_S, SECOND, poisson, tried, workload
 
@@ -86,6 +87,27 @@ def test_a_quiet_class_keeps_the_smallest_pool() -> None:
         policy = Logged(rule, min_count=2)
         tried(whole, policy, platform(5))
         assert policy.log[-1] == 2
+
+
+def test_pods_that_wait_in_a_pool_are_paid_for() -> None:
+    # One pod of 512 MB waits 10 s, is taken, its successor is ready at 15 s and waits to the end; from the second
+    # stage, which nobody needs, two wait all the time.
+    whole = workload([np.array([10.0])], end_s=100, pool_class=0, memory_mb=512)
+    pools = Pools([[1, 2]], [[20_000, 30_000]], [10 * SECOND], [5 * SECOND])
+    result = simulate(whole, "none", Platform(pools=pools))
+    assert result.pool_idle_us is not None
+    assert result.pool_idle_us.tolist() == [[95 * SECOND, 200 * SECOND]]
+    assert result.pool_gb_s == pytest.approx(295 / 2)
+    assert result.wasted_gb_s == result.pool_gb_s
+    without = simulate(whole, "none")
+    assert (without.pool_gb_s, without.pool_idle_us) == (0, None)
+    given = Pools([[1, 2]], [[20_000, 30_000]], [10 * SECOND], [5 * SECOND], memory_mb=[1024])
+    assert simulate(whole, "none", Platform(pools=given)).pool_gb_s == pytest.approx(295)
+    table = compare([without, result])
+    assert table["pool_gb_s"].to_list() == [0, pytest.approx(147.5)]
+    assert table["memory_vs_first"][1] > 100
+    with pytest.raises(InputError, match="memory_mb"):
+        Pools([[1]], [[1]], [1], [1], memory_mb=[-1])
 
 
 def test_impossible_settings_are_refused() -> None:

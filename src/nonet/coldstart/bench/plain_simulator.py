@@ -145,6 +145,7 @@ class PlainSimulator:
         self.minute, self.minute_starts, self.num_refused, self.num_put_off, self.num_missed = -1, 0, 0, 0, 0
         self.stock = [[[self.start_us] * int(n) for n in row] for row in rules.pools.target] if rules.pools else []
         self.waits: list[int] = []
+        self.pool_idle_us = [[0] * len(row) for row in self.stock]
         self.taken = [[0] * (len(row) + 1) for row in self.stock]
         self.view = PlainView(self)
         self._run()
@@ -169,6 +170,9 @@ class PlainSimulator:
         for pod in self.pods:
             if pod.end_us is None:
                 self.delete(pod, FOREVER_US)
+        for c, row in enumerate(self.stock):
+            for stage, times in enumerate(row):
+                self.pool_idle_us[c][stage] += sum(self.end_us - self.cut(t) for t in times)
 
     def push(self, time_us: int, kind: float, handle: Callable[..., None], *what: Any) -> None:
         """Add an event."""
@@ -256,6 +260,7 @@ class PlainSimulator:
             return own_us
         for stage, times in enumerate(self.stock[c]):
             if times and min(times) <= self.now_us:
+                self.pool_idle_us[c][stage] += self.cut(self.now_us) - self.cut(min(times))
                 times.remove(min(times))
                 times.append(self.now_us + int(pools.replenish_us[c]))
                 self.taken[c][stage] += 1

@@ -106,6 +106,7 @@ class PlainView:
             for stage, size in enumerate(sizes):
                 times = sorted(s.stock[c][stage])
                 new = [self.now_us + int(s.rules.pools.replenish_us[c])] * max(size - len(times), 0)
+                s.pool_idle_us[c][stage] += sum(max(self.now_us - t, 0) for t in times[size:])
                 s.stock[c][stage] = (times + new)[:size]
 
     def set_concurrency(self, concurrency: np.ndarray) -> None:

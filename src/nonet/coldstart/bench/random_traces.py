@@ -112,6 +112,7 @@ def compare_with_plain(
         "misses": (result.deadline_misses, plain.num_missed),
         "refused": (result.num_refused, plain.num_refused),
         "put off": (result.num_put_off, plain.num_put_off),
+        "pool idle": ([] if result.pool_idle_us is None else result.pool_idle_us.tolist(), plain.pool_idle_us),
         "pods over time": (bool(abs(float(result.pods_mean @ minutes) - alive_us) <= 1e-6 * max(alive_us, 1)), True),
     }
     return Comparison(result, plain, tuple(name for name, (got, want) in pairs.items() if got != want))

@@ -91,6 +91,7 @@ from nonet.coldstart.simulating.layout import (
     READY,
     S_AT,
     S_HEAD,
+    S_IDLE_US,
     S_LATENCY,
     S_SIZE,
     S_TAKEN,
@@ -243,6 +244,8 @@ def take_from_pool(s, pool, now):
             continue
         at = pools[row, S_AT] + pools[row, S_HEAD]
         if s.pool_ready[at] <= now:
+            end = s.nums[N_END]
+            pools[row, S_IDLE_US] += min(now, end) - min(s.pool_ready[at], end)
             s.pool_ready[at] = now + s.pool_classes[pool, C_REPLENISH]
             pools[row, S_HEAD] = (pools[row, S_HEAD] + 1) % pools[row, S_SIZE]
             pools[row, S_TAKEN] += 1

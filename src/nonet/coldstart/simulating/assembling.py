@@ -10,7 +10,7 @@ from nonet.coldstart.simulating import layout as at
 from nonet.coldstart.simulating.layout import State
 from nonet.coldstart.simulating.policies.base import Setup
 from nonet.coldstart.simulating.results import KINDS, Histogram, Result
-from nonet.coldstart.simulating.view import pool_taken
+from nonet.coldstart.simulating.view import pool_idle_us, pool_taken
 
 
 def assemble(states: Sequence[State], setup: Setup, policy: str, record: str) -> Result:
@@ -24,6 +24,9 @@ def assemble(states: Sequence[State], setup: Setup, policy: str, record: str) ->
         int(states[0].nums[at.N_SAMPLE]),
         setup.end_us - setup.start_us,
     )
+    pools = setup.rules.pools
+    pool_us = pool_idle_us(states[0]) if pools is not None else None
+    pool_mb = pools.pod_memory_mb(setup.functions) if pools is not None else np.zeros(0, np.int64)
     return Result(
         policy=policy,
         platform=setup.platform,
@@ -61,7 +64,11 @@ def assemble(states: Sequence[State], setup: Setup, policy: str, record: str) ->
         sample_us=int(states[0].nums[at.N_SAMPLE]),
         pods=None if record == "none" else _pods(states),
         outcomes=_outcomes(states) if record == "requests" else None,
-        pool_taken=pool_taken(states[0]) if setup.rules.pools is not None else None,
+        pool_taken=pool_taken(states[0]) if pools is not None else None,
+        pool_idle_us=pool_us,
+        pool_mb_us=0
+        if pool_us is None
+        else sum(int(t) * int(m) for t, m in zip(pool_us.sum(axis=1), pool_mb, strict=True)),
     )
 
 

@@ -71,7 +71,7 @@ X_KEY, X_SEQ, X_POD, X_CHILD, X_SIBLING, NUM_FLIGHT = range(6)
 # State.links: calls that announce calls.
 K_NEXT, K_DELAY, K_HOLD = range(3)
 # State.pools: one row a (class, stage). State.pool_classes: one row a class.
-S_AT, S_SIZE, S_HEAD, S_LATENCY, S_TAKEN = range(5)
+S_AT, S_SIZE, S_HEAD, S_LATENCY, S_TAKEN, S_IDLE_US, NUM_STAGE = range(7)
 C_SCRATCH, C_REPLENISH, C_SCRATCH_TAKEN = range(3)
 # State.log: one row a pod ever started. L_END is -1 for a pod alive at the end of the window.
 L_FUNCTION, L_CREATE, L_READY, L_LAST_END, L_END, L_ALLOCATION, L_ORIGIN, L_USES, NUM_LOG = range(9)

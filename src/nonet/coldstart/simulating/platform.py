@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from nonet.common.errors import InputError
+
+if TYPE_CHECKING:
+    from nonet.coldstart.simulating.calls import Functions
 
 Pick = Literal["mru", "oldest", "newest", "least_loaded"]
 PICKS: tuple[Pick, ...] = ("mru", "oldest", "newest", "least_loaded")
@@ -28,6 +31,7 @@ class Pools:
         scratch_us: int64 (P,), allocation time when every stage is empty.
         replenish_us: int64 (P,), time until a taken pod is replaced.
         names: P names, for reports.
+        memory_mb: int64 (P,), what a waiting pod takes; None = as much as the largest function of the class.
 
     Functions without a pool (`pool_class` -1) take the allocation time of their own sample.
 
@@ -43,6 +47,7 @@ class Pools:
     scratch_us: Any
     replenish_us: Any
     names: Sequence[str] = ()
+    memory_mb: Any = None
 
     def __post_init__(self) -> None:
         for name in ("target", "latency_us", "scratch_us", "replenish_us"):
@@ -55,8 +60,21 @@ class Pools:
             raise InputError(
                 f"pools: target {shape} and latency_us {self.latency_us.shape} must both be (classes, stages)"
             )
+        if self.memory_mb is not None:
+            object.__setattr__(self, "memory_mb", np.ascontiguousarray(self.memory_mb, dtype=np.int64))
+            if self.memory_mb.shape != shape[:1] or (self.memory_mb < 0).any():
+                raise InputError(f"pools: memory_mb needs one value of at least 0 for each of {shape[0]} classes")
         if self.scratch_us.shape != shape[:1] or self.replenish_us.shape != shape[:1]:
             raise InputError(f"pools: scratch_us and replenish_us need one value for each of {shape[0]} classes")
+
+    def pod_memory_mb(self, functions: Functions) -> np.ndarray:
+        """Memory of a waiting pod of each class, int64 (P,)."""
+        if self.memory_mb is not None:
+            return np.asarray(self.memory_mb)
+        memory_mb = np.zeros(len(self.target), np.int64)
+        known = functions.pool_class >= 0
+        np.maximum.at(memory_mb, functions.pool_class[known], functions.memory_mb[known])
+        return memory_mb
 
 
 @dataclass(frozen=True)

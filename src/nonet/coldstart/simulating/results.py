@@ -112,6 +112,9 @@ class Result:
         outcomes: int64 (requests, 2), kind and begin of execution of every request, None when not recorded.
         pool_taken: int64 (classes, stages + 1), pods taken from each stage and (last column) made from scratch, or
             None.
+        pool_idle_us: int64 (classes, stages), time within the window that pods of the pools were ready and waited, or
+            None.
+        pool_mb_us: the same times the memory of a pod of the class, MB us.
     """
 
     policy: str
@@ -151,13 +154,15 @@ class Result:
     pods: np.ndarray | None
     outcomes: np.ndarray | None
     pool_taken: np.ndarray | None
+    pool_idle_us: np.ndarray | None
+    pool_mb_us: int
 
     def _mb_us(self, time_us: np.ndarray) -> int:
         return sum(int(t) * int(m) for t, m in zip(time_us, self.functions.memory_mb, strict=True))
 
     @property
     def idle_mb_us(self) -> int:
-        """Wasted memory: idle pod time times memory, MB us."""
+        """Idle pod time of functions times memory, MB us."""
         return self._mb_us(self.idle_us)
 
     @property
@@ -172,13 +177,18 @@ class Result:
 
     @property
     def wasted_gb_s(self) -> float:
-        """`idle_mb_us` in GB s (1 GB = 1,024 MB)."""
-        return self.idle_mb_us * _MB_US_TO_GB_S
+        """Wasted memory, GB s (1 GB = 1,024 MB): idle pods of functions, and pods that wait in the pools."""
+        return (self.idle_mb_us + self.pool_mb_us) * _MB_US_TO_GB_S
+
+    @property
+    def pool_gb_s(self) -> float:
+        """Memory of pods that wait in the pools, GB s."""
+        return self.pool_mb_us * _MB_US_TO_GB_S
 
     @property
     def allocated_gb_s(self) -> float:
-        """Starting, busy and idle together, GB s."""
-        return (self.idle_mb_us + self.busy_mb_us + self.start_mb_us) * _MB_US_TO_GB_S
+        """Starting, busy and idle together, and what waits in the pools, GB s."""
+        return (self.idle_mb_us + self.busy_mb_us + self.start_mb_us + self.pool_mb_us) * _MB_US_TO_GB_S
 
     @property
     def cold_rate(self) -> float:
@@ -249,6 +259,7 @@ class Result:
             "response_s": {f"p{q}": response.quantile(q / 100) / 1e6 for q in (50, 90, 99)},
             "cold_response_s": {f"p{q}": cold.quantile(q / 100) / 1e6 for q in (50, 90, 99)},
             "wasted_gb_s": self.wasted_gb_s,
+            "pool_gb_s": self.pool_gb_s,
             "allocated_gb_s": self.allocated_gb_s,
             "utility_p50": self.utility.quantile(0.5) / 1000,
             "allocation_s": self.allocation_us / 1e6,
@@ -298,8 +309,8 @@ def compare(results: Sequence[Result]) -> pl.DataFrame:
     """One row a result: what a policy costs and what it saves, beside the first one.
 
     Columns: policy, requests, cold, cold_rate, cold_vs_first (ratio), piggybacked, delayed, dropped, p50_s, p99_s,
-    wasted_gb_s, allocated_gb_s, memory_vs_first (ratio of allocated), prewarms, wasted_prewarms, mean_pods,
-    deadline_misses.
+    wasted_gb_s (of it pool_gb_s), allocated_gb_s, memory_vs_first (ratio of allocated), prewarms, wasted_prewarms,
+    mean_pods, deadline_misses.
 
     Raises:
         InputError: no results.
@@ -327,6 +338,7 @@ def compare(results: Sequence[Result]) -> pl.DataFrame:
                 "p50_s": r.all_response().quantile(0.5) / 1e6,
                 "p99_s": r.all_response().quantile(0.99) / 1e6,
                 "wasted_gb_s": r.wasted_gb_s,
+                "pool_gb_s": r.pool_gb_s,
                 "allocated_gb_s": r.allocated_gb_s,
                 "memory_vs_first": ratio(r.allocated_gb_s, first.allocated_gb_s),
                 "prewarms": r.num_prewarms,

@@ -169,11 +169,11 @@ def _cold_table(cold: ColdTimes) -> np.ndarray:
 
 
 def pool_tables(pools: Pools | None, start_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tables of full pools: stages (classes * stages, 5), classes (classes, 3), ready times of all pods."""
+    """Tables of full pools: stages (classes * stages, NUM_STAGE), classes (classes, 3), ready times of all pods."""
     if pools is None:
-        return np.zeros((0, 5), np.int64), np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
+        return np.zeros((0, at.NUM_STAGE), np.int64), np.zeros((0, 3), np.int64), np.zeros(0, np.int64)
     size = pools.target.ravel()
-    stages = np.zeros((len(size), 5), np.int64)
+    stages = np.zeros((len(size), at.NUM_STAGE), np.int64)
     stages[:, at.S_AT] = np.cumsum(size) - size
     stages[:, at.S_SIZE] = size
     stages[:, at.S_LATENCY] = pools.latency_us.ravel()
@@ -192,6 +192,7 @@ def resize_pools(state: State, target: np.ndarray, now_us: int) -> State:
     for row, size in enumerate(target):
         first, old, head = (int(stages[row, c]) for c in (at.S_AT, at.S_SIZE, at.S_HEAD))
         ring = np.roll(state.pool_ready[first : first + old], -head)
+        stages[row, at.S_IDLE_US] += int(np.maximum(now_us - ring[int(size) :], 0).sum())
         added = now_us + int(state.pool_classes[row // num_stages, at.C_REPLENISH])
         rings.append(np.append(ring, np.full(max(int(size) - old, 0), added, np.int64))[: int(size)])
     stages[:, at.S_SIZE], stages[:, at.S_HEAD] = target, 0

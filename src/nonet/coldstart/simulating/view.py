@@ -107,8 +107,7 @@ class EngineView:
 
     def pool_stock(self) -> np.ndarray:
         """See `TickView`."""
-        stages, ready = self.state.pools, self.state.pool_ready <= self.now_us
-        counts = [int(ready[row[at.S_AT] : row[at.S_AT] + row[at.S_SIZE]].sum()) for row in stages]
+        counts = [int((_ready_us(self.state, row) <= self.now_us).sum()) for row in self.state.pools]
         return np.array(counts, np.int64).reshape(len(self.state.pool_classes), int(self.state.nums[at.N_POOL_STAGES]))
 
     def pool_taken(self) -> np.ndarray:
@@ -126,6 +125,19 @@ class EngineView:
             raise InputError(f"policy: concurrency must be {len(self.state.fn)} values of at least 1")
         change_limits(self.state, limits)
         set_margin(self.state)
+
+
+def pool_idle_us(state: State) -> np.ndarray:
+    """Time within the window that pods of each stage of each class were ready and waited, int64 (classes, stages)."""
+    stages, end_us = state.pools, int(state.nums[at.N_END])
+    waiting = [np.maximum(end_us - _ready_us(state, row), 0).sum() for row in stages]
+    idle = stages[:, at.S_IDLE_US] + np.array(waiting, np.int64)
+    return idle.reshape(len(state.pool_classes), int(state.nums[at.N_POOL_STAGES]))
+
+
+def _ready_us(state: State, row: np.ndarray) -> np.ndarray:
+    """When each pod of a stage is ready."""
+    return state.pool_ready[row[at.S_AT] : row[at.S_AT] + row[at.S_SIZE]]
 
 
 def pool_taken(state: State) -> np.ndarray:

@@ -119,6 +119,7 @@ def _pools(cells: Sequence[StemCell], stem_us: int, pool_class: np.ndarray, cold
         scratch_us=scratch_us,
         replenish_us=scratch_us,
         names=[f"{cell.kind}/{cell.memory_mb}" for cell in cells],
+        memory_mb=[cell.memory_mb for cell in cells],
     )
 
 

@@ -67,7 +67,8 @@ def divide(pools: Pools, split: RuntimeSplit, weight: np.ndarray) -> Pools:
         budget_mb = int(pools.target[:, stage] @ class_memory)
         target[:, stage] = _apportioned(weight.astype(np.float64), split.memory_mb, budget_mb)
     own = split.pair_class
-    return Pools(target, pools.latency_us[own], pools.scratch_us[own], pools.replenish_us[own], split.names)
+    memory_mb = split.memory_mb if pools.memory_mb is None else pools.memory_mb[own]
+    return Pools(target, pools.latency_us[own], pools.scratch_us[own], pools.replenish_us[own], split.names, memory_mb)
 
 
 def _apportioned(weight: np.ndarray, memory_mb: np.ndarray, budget_mb: int) -> np.ndarray:
