@@ -59,7 +59,7 @@ class Logged(OnlinePools):
 
     def on_tick(self, now_us: int, view: TickView) -> None:
         super().on_tick(now_us, view)
-        self.log.append(int(self._target[0, 0]))
+        self.log.append(int(self.target[0, 0]))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -79,6 +79,16 @@ def test_every_baseline_sizes_the_pool_from_what_has_passed(rule: str) -> None:
         assert missed(result) < 0.02
     else:
         assert log[-1] == 1  # hardly a pod is live, so a fifth of them is less than the smallest pool
+
+
+def test_the_production_rule_leaves_a_pool_alone_between_its_bounds() -> None:
+    policy = OnlinePools("production")
+    policy.target = np.array([[20, 100]])
+    rule = RULES["production"]
+    assert rule(policy, 0, 100.0, 500.0) == 20  # a fifth is idle; what is being replaced still belongs to the pool
+    assert rule(policy, 0, 30.0, 500.0) == 20  # too little, but with those under way there are more than a fifth
+    assert rule(policy, 0, 30.0, 1000.0) == 100  # 200 in all, of which the second stage has 100
+    assert rule(policy, 0, 120.0, 300.0) <= 0  # the second stage alone is more than a fifth
 
 
 def test_a_quiet_class_keeps_the_smallest_pool() -> None:

@@ -115,6 +115,18 @@ def test_a_python_policy_gives_what_the_compiled_one_gives() -> None:
     assert own.idle_us.tolist() == compiled.idle_us.tolist()
 
 
+@pytest.mark.parametrize("answer", [None, "soon", -1, float("inf"), float("nan")])
+def test_an_answer_of_a_python_policy_that_is_no_time_is_refused(answer: object) -> None:
+    class Wrong(KeepMinute):
+        name = "mine"
+
+        def on_idle(self, f, now_us, view):  # type: ignore[no-untyped-def]
+            return answer
+
+    with pytest.raises(InputError, match=r"policy 'mine': on_idle gave .*; give microseconds"):
+        simulate(skewed_workload(10, 2), Wrong())
+
+
 class Ahead(KeepMinute):
     """Loads a second before the next call of a timer of 100 s."""
 

@@ -218,6 +218,15 @@ class _Coupled:
             self._give(self._user.on_arrival(f, now, self._view))
             self._advance(block, k + 1, now, at.READY)
 
+    def _kept_us(self, answer: Any) -> int:
+        try:
+            keep_us = int(answer)
+        except (TypeError, ValueError, OverflowError):
+            keep_us = -1
+        if not 0 <= keep_us <= NEVER_US:
+            raise InputError(f"policy {self._policy.name!r}: on_idle gave {answer!r}; give microseconds, 0 .. NEVER_US")
+        return keep_us
+
     def _tick(self, now_us: int) -> None:
         view = self._view
         view.begin_tick(now_us)
@@ -255,10 +264,7 @@ class _Coupled:
             view.now_us = int(nums[at.N_NOW])
             f = int(view.state.pods[nums[at.N_ASK_POD], at.P_FUNCTION])
             assert self._user is not None  # only its rule asks
-            keep_us = int(self._user.on_idle(f, view.now_us, view))
-            if not 0 <= keep_us <= NEVER_US:
-                raise InputError(f"policy {self._policy.name!r}: on_idle gave {keep_us} us; give 0 .. NEVER_US")
-            answer_idle(view.state, keep_us)
+            answer_idle(view.state, self._kept_us(self._user.on_idle(f, view.now_us, view)))
 
 
 def check_block(block: Calls, setup: Setup) -> None:

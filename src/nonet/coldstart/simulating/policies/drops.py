@@ -91,7 +91,7 @@ class OnlinePools(RulePolicy):
         """See `RulePolicy.prepare`."""
         pools = pools_of(setup, self.name)
         self.create_us, self._pool_class = pools.replenish_us, setup.functions.pool_class
-        self._target = pools.target.copy()
+        self.target = pools.target.copy()
         self._taken = np.zeros(len(pools.target), np.int64)
         self.history = np.zeros((len(pools.target), 0), np.int64)
         self._begun = False
@@ -109,12 +109,17 @@ class OnlinePools(RulePolicy):
         stock = view.pool_stock().sum(axis=1)
         for c in range(len(taken)):
             size = RULES[self.rule](self, c, float(stock[c]), float(assigned[c]))
-            self._target[c, 0] = max(self.min_count, size)
-        view.set_pool_targets(self._target)
+            self.target[c, 0] = max(self.min_count, size)
+        view.set_pool_targets(self.target)
 
 
 def _production(policy: OnlinePools, c: int, idle: float, assigned: float) -> int:
-    return int(np.ceil(production_target(idle, assigned) - 1e-9))
+    """The first stage such that all stages hold what the rule wants; replacements under way are left to come."""
+    present, wanted = int(policy.target[c, 0]), production_target(idle, assigned)
+    size = int(np.ceil(wanted - 1e-9)) - int(policy.target[c, 1:].sum())
+    if wanted == idle:
+        return present
+    return max(present, size) if wanted > idle else min(present, size)
 
 
 def _reactive(policy: OnlinePools, c: int, idle: float, assigned: float) -> int:
