@@ -68,6 +68,25 @@ def test_lanes_equal_the_coupled_engine(seed: int) -> None:
         assert compare_with_plain(workload, "ka", platform, seed=seed, engine=engine).wrong == ()
 
 
+@pytest.mark.parametrize("name", ["gd", "cidre", "lfu", "landlord", "size"])
+def test_evictions_in_a_tight_memory(name: str) -> None:
+    """Pods of several uses in a cap of a few pods: priorities rise with the clock and fall with the uses left."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        num, functions = 200, 5
+        arrive = np.cumsum(rng.integers(0, 3, num))
+        run = rng.integers(0, 6, num)
+        table = Functions.make(
+            functions, memory_mb=rng.integers(1, 5, functions), concurrency=rng.integers(1, 4, functions)
+        )
+        cold = ColdTimes.constant(functions, 0)
+        cold = ColdTimes(cold.at, rng.integers(0, 4, functions), rng.integers(0, 9, functions))
+        calls = Calls(arrive, run, rng.integers(0, functions, num).astype(np.int32))
+        workload = Workload.from_arrays(calls, table, cold)
+        policy = f"{name}:{int(rng.integers(6, 16))}MB"
+        assert compare_with_plain(workload, policy, Platform(), seed=seed).wrong == (), seed
+
+
 class Everything(RulePolicy):
     """Pseudo-random orders, keep-alives, concurrency and pool sizes at every tick; chains, delays, slowdown and
     routes.

@@ -8,7 +8,7 @@ import pytest
 from nonet.coldstart.simulating.engine import simulate
 from nonet.coldstart.simulating.kpa import KpaSpec
 from nonet.coldstart.simulating.layout import L_CREATE, L_END, L_FUNCTION
-from nonet.coldstart.simulating.policies.base import Orders, TickView
+from nonet.coldstart.simulating.policies.base import Joined, Orders, Prewarm, RulePolicy, Setup, TickView
 from nonet.coldstart.simulating.policies.icebreaker import IceBreaker
 from nonet.coldstart.simulating.policies.knative import Knative
 from nonet.coldstart.simulating.policies.openwhisk import OpenWhisk, StemCell
@@ -66,18 +66,18 @@ def test_buckets_hold_the_mean_concurrency_of_each_second() -> None:
     assert by_second[14] == 0
 
 
-@pytest.mark.parametrize("window_s", [60, 61])
-def test_decisions_in_the_simulator_are_those_of_the_plain_decider(window_s: int) -> None:
+@pytest.mark.parametrize(("window_s", "max_up", "cold_s"), [(60, 1000.0, 1.0), (61, 1000.0, 1.0), (60, 2.0, 25.0)])
+def test_decisions_in_the_simulator_are_those_of_the_plain_decider(window_s: int, max_up: float, cold_s: float) -> None:
     from nonet.coldstart.simulating.kpa import KpaDecider, WindowAverage
 
     rng = np.random.default_rng(2)
     bursts = np.concatenate([start + rng.uniform(0, 3, 200) for start in (100, 105, 400, 900, 1450)])
     load = poisson(2.0, 3, 1200)
-    whole = workload([np.concatenate([load[load > 40], bursts])], run_s=1.5, end_s=1500, concurrency=10)
-    policy = Watched(KpaSpec(stable_window_s=window_s))  # buckets of two seconds, of one
+    whole = workload([np.concatenate([load[load > 40], bursts])], run_s=1.5, end_s=1500, cold_s=cold_s, concurrency=10)
+    policy = Watched(KpaSpec(stable_window_s=window_s, max_up=max_up))  # buckets of two seconds, of one
     simulate(whole, policy)
     decider, stable, panic = (
-        KpaDecider(KpaSpec(7.0, 0.7, window_s)),
+        KpaDecider(KpaSpec(7.0, 0.7, window_s, max_up=max_up)),
         WindowAverage(window_s),
         WindowAverage(6 + window_s % 2),
     )
@@ -101,6 +101,23 @@ def test_a_burst_from_zero_is_not_diluted_by_the_seconds_before_it() -> None:
     assert pods_at(result, 600) == 0
     assert pods_at(result, 607) == 29
     assert result.num_piggybacked == 19
+
+
+def test_a_pod_that_nobody_uses_stays_for_a_stable_window() -> None:
+    class One(RulePolicy):
+        """Orders a pod at 100 s, for five seconds."""
+
+        name, tick_us = "one", 100 * SECOND
+
+        def prepare(self, setup: Setup) -> None:
+            pass
+
+        def on_tick(self, now_us: int, view: TickView) -> list[Prewarm] | None:
+            return [Prewarm(0, now_us, now_us + 5 * SECOND)] if now_us == 100 * SECOND else None
+
+    whole = workload([np.zeros(0)], end_s=300)
+    result = simulate(whole, Joined([Knative(), One()]))
+    assert [pods_at(result, t) for t in (101, 150, 159, 164)] == [1, 1, 1, 0]
 
 
 def test_retention_and_grace_keep_the_last_pod() -> None:
