@@ -53,6 +53,27 @@ def test_generate_simulate_and_report_go_together(trace: Path, tmp_path: Path) -
     assert "http://" not in page.read_text().replace("http://www.w3.org", "")
 
 
+def test_several_regions_are_simulated_together() -> None:
+    # Region 3 starts pods much quicker than Region 1: rarely called functions of Region 1 gain by going there.
+    given = ("huawei2025", "--days", "2", "--scale", "0.01", "--policy", "ka:60,paper:region", "--train", "1")
+    done = run("simulate", *given, "--regions", "R4,R3", "--rtt", "0.05", "--json", "-q")
+    home, placed = json.loads(done.stdout)
+    assert home["num_requests"] == placed["num_requests"]
+    assert placed["cold_response_s"]["p50"] < home["cold_response_s"]["p50"]
+    full = json.loads(run("simulate", *given, "--regions", "R4,R3", "--capacity", "1000,0", "--json", "-q").stdout)
+    assert full[0]["num_cold"] == full[1]["num_cold"]  # nobody moves into a region without room
+    for more, message in (
+        (("--regions", "R4,R9"), "two or more different regions out of R1, R2"),
+        (("--regions", "R4"), "two or more different regions"),
+        (("--regions", "all", "--region", "R4"), "not both"),
+        (("--regions", "R4,R3", "--capacity", "1"), r"capacity \(2,\)"),
+        (("--regions", "R4,R3", "--capacity", "a,b"), "such as 100,50"),
+    ):
+        with pytest.raises(InputError, match=message):
+            refused = run("simulate", *given, *more, "-q")
+            raise refused.exception or AssertionError(refused.output)
+
+
 def test_policies_that_learn_are_tried_on_later_days(trace: Path) -> None:
     done = run("simulate", str(trace), "--policy", "ka:60,paper:keepalive", "--json", "-q")
     rows = json.loads(done.stdout)

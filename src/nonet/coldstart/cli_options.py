@@ -91,3 +91,29 @@ def _number(number: str, text: str, option: str, expected: str) -> float:
     if not 0 <= value < float("inf"):
         raise InputError(f"{option} {text}: expected {expected}")
     return value
+
+
+def region_names(regions: str, region: str | None) -> list[str]:
+    """The regions of `--regions`; none for "all".
+
+    >>> region_names("R1,R3", None), region_names("all", None)
+    (['R1', 'R3'], [])
+    """
+    if region is not None:
+        raise InputError("give --region (one region by itself) or --regions (several together), not both")
+    return [] if regions == "all" else [name.strip() for name in regions.split(",") if name.strip()]
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers of at least 0 with commas.
+
+    >>> numbers("100,2.5", "--capacity")
+    [100.0, 2.5]
+    """
+    try:
+        values = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        values = [-1.0]
+    if not all(value >= 0 for value in values):
+        raise InputError(f"{option} {text!r}: expected numbers of at least 0, such as 100,50")
+    return values

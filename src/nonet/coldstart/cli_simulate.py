@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nonet.coldstart import cli_options as options
+
+if TYPE_CHECKING:
+    from nonet.coldstart.simulating.calls import Workload
+    from nonet.coldstart.simulating.platform import Platform
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +43,14 @@ def simulate(
         str, typer.Option(metavar="start|piggyback|wait|race", help="What an arrival without a free pod does.")
     ] = "start",
     pick: Annotated[str, typer.Option(metavar="mru|oldest|newest|least_loaded", help="Which free pod serves.")] = "mru",
+    regions: Annotated[
+        str,
+        typer.Option(metavar="R1,R3|all", help="Simulate several regions together, for paper:region; all = every one."),
+    ] = "",
+    rtt: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Round trip between any two regions.")] = 0.1,
+    capacity: Annotated[
+        str, typer.Option(metavar="PODS,PODS", help="Pods that each region holds, in that order. [default: no limit]")
+    ] = "",
     days: options.Days = 31,
     scale: options.Scale = 1.0,
     seed: options.Seed = 0,
@@ -54,6 +67,8 @@ def simulate(
         nonet coldstart simulate trace/ --policy ka:60,ka:600,hist,paper:timer+keepalive
 
         nonet coldstart simulate huawei2025:R2 --days 3 --scale 0.02 --policy none,ka:60,spes --train 2
+
+        nonet coldstart simulate trace/ --regions all --rtt 0.05 --policy ka:60,paper:region
     """
     from nonet.coldstart.simulating.platform import Platform
     from nonet.coldstart.simulating.policies import parse_memory_mb
@@ -64,8 +79,14 @@ def simulate(
     options.start(quiet)
     cap = parse_memory_mb(memory, "--memory") if memory else None
     platform = Platform(memory_cap_mb=cap, scale_rule=scale_rule, pick=pick)  # type: ignore[arg-type]  # checked there
-    cold_us = None if cold_seconds is None else round(cold_seconds * 1e6)
-    workload = open_workload(source, region, days=days, scale=scale, seed=seed, default_cold_us=cold_us)
+    cold_us = options.microseconds(cold_seconds)
+    given: dict[str, Any] = {"days": days, "scale": scale, "seed": seed, "default_cold_us": cold_us}
+    if regions:
+        chosen, pods = options.region_names(regions, region), options.numbers(capacity, "--capacity")
+        workload, platform, num_functions = _together(source, chosen, rtt, pods, platform, given)
+    else:
+        workload = open_workload(source, region, **given)
+        num_functions = len(workload.functions)
     names = policy_names(policy)
     with progress(None, "simulating", unit="requests") as bar:
         results, tried = run_policies(
@@ -83,7 +104,17 @@ def simulate(
         return
     _print(compare(results).to_dicts())
     hours = (tried.end_us - tried.start_us) / 3.6e9
-    print(f"{source}: {results[0].num_requests:,} requests of {len(tried.functions):,} functions in {hours:,.1f} hours")
+    print(f"{source}: {results[0].num_requests:,} requests of {num_functions:,} functions in {hours:,.1f} hours")
+
+
+def _together(
+    source: str, names: list[str], rtt_s: float, capacity: list[float], platform: Platform, given: dict[str, Any]
+) -> tuple[Workload, Platform, int]:
+    """Several regions as one workload, the platform that has them, and how many functions they have."""
+    from nonet.coldstart.simulating.scenario import open_regions
+
+    workload, regions = open_regions(source, names, rtt_us=round(rtt_s * 1e6), capacity=capacity, **given)
+    return workload, replace(platform, regions=regions), workload.num_functions
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

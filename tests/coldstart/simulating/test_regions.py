@@ -61,6 +61,15 @@ def test_cold_starts_elsewhere_are_scaled_by_the_regions() -> None:
     assert (combined.cold_times.mean_total_us / SECOND).tolist() == [2, 6, 4, 0.5, 1.5, 1]
 
 
+def test_every_region_has_pools_of_its_own() -> None:
+    # Class 0 of the first workload is of the size of class 1 of the second.
+    one = workload([np.array([1.0])] * 2, end_s=10, memory_mb=[128, 256], pool_class=[0, -1])
+    other = workload([np.array([1.0])] * 2, end_s=10, memory_mb=[512, 128], pool_class=[0, 1])
+    combined = CombinedWorkload([one, other], NEAR)
+    assert combined.num_classes == 2
+    assert combined.functions.pool_class.tolist() == [0, -1, 1, 0, 2, -1, 3, 2]
+
+
 def test_regions_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="windows"):
         CombinedWorkload([workload([np.array([1.0])], end_s=5), workload([np.array([1.0])], end_s=6)], NEAR)

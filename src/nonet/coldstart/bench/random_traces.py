@@ -11,6 +11,7 @@ from nonet.coldstart.simulating.calls import Calls, ColdTimes, Functions, Worklo
 from nonet.coldstart.simulating.engine import simulate
 from nonet.coldstart.simulating.platform import PICKS, SCALE_RULES, Platform, Pools
 from nonet.coldstart.simulating.policies.base import Policy, RulePolicy
+from nonet.coldstart.simulating.regions import CombinedWorkload, Regions
 from nonet.coldstart.simulating.results import KINDS, Result, bin_edges
 
 MEMORY_CAPS_MB = (128, 512, 1000, 2000, 5000, 10_000)
@@ -48,6 +49,23 @@ def random_workload(seed: int, *, largest: int = 8, num: int = 200, shortest_us:
     calls = Calls(arrive + 1000, run, rng.integers(0, functions, n).astype(np.int32))
     end_us = int(arrive[-1]) + 1000 + int(rng.integers(0, 5)) * grain
     return Workload.from_arrays(calls, table, cold, start_us=0, end_us=end_us, block=int(rng.choice([1, 7, 1000])))
+
+
+def random_regions(seed: int) -> CombinedWorkload:
+    """Two random workloads of the same window as two regions, a random round trip apart; room for some pods or all."""
+    rng = np.random.default_rng(seed)
+    parts = [random_workload(2 * seed + k, num=100) for k in range(2)]
+    end_us = max(part.end_us for part in parts)
+    same = [
+        Workload.from_arrays(_calls(part), part.functions, part.cold_times, start_us=0, end_us=end_us) for part in parts
+    ]
+    capacity = None if rng.random() < 0.5 else rng.uniform(0, 3, 2)
+    return CombinedWorkload(same, Regions.equidistant(["a", "b"], int(rng.integers(0, end_us // 50 + 2)), capacity))
+
+
+def _calls(workload: Workload) -> Calls:
+    blocks = list(workload.blocks())
+    return Calls(*(np.concatenate([getattr(b, name) for b in blocks]) for name in ("arrive_us", "run_us", "function")))
 
 
 def random_pools(seed: int) -> Pools:

@@ -11,13 +11,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nonet.coldstart.bench.random_traces import compare_with_plain, random_platform, random_pools, random_workload
+from nonet.coldstart.bench.random_traces import (
+    compare_with_plain,
+    random_platform,
+    random_pools,
+    random_regions,
+    random_workload,
+)
 from nonet.coldstart.simulating.calls import Calls, ColdTimes, Functions, Workload
 from nonet.coldstart.simulating.engine import simulate
 from nonet.coldstart.simulating.platform import Platform
@@ -318,17 +325,19 @@ def bruteforce_differences(name: str, seed: int) -> tuple[str, ...] | None:
     caps_mb = (128, 512, 1000, 2000, 5000, 10_000)
     policy = parse_policy(name.replace("8GB", f"{caps_mb[seed % len(caps_mb)]}MB"))
     ticked = policy.tick_us is not None or isinstance(policy, Learner)
-    workload = random_workload(seed, shortest_us=20 * MINUTE_US // 60 if ticked else 1)
     platform = random_platform(seed)
+    if name in NEED_REGIONS:
+        workload: Workload = random_regions(seed)
+        platform = replace(platform, regions=workload.regions, pools=None)  # type: ignore[attr-defined]
+    else:
+        workload = random_workload(seed, shortest_us=20 * MINUTE_US // 60 if ticked else 1)
     if policy.tick_us is not None and workload.end_us // policy.tick_us > _MOST_TICKS:
         return None  # the plain simulator would tick for minutes
     if isinstance(policy, Learner):
         training, workload = split(workload, workload.end_us // 2)
         fit(policy, training)
     if name in NEED_POOLS:
-        platform = Platform(**{**vars(platform), "pools": random_pools(seed)})
-    if name in NEED_REGIONS:
-        return None
+        platform = replace(platform, pools=random_pools(seed))
     return compare_with_plain(workload, policy, platform, seed=seed).wrong
 
 

@@ -67,6 +67,10 @@ class CombinedWorkload(Workload):
         regions: see there.
         home: int64 (G,), the home region of each function.
         num_functions: G.
+        num_classes: C, pool classes of a region.
+
+    Every region has pools of its own: pool class c in region r is row `r * C + c`. Classes of different homes are the
+    same one when their functions have the same CPU and memory.
 
     Memory: one block of every region.
 
@@ -88,6 +92,7 @@ class CombinedWorkload(Workload):
         self.num_functions = sum(sizes)
         self.home = np.repeat(np.arange(len(workloads)), sizes)
         self._offset = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        self._pool_class, self.num_classes = _common_classes([workload.functions for workload in workloads])
         self.functions = self._virtual_functions()
         self.cold_times = self._virtual_cold_times()
 
@@ -121,6 +126,8 @@ class CombinedWorkload(Workload):
         def column(name: str) -> np.ndarray:
             return np.tile(np.concatenate([getattr(part, name) for part in parts]), num)
 
+        own = self._pool_class
+
         def words(name: str) -> list[str]:
             return [word for part in parts for word in getattr(part, name)] * num
 
@@ -134,7 +141,7 @@ class CombinedWorkload(Workload):
             column("memory_mb"),
             column("cpu_millicores"),
             column("concurrency"),
-            column("pool_class"),
+            np.concatenate([np.where(own >= 0, region * self.num_classes + own, -1) for region in range(num)]),
             words("trigger"),
             words("runtime"),
         )
@@ -160,6 +167,23 @@ class CombinedWorkload(Workload):
             total = workload.cold_times.allocation_us + workload.cold_times.rest_us
             means.append(float(total.mean()) if len(total) else 0.0)
         return np.array(means)
+
+
+def _common_classes(parts: Sequence[Functions]) -> tuple[np.ndarray, int]:
+    """The pool class of every function (G,), numbered over all regions by the sizes in it, and how many there are."""
+    number: dict[Any, int] = {}
+    renamed = []
+    for part in parts:
+        sizes = list(zip(part.cpu_millicores.tolist(), part.memory_mb.tolist(), strict=True))
+        new = np.full(len(part), -1, np.int64)
+        met: list[Any] = []
+        for old in np.unique(part.pool_class[part.pool_class >= 0]):
+            own = np.flatnonzero(part.pool_class == old)
+            key = frozenset(sizes[f] for f in own)
+            new[own] = number.setdefault((key, met.count(key)), len(number))
+            met.append(key)
+        renamed.append(new)
+    return np.concatenate(renamed), len(number)
 
 
 def _merged(parts: list[Calls]) -> Calls:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from nonet.coldstart.generating.curves import REGIONS
 from nonet.coldstart.generating.presets import generate
 from nonet.coldstart.simulating.calls import Workload
 from nonet.coldstart.simulating.engine import as_workload, simulate
@@ -18,6 +20,7 @@ from nonet.coldstart.simulating.platform import Platform
 from nonet.coldstart.simulating.policies import parse_policy, policies
 from nonet.coldstart.simulating.policies.base import Joined, RulePolicy
 from nonet.coldstart.simulating.policies.training import fit, needs_training, split
+from nonet.coldstart.simulating.regions import CombinedWorkload, Regions
 from nonet.coldstart.simulating.results import Result
 from nonet.coldstart.trace.store import Trace
 from nonet.common.errors import InputError
@@ -64,6 +67,45 @@ def open_workload(
     if "/" in source or source.partition(":")[0] not in ("huawei2025", "poisson"):
         raise InputError(f"{source}: no such trace; give the folder of one, or a preset such as huawei2025:R2")
     return generate(source, days=days, scale=scale, seed=seed)
+
+
+def open_regions(
+    source: str,
+    names: Sequence[str],
+    *,
+    rtt_us: int,
+    capacity: Sequence[float] | None = None,
+    **options: Any,
+) -> tuple[CombinedWorkload, Regions]:
+    """The calls of several regions of a trace or of `huawei2025` as one workload, all `rtt_us` apart.
+
+    Args:
+        source: as in `open_workload`, without a region.
+        names: regions; none = all.
+        rtt_us: round trip between any two of them.
+        capacity: pods that each region holds, in the order of `names`; None = no limit.
+        options: as in `open_workload`.
+
+    Raises:
+        InputError: no such regions, fewer than two, or another number of capacities.
+    """
+    stored = Path(source).exists()
+    known = Trace.open(source).regions if stored else REGIONS if source == "huawei2025" else ()
+    chosen = list(names) or list(known)
+    unknown = [name for name in chosen if name not in known]
+    if unknown or len(chosen) < 2 or len(set(chosen)) != len(chosen):
+        raise InputError(
+            f"{source}: expected two or more different regions out of {', '.join(known) or 'none'}, got "
+            f"{', '.join(chosen) or 'none'}"
+        )
+    if rtt_us < 0:
+        raise InputError(f"a round trip takes at least 0, got {rtt_us} us")
+    regions = Regions.equidistant(chosen, rtt_us, capacity or None)
+    parts = [
+        open_workload(source, name, **options) if stored else open_workload(f"{source}:{name}", None, **options)
+        for name in chosen
+    ]
+    return CombinedWorkload(parts, regions), regions
 
 
 def _needs_pools(policy: RulePolicy) -> bool:
