@@ -199,3 +199,18 @@ def test_icebreaker_forecasts_nothing_from_nothing() -> None:
     null, ours = simulate(whole, "ka:60"), simulate(whole, IceBreaker())
     assert np.all(ours.cold_by_function <= null.cold_by_function)
     assert ours.idle_us.sum() <= null.idle_us.sum() + 60 * SECOND * ours.num_prewarms
+
+
+def test_icebreaker_counts_requests_that_go_on_from_minute_to_minute() -> None:
+    whole = workload([np.array([30.0, 250.0])], run_s=150.0, end_s=600)
+    policy = IceBreaker()
+    simulate(whole, policy)
+    # From 30 to 180 s and from 250 to 400 s: minutes 0 to 2 and 4 to 6 (7 would begin at 420 s).
+    assert policy._window[0, -10:].tolist() == [1, 1, 1, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_icebreaker_needs_a_pod_for_as_many_requests_as_one_runs() -> None:
+    whole = workload([np.full(5, 30.0)], run_s=10.0, end_s=120, concurrency=2)
+    policy = IceBreaker()
+    simulate(whole, policy)
+    assert policy._window[0, -2:].tolist() == [3, 0]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nonet.coldstart.simulating import spes_classes as classes
-from nonet.coldstart.simulating._spes_kernels import spes_replay
-from nonet.coldstart.simulating.policies.spes import best_rule, classify_all
+from nonet.coldstart.simulating._spes_kernels import spes_minute, spes_replay
+from nonet.coldstart.simulating.policies.spes import announcing, best_rule, classify_all
 from nonet.coldstart.simulating.spes_classes import CLASS_NAMES, SpesClass, classify, merge_fragments, runs_of
 from nonet.coldstart.simulating.spes_state import make_state
 
@@ -188,3 +188,36 @@ def test_a_correlated_function_is_loaded_by_its_mate() -> None:
     spes_replay(make_state(pair, np.array([-9999, -9999])), np.stack([mate, own]), cold, wasted)
     assert cold.tolist() == [2, 0]
     assert 2 <= wasted[1] <= 12
+
+
+@pytest.mark.parametrize(("longest", "kind"), [(4, "dense"), (5, "unknown")])
+def test_dense_waits_are_below_five_minutes_at_the_90th_percentile(longest: int, kind: str) -> None:
+    series = with_waits(np.tile(np.arange(1, longest + 1), 60), days=1)
+    waits = runs_of(series).waits
+    assert np.percentile(waits, 90) == longest
+    # The three commonest waits are fewer than nine tenths of them, so the functions are not appro-regular.
+    assert classify(series).name == kind
+
+
+@pytest.mark.parametrize(("lag", "links"), [(1, ((7, 1),)), (10, ((7, 10),)), (11, ()), (0, ())])
+def test_calls_up_to_ten_minutes_before_announce(lag: int, links: tuple) -> None:
+    starts = np.arange(100, 1400, 200)
+    assert announcing(at(starts), {7: at(starts - lag)}) == links
+
+
+def test_half_of_the_starts_must_be_announced() -> None:
+    starts = np.arange(100, 1300, 200)
+    assert announcing(at(starts), {7: at(starts[:3] - 2)}) == ((7, 2),)
+    assert announcing(at(starts), {7: at(starts[:2] - 2)}) == ()
+
+
+def test_a_regular_function_is_adapted_after_five_new_waits() -> None:
+    state = make_state([SpesClass(classes.REGULAR, predicted=(9.0,))], np.array([-1]))
+    calls = np.zeros(200, np.int32)
+    calls[19::20] = 1  # waits of 19 minutes where 9 were learnt
+    predicted = []
+    for minute, count in enumerate(calls):
+        spes_minute(state, np.array([count], np.int32), minute)
+        if count:
+            predicted.append(float(state.predicted[0, 0]))
+    assert predicted[:6] == [9, 9, 9, 9, 14, 16.5]
