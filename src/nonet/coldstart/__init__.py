@@ -8,6 +8,7 @@ Map, in the order in which data flow:
 
 - `importing`: logs and published traces of other platforms into one schema; `data`: where the published ones are;
 - `trace`: that schema as Parquet on disk, written so that what is half-done never looks finished;
+- `laws`: the two laws that the paper fits; shared by what generates and what analyses;
 - `generating`: synthetic traces after the published curves, any number of shards giving the same bytes;
 - `simulating`: calls, platform and policy to cold starts, waits, memory; `simulating.policies`: the policies;
 - `advising`: causes, recommended changes with their price, configuration files, gates;

@@ -8,15 +8,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from nonet.coldstart._random_kernels import keys
+from nonet.coldstart._random_kernels import keys, mix64, uniforms
 from nonet.coldstart.generating import envelopes
 from nonet.coldstart.generating._arrival_kernels import POISSON
 from nonet.coldstart.generating.cold_events import ColdEvents
 from nonet.coldstart.generating.cold_times import cold_times
 from nonet.coldstart.generating.curves import REGIONS
 from nonet.coldstart.generating.functions import PROCESS, FunctionTable, other_region, process_of, region_2
-from nonet.coldstart.generating.laws import PAPER_TOTAL
 from nonet.coldstart.generating.stream import GeneratedWorkload
+from nonet.coldstart.laws import PAPER_TOTAL
 from nonet.coldstart.simulating.calls import ColdTimes
 from nonet.common.errors import InputError
 
@@ -57,7 +57,7 @@ def generate(
         scale: share of the functions, systematically sampled by trigger and number of requests; in (0, 1].
         seed: of all random choices.
         events: "all" (requests; cold starts come from a simulation) or "cold" (the published cold starts, without
-        requests).
+            requests).
 
     Raises:
         InputError: an unknown preset, or a number out of its range.
@@ -112,7 +112,8 @@ def _stacked(times: list[ColdTimes]) -> ColdTimes:
 
 def _paper_times(num: int, seed: int) -> ColdTimes:
     """Cold times by the paper's log-normal fit, 64 a function; the sum only."""
-    total_us = np.round(PAPER_TOTAL.sample(64 * num, seed) * 1e6).astype(np.int64)
+    shares = uniforms(np.uint64(mix64(seed, 21, 0)), 0, 64 * num)
+    total_us = np.round(PAPER_TOTAL.quantile(shares) * 1e6).astype(np.int64)
     return ColdTimes(at=np.arange(num + 1) * 64, allocation_us=np.zeros_like(total_us), rest_us=total_us)
 
 

@@ -1,13 +1,15 @@
-"""The paper's two fitted laws: moments to parameters and back, and fits by SciPy of what is sampled (E1)."""
+"""The paper's two fitted laws: moments to parameters and back, and fits of what is drawn from them (E1)."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nonet.coldstart.generating.laws import PAPER_BETWEEN, PAPER_TOTAL, LogNormal, Weibull
+from nonet.coldstart._random_kernels import uniforms
+from nonet.coldstart.laws import PAPER_BETWEEN, PAPER_TOTAL, LogNormal, Weibull
 from nonet.common.errors import InputError
 
 
@@ -33,12 +35,15 @@ def test_moments_and_back_agree_with_scipy(mean: float, ratio: float) -> None:
 
 
 def test_a_fit_of_a_million_values_recovers_the_parameters() -> None:
-    sigma, _, scale = stats.lognorm.fit(PAPER_TOTAL.sample(1_000_000, seed=4), floc=0)
-    assert sigma == pytest.approx(PAPER_TOTAL.sigma, rel=0.01)
-    assert scale == pytest.approx(2.718281828459045**PAPER_TOTAL.mu, rel=0.01)
-    shape, _, scale = stats.weibull_min.fit(PAPER_BETWEEN.sample(1_000_000, seed=4), floc=0)
-    assert shape == pytest.approx(PAPER_BETWEEN.shape, rel=0.01)
-    assert scale == pytest.approx(PAPER_BETWEEN.scale, rel=0.01)
+    shares = uniforms(np.uint64(4), 0, 1_000_000)
+    normal = LogNormal.fit(PAPER_TOTAL.quantile(shares))
+    assert normal.mu == pytest.approx(PAPER_TOTAL.mu, abs=0.01)
+    assert normal.sigma == pytest.approx(PAPER_TOTAL.sigma, rel=0.01)
+    weibull = Weibull.fit(PAPER_BETWEEN.quantile(shares))
+    assert weibull.shape == pytest.approx(PAPER_BETWEEN.shape, rel=0.01)
+    assert weibull.scale == pytest.approx(PAPER_BETWEEN.scale, rel=0.01)
+    for law in (PAPER_TOTAL, PAPER_BETWEEN):
+        assert law.cdf(law.quantile(shares[:100])) == pytest.approx(shares[:100])
 
 
 @pytest.mark.parametrize("mean, sd", [(0.0, 1.0), (1.0, -1.0), (float("nan"), 1.0)])
