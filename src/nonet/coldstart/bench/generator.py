@@ -166,8 +166,7 @@ def measure_region_2(
         seed: of the requests and of the cold times.
         scale: share of the functions; the published numbers are then those of the sampled functions.
         without_largest: leaves out so many functions with the most requests. Ten of the 2,418 make 98 % of 12.6
-        billion requests
-            and 10 % of the cold starts.
+            billion requests and 10 % of the cold starts.
         shards: threads of the simulation.
     """
     from nonet.coldstart.simulating.engine import simulate

@@ -114,7 +114,8 @@ def spread_samples(key, picks, low_s, high_s, parts_s):
     Args:
         key: of the stream.
         picks: int64[n], joint samples.
-        low_s, high_s: float64[K], the slice of totals that a sample stands for.
+        low_s: float64[K], from where the slice of totals goes that a sample stands for.
+        high_s: float64[K], where it ends.
         parts_s: float64[K, 4], allocation, code, dependency, scheduling.
 
     Returns:

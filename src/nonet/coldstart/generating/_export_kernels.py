@@ -17,7 +17,9 @@ def add_calls(arrive, run, function, by_minute, durations, sums, extremes):
     """Add calls of one day.
 
     Args:
-        arrive, run, function: int64[n], int64[n] (microseconds), int32[n].
+        arrive: int64[n], microseconds.
+        run: int64[n], microseconds.
+        function: int32[n].
         by_minute: int64[F, 1440]. durations: int32[F, NUM_BINS]. sums: float64[F], microseconds.
         extremes: int64[F, 2], smallest and largest run.
     """

@@ -143,7 +143,10 @@ class ColdEvents:
     Args:
         region: "R1" .. "R5".
         frame: functions of the region (columns function, trigger, runtime, cold_starts), among which the cold starts
-        are shared. seed: of all random choices. num_hours: at most 744. scale: share of the published number.
+            are shared.
+        seed: of all random choices.
+        num_hours: at most 744.
+        scale: share of the published number.
     """
 
     def __init__(self, region: str, frame: pl.DataFrame, *, seed: int, num_hours: int, scale: float) -> None:

@@ -57,7 +57,8 @@ class FunctionTable:
 
     Attributes:
         frame: one row a function: function, trigger, runtime, class, concurrency, requests, cold_starts (published,
-        31 days). process: PROCESS[F].
+            31 days).
+        process: PROCESS[F].
     """
 
     frame: pl.DataFrame

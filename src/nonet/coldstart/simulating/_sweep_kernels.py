@@ -18,9 +18,12 @@ def sweep_block(
 
     Args:
         keep_us: int64 (K,).
-        cold_at, cold_us: jagged samples of cold start times, int64 (F + 1,) and (samples,).
-        requests: int64 (F,), calls so far. end_us, cold, idle_us: int64 (F, K), end of the last call, cold starts,
-            idle time.
+        cold_at: int64 (F + 1,), where the samples of each function begin.
+        cold_us: int64 (samples,), jagged samples of cold start times.
+        requests: int64 (F,), calls so far.
+        end_us: int64 (F, K), end of the last call.
+        cold: int64 (F, K), cold starts.
+        idle_us: int64 (F, K), idle time.
     """
     at = np.zeros(len(requests) + 1, np.int64)
     for f in function:

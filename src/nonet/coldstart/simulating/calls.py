@@ -25,10 +25,12 @@ class Functions:
 
     Args:
         names: unique names, F of them.
-        memory_mb, cpu_millicores: int32 (F,), what one pod takes.
+        memory_mb: int32 (F,), what one pod takes.
+        cpu_millicores: int32 (F,), what one pod takes.
         concurrency: int32 (F,), requests that one pod runs at once, at least 1.
         pool_class: int32 (F,), row of the pools of the platform; -1 = no pool, every pod is made from scratch.
-        trigger, runtime: F texts, "unknown" where nobody knows.
+        trigger: F texts, "unknown" where nobody knows.
+        runtime: F texts, "unknown" where nobody knows.
 
     Raises:
         InputError: arrays of different lengths, a name twice, a concurrency below 1, a memory below 0.

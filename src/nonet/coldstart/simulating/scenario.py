@@ -132,7 +132,8 @@ def run_policies(
         platform: the same for all.
         train_days: what comes first and is only learnt from, days; None means half of the workload when a policy
             learns, and nothing when none does.
-        seed, shards: see `simulate`.
+        seed: see `simulate`.
+        shards: see `simulate`.
         progress: called with the number of calls of each block that is done.
         started: called with the name of each policy before it runs.
 

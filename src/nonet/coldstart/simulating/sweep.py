@@ -84,11 +84,14 @@ def sweep(
     """Simulate fixed keep-alives together.
 
     Args:
-        workload, platform, seed, region: as in `simulate`.
+        workload: as in `simulate`.
         keep_alive_us: any number of keep-alives; sorted, doubles removed.
         method: "auto" is exact. "gaps" takes the first way for every function, in one pass, whatever calls overlap:
             cold start durations then delay nobody, and `exact` is False for functions that have some or a concurrency
             above 1. "engine" runs the engine for each keep-alive.
+        platform: as in `simulate`.
+        seed: as in `simulate`.
+        region: as in `simulate`.
 
     Raises:
         InputError: no keep-alive or a negative one, an unknown method, or "gaps" where pods are not picked by last

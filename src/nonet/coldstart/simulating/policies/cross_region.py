@@ -85,7 +85,8 @@ def place(
     Args:
         cost_us: (G, R) round trip and expected cold start.
         pods: (G,) pods that a function takes.
-        num_calls, run_us: (G,) weight of a function and its mean run.
+        num_calls: (G,) weight of a function.
+        run_us: (G,) its mean run.
         home: (G,) where it is now.
         capacity: (R,) pods.
 
