@@ -15,6 +15,13 @@ TraceFolder = Annotated[Path, typer.Argument(metavar="TRACE", help="Folder of a 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the trace, new or empty.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a trace that is there.")]
 Region = Annotated[str | None, typer.Option(metavar="NAME", help="Region; may be left out when there is one only.")]
+Regions = Annotated[
+    str, typer.Option(metavar="R1,R3|all", help="Simulate several regions together, for paper:region; all = every one.")
+]
+RoundTrip = Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Round trip between any two regions.")]
+Capacity = Annotated[
+    str, typer.Option(metavar="PODS,PODS", help="Pods that each region holds, in that order. [default: no limit]")
+]
 Days = Annotated[int, typer.Option(min=1, max=31, help="Days, from the first of the published month on.")]
 Scale = Annotated[float, typer.Option(min=0.0001, max=1.0, help="Share of the functions.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]

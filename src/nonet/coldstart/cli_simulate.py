@@ -43,14 +43,9 @@ def simulate(
         str, typer.Option(metavar="start|piggyback|wait|race", help="What an arrival without a free pod does.")
     ] = "start",
     pick: Annotated[str, typer.Option(metavar="mru|oldest|newest|least_loaded", help="Which free pod serves.")] = "mru",
-    regions: Annotated[
-        str,
-        typer.Option(metavar="R1,R3|all", help="Simulate several regions together, for paper:region; all = every one."),
-    ] = "",
-    rtt: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Round trip between any two regions.")] = 0.1,
-    capacity: Annotated[
-        str, typer.Option(metavar="PODS,PODS", help="Pods that each region holds, in that order. [default: no limit]")
-    ] = "",
+    regions: options.Regions = "",
+    rtt: options.RoundTrip = 0.1,
+    capacity: options.Capacity = "",
     days: options.Days = 31,
     scale: options.Scale = 1.0,
     seed: options.Seed = 0,
@@ -79,8 +74,8 @@ def simulate(
     options.start(quiet)
     cap = parse_memory_mb(memory, "--memory") if memory else None
     platform = Platform(memory_cap_mb=cap, scale_rule=scale_rule, pick=pick)  # type: ignore[arg-type]  # checked there
-    cold_us = options.microseconds(cold_seconds)
-    given: dict[str, Any] = {"days": days, "scale": scale, "seed": seed, "default_cold_us": cold_us}
+    given: dict[str, Any] = {"days": days, "scale": scale, "seed": seed}
+    given["default_cold_us"] = options.microseconds(cold_seconds)
     if regions:
         chosen, pods = options.region_names(regions, region), options.numbers(capacity, "--capacity")
         workload, platform, num_functions = _together(source, chosen, rtt, pods, platform, given)
