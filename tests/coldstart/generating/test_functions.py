@@ -7,14 +7,17 @@ import heapq
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from published_curves import FOLDER
 
 from nonet.coldstart._random_kernels import mix64
 from nonet.coldstart.generating._count_kernels import count_cold
-from nonet.coldstart.generating.functions import region_2
+from nonet.coldstart.generating.curves import table
+from nonet.coldstart.generating.functions import other_region, region_2
 from nonet.coldstart.generating.presets import generate
 from nonet.coldstart.generating.stream import GeneratedWorkload
+from nonet.coldstart.simulating.engine import simulate
 
 
 def plain_cold(
@@ -105,6 +108,21 @@ def test_timers_are_periodic() -> None:
         gaps = np.diff(calls_of(workload, f)[0]) / 1e6
         spreads.append(gaps.std() / gaps.mean())
     assert np.median(spreads) < 0.001
+
+
+@pytest.mark.parametrize("region", ["R1", "R3", "R4", "R5"])
+def test_the_functions_of_a_region_have_its_published_cold_starts(region: str) -> None:
+    published = table("hours").filter(pl.col("region") == region)["cold_starts"].sum()
+    assert other_region(region)["cold_starts"].sum() == pytest.approx(published, rel=0.01)
+
+
+def test_simulated_arrivals_of_region_3_are_as_cold_as_its_functions_say() -> None:
+    # All but the twelve functions that have nearly all of 28 billion requests.
+    workload = generate("huawei2025:R3", seed=2)
+    requests = workload.table.process["requests"]
+    few = workload.only(np.sort(np.argsort(requests, kind="stable")[: len(requests) - 12]))
+    expected = few.table.frame["cold_starts"].sum()
+    assert simulate(few, "ka:60", record="none", shards=2).num_cold == pytest.approx(expected, rel=0.02)
 
 
 def test_cold_times_of_custom_images_are_made_from_scratch() -> None:
