@@ -113,6 +113,15 @@ def test_links_are_counted_as_by_hand() -> None:
                 assert (a, b) not in found
 
 
+@pytest.mark.parametrize(("gap_s", "linked"), [(119.0, False), (121.0, True)])
+def test_functions_called_every_other_window_announce_nothing(gap_s: float, linked: bool) -> None:
+    # f1 follows every call of f0 by 10 s; within two windows of each other, either would follow anything.
+    first = np.arange(5.0, DAY_S, gap_s)
+    training, _ = split(workload([first, first + 10]), DAY_S * SECOND)
+    found = [(link.first, link.then) for link in find_links(training, 0.5, 60 * SECOND)]
+    assert found == ([(0, 1)] if linked else [])
+
+
 def test_independent_functions_are_not_chained() -> None:
     whole = workload(RANDOM)
     null, ours = tried(whole, "ka:60"), tried(whole, WorkflowChains())
@@ -148,14 +157,19 @@ def test_peak_shaving_does_nothing_in_quiet_minutes() -> None:
     assert ours.cold_by_function.tolist() == null.cold_by_function.tolist()
 
 
-def test_the_threshold_is_the_quantile_of_cold_starts_a_minute() -> None:
-    whole = workload(STORM, run_s=5.0, trigger=TRIGGERS)
+@pytest.mark.parametrize("level", [0.9, 0.99, 1.0])
+def test_the_threshold_is_the_quantile_of_cold_starts_a_minute(level: float) -> None:
+    whole = workload([poisson(1 / 400, seed) for seed in range(30)])
     training, _ = split(whole, DAY_S * SECOND)
-    policy = PeakShaving(level=0.99)
+    policy = PeakShaving(level=level)
     policy.fit(training)
     at_us, _ = cold_calls(training, 60 * SECOND)
     minutes = sorted([int(np.sum(at_us // (60 * SECOND) == m)) for m in range(24 * 60)])
-    assert policy.threshold == int(np.quantile(minutes, 0.99)) > 0
+    assert policy.threshold == int(np.quantile(minutes, level)) > 0
+    assert len({int(np.quantile(minutes, q)) for q in (0.9, 0.99, 1.0)}) == 3
+
+
+def test_who_waits_for_an_answer_is_told_by_the_trigger() -> None:
     assert is_asynchronous("TIMER-A")
     assert not is_asynchronous("unknown-S")
 
