@@ -6,7 +6,8 @@ activator asks for one at once. The last pod of an idle function goes when the f
 window, the activator is in its path (else after the grace period), and the retention is over.
 
 Source: knative/serving, pkg/autoscaler and pkg/reconciler/autoscaling/kpa (Apache-2.0), restated; specification A6.9.
-Not modelled: network programming, scrape sampling, and the scale-down delay.
+Not modelled: network programming, scrape sampling, the scale-down delay, the initial scale of a new revision. A pod
+beyond the wanted number serves on, after the older ones, until a decision finds it idle; Knative takes it out.
 """
 
 from __future__ import annotations
