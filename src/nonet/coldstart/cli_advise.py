@@ -61,8 +61,12 @@ def recommend(
         str, typer.Option(metavar="SHARE", help="Most memory that all changes may add, such as 5%.")
     ] = "10%",
     platform: Annotated[
-        str, typer.Option(metavar="any|knative|openwhisk|lambda", help="Only changes that it can make.")
-    ] = "any",
+        str | None,
+        typer.Option(
+            metavar="any|knative|openwhisk|lambda",
+            help="Only changes that it can make. [default: what the logs are of, else any]",
+        ),
+    ] = None,
     prices: Annotated[Path | None, typer.Option(metavar="TOML", help="Prices of your own.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,

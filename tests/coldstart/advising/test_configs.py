@@ -17,6 +17,7 @@ from nonet.coldstart.advising.configs import (
     knative_patch,
     lambda_cloudformation,
     lambda_terraform,
+    openwhisk_actions,
     openwhisk_stem_cells,
     prewarm_plan,
     write_configs,
@@ -105,6 +106,19 @@ def test_openwhisk_stem_cells() -> None:
     ]
     with pytest.raises(InputError, match="python:3"):
         openwhisk_stem_cells([replace(cells[2], max_count=0)])
+
+
+def test_openwhisk_actions(tmp_path: Path) -> None:
+    change = recommendation(
+        "concurrency", {"function": "guest/thumb", "concurrency": 8}, {"function": "a b", "concurrency": 2}
+    )
+    given = advice("openwhisk", change)
+    assert openwhisk_actions(given).splitlines()[2:] == [
+        "wsk action update 'a b' --concurrency 2",
+        "wsk action update /guest/thumb --concurrency 8",
+    ]
+    assert [path.name for path in write_configs(given, tmp_path)] == ["advice.json", "openwhisk-actions.sh"]
+    assert openwhisk_actions(advice("openwhisk", recommendation("prewarm", {"function": "t", **PERIOD}))) == ""
 
 
 def test_lambda_terraform_and_cloudformation() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from nonet.coldstart.advising.choices import Choice, within
 from nonet.coldstart.advising.costs import load_prices
 from nonet.coldstart.advising.recommend import Advice, Recommendation, recommend
 from nonet.coldstart.advising.recommend_view import print_advice
+from nonet.coldstart.cli import app
 from nonet.coldstart.trace.store import Trace
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
@@ -84,6 +86,22 @@ def test_savings_on_lambda(on_lambda: tuple[Cluster, Trace]) -> None:
     advice = recommend(trace, max_extra_memory=1.0)
     assert advice.platform == "lambda"
     assert checked(cluster, advice) == {"prewarm", "provisioned"}
+
+
+def test_the_command_line_advises_the_platform_of_the_logs(on_lambda: tuple[Cluster, Trace], tmp_path: Path) -> None:
+    """On Lambda neither concurrency nor min-scale can be set, and a Knative patch is of no use."""
+    command = ["recommend", str(on_lambda[1].path), "-o", str(tmp_path), "--max-extra-memory", "100%", "--json", "-q"]
+    done = CliRunner().invoke(app, command)
+    advice = json.loads(done.stdout)["advice"]
+    assert advice["platform"] == "lambda"
+    assert {rec["kind"] for rec in advice["recommendations"]} == {"prewarm", "provisioned"}
+    assert (tmp_path / "lambda-provisioned.tf").is_file()
+    assert not (tmp_path / "knative-patch.yaml").exists()
+
+
+def test_openwhisk_has_no_keep_alive_of_one_action(knative: tuple[Cluster, Trace]) -> None:
+    advice = recommend(knative[1], platform="openwhisk", max_extra_memory=1.0)
+    assert {rec.kind for rec in advice.recommendations} == {"prewarm", "concurrency"}
 
 
 def test_ordered_by_saving_per_memory(knative: tuple[Cluster, Trace]) -> None:

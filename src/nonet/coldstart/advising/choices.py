@@ -26,11 +26,11 @@ from nonet.coldstart.simulating.policies.fixed import KeepAlive
 Kind = Literal["prewarm", "keep-alive", "concurrency", "min-scale", "provisioned"]
 KINDS: Mapping[str, tuple[Kind, ...]] = {
     "knative": ("prewarm", "keep-alive", "concurrency", "min-scale"),
-    "openwhisk": ("prewarm", "keep-alive", "concurrency"),
+    "openwhisk": ("prewarm", "concurrency"),
     "lambda": ("prewarm", "provisioned"),
     "any": ("prewarm", "keep-alive", "concurrency", "min-scale"),
 }
-"""What can be changed on each platform."""
+"""What can be changed for a function of each platform. OpenWhisk has one keep-alive for all actions of an invoker."""
 
 KEEP_ALIVES_S = (120, 300, 600, 1200, 1800, 3600)
 CONCURRENCIES = (2, 4, 8, 16, 32, 64)

@@ -3,7 +3,8 @@
 * Knative: one YAML document a service, to be merged into it (`kubectl patch ksvc NAME --type merge --patch-file`, or
   kustomize). Annotations `autoscaling.knative.dev/min-scale`, `.../scale-to-zero-pod-retention-period` (beyond the
   stable window of 60 s, which always holds), `.../target`; `containerConcurrency`.
-* OpenWhisk: runtimes manifest (`RUNTIMES_MANIFEST`), the part with stem cells by kind and memory.
+* OpenWhisk: runtimes manifest (`RUNTIMES_MANIFEST`), the part with stem cells by kind and memory; commands of `wsk`
+  that set the concurrency of actions.
 * Lambda: provisioned concurrency as Terraform and as CloudFormation.
 * `prewarm-plan.json`: which functions to start how long before they are due.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +120,16 @@ def openwhisk_stem_cells(cells: Iterable[StemCells]) -> str:
     return json.dumps({"runtimes": families}, indent=2) + "\n"
 
 
+def openwhisk_actions(advice: Advice) -> str:
+    """A shell script that sets the concurrency of actions; "" for none."""
+    commands = []
+    for function, setting in sorted(settings_of(advice).items()):
+        if "concurrency" in setting:
+            name = f"/{function}" if "/" in function else function
+            commands.append(f"wsk action update {shlex.quote(name)} --concurrency {int(setting['concurrency'])}\n")
+    return "#!/bin/sh\nset -e\n" + "".join(commands) if commands else ""
+
+
 _TERRAFORM = """\
 # Provisioned concurrency; an alias or a published version is needed, $LATEST cannot have any.
 variable "qualifier" {
@@ -215,6 +227,8 @@ def write_configs(advice: Advice, folder: str | Path, stem_cells: Sequence[StemC
     if advice.platform in ("lambda", "any"):
         texts["lambda-provisioned.tf"] = lambda_terraform(advice)
         texts["lambda-provisioned.yaml"] = lambda_cloudformation(advice)
+    if advice.platform in ("openwhisk", "any"):
+        texts["openwhisk-actions.sh"] = openwhisk_actions(advice)
     if stem_cells:
         texts["openwhisk-stemcells.json"] = openwhisk_stem_cells(stem_cells)
     target = Path(folder)
