@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nonet.coldstart.importing.tabular import UNUSABLE
 from nonet.common.errors import InputError
 
 DAY_S = 86_400
@@ -202,7 +203,7 @@ def test_an_empty_region_is_a_region(take: Callable[..., Any], tmp_path: Path) -
     taken = take("huawei2025", tmp_path / "cold_start")
     assert taken.trace.regions == ("R1", "R4")
     assert taken.trace.scan("coldstart", ["R4"]).collect().height == 0
-    assert taken.quarantine() == [("", "the file is empty, or damaged from its first line on")]
+    assert taken.quarantine() == [("", UNUSABLE)]
 
 
 def test_another_table_is_refused_by_name(take: Callable[..., Any], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import resource
 import signal
 import subprocess
@@ -33,6 +34,16 @@ def write_days(folder: Path, num_files: int, num_rows: int) -> list[Path]:
 
 def arrivals(trace: Trace) -> list[int]:
     return sorted(trace.scan("request").collect()["arrive_us"].to_list())
+
+
+@pytest.mark.parametrize("data", [random.Random(3).randbytes(3000), "t,f\n1,a\n".encode("utf-16"), b"\r,\r\xff\n1,a\n"])
+def test_what_is_no_text_is_refused(data: bytes, take: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "calls.csv.gz").write_bytes(data)
+    with pytest.raises(InputError, match="not text in UTF-8"):
+        take("csv", tmp_path / "calls.csv.gz", map=MAP)
+    (tmp_path / "good.csv").write_text("t,f\n1,a\n")
+    taken = take("csv", tmp_path / "calls.csv.gz", tmp_path / "good.csv", map=MAP)
+    assert (taken.report.num_requests, taken.report.num_quarantined) == (1, 1)
 
 
 def test_one_damaged_part_does_not_cost_the_others(take: Callable[..., Any], tmp_path: Path) -> None:

@@ -234,6 +234,17 @@ def test_first_requests_of_pods_are_judged_when_nothing_says_cold(take: Callable
     assert taken.report.num_left_censored == 2
 
 
+def test_cells_that_cannot_be_read_are_counted(take: Callable[..., Any], tmp_path: Path) -> None:
+    rows = ["at,done,fn,cold", "1,2,a,true", "2,soon,a,maybe", "3,1e40,a,false", "4,,a,", "5,nan,a,NaN"]
+    (tmp_path / "calls.csv").write_text("\n".join(rows) + "\n")
+    taken = take("csv", tmp_path / "calls.csv", map="arrive=at:s,end=done:s,function=fn,cold=cold", times="relative")
+    assert taken.report.num_requests == 5
+    assert sorted(taken.report.warnings.items()) == [
+        ("cold that cannot be read in column 'cold', left empty", 1),
+        ("end that cannot be read in column 'done', left empty", 2),
+    ]
+
+
 def test_duplicates_are_found_when_requests_have_ids(take: Callable[..., Any], tmp_path: Path) -> None:
     rows = [[1, "f", "r1"], [1, "f", "r1"], [2, "f", "r1"], [3, "f", ""], [3, "f", ""]]
     taken = take("csv", write_csv(tmp_path / "a.csv", ["t", "fn", "id"], rows), map="arrive=t:s,function=fn,request=id")

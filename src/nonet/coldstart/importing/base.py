@@ -148,12 +148,12 @@ class Intake:
 
     def header(self, file: SourceFile) -> list[str]:
         """The names of the columns of a CSV or Parquet file; none when it is empty or damaged, which is refused."""
-        from nonet.coldstart.importing.tabular import header_of
+        from nonet.coldstart.importing.tabular import UNUSABLE, header_of
 
         try:
             return header_of(file)
         except UnusableFileError as error:
-            self.refuse(file)(None, "the file is empty, or damaged from its first line on", str(error))
+            self.refuse(file)(None, UNUSABLE, str(error))
             return []
 
     def lines(self, file: SourceFile) -> Iterator[tuple[int, str]]:

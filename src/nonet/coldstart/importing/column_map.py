@@ -17,7 +17,7 @@ from nonet.coldstart.importing.duplicates import Duplicates
 from nonet.coldstart.importing.moments import UNITS_US
 from nonet.coldstart.importing.pod_join import FirstCalls, judge_log
 from nonet.coldstart.importing.sources import SourceFile
-from nonet.coldstart.importing.tabular import LINE, header_of, number, read_frames, screen, text, whole_us
+from nonet.coldstart.importing.tabular import LINE, header_of, is_given, number, read_frames, screen, text, whole_us
 from nonet.common.errors import InputError
 
 _MOMENTS = ("arrive", "start", "end")
@@ -92,6 +92,7 @@ def _frames(intake: Intake, file: SourceFile, columns: dict[str, Column]) -> Ite
     names = list(dict.fromkeys(column.name for column in columns.values()))
     for frame in read_frames(file, reject, columns=names, delimiter=_delimiter(intake)):
         rows = frame.select(LINE, *(_read(field, column, frame) for field, column in columns.items()))
+        _count_unreadable(intake, frame, rows, columns)
         rows = _completed(rows, columns)
         if "request" in columns:
             repeated = duplicates.mark(rows, [name for name in rows.columns if name != LINE])
@@ -99,6 +100,16 @@ def _frames(intake: Intake, file: SourceFile, columns: dict[str, Column]) -> Ite
         else:
             rows = rows.with_columns(pl.lit(value=False).alias("_repeated"))
         yield screen(rows, _RULES, reject).drop("_repeated")
+
+
+def _count_unreadable(intake: Intake, frame: pl.DataFrame, rows: pl.DataFrame, columns: dict[str, Column]) -> None:
+    """Cells that hold something that is no value of their field are left empty; how many there are is told."""
+    for field, column in columns.items():
+        if field in ("arrive", "function"):  # without these the row itself is refused
+            continue
+        name = f"{field}_us" if field in (*_MOMENTS, *_DURATIONS) else field
+        unread = frame.filter(is_given(column.name) & rows[name].is_null()).height
+        intake.warn(f"{field} that cannot be read in column {column.name!r}, left empty", unread)
 
 
 _RULES = (

@@ -21,6 +21,8 @@ LINE = "_line"
 _BLOCK_BYTES = 24 << 20
 _PARQUET_ROWS = 65_536
 
+UNUSABLE = "the file is empty, not text in UTF-8, or damaged from its first line on"
+
 Reject = Callable[[int | None, str, str], None]
 """Refuses a row: its line, the reason, what stood there."""
 
@@ -68,7 +70,7 @@ def _csv_frames(file: SourceFile, reject: Reject, delimiter: str) -> Iterator[pl
     try:
         names = header_of(file, delimiter)
     except UnusableFileError as error:
-        reject(None, "the file is empty, or damaged from its first line on", str(error))
+        reject(None, UNUSABLE, str(error))
         return
 
     def wrong_width(row: pa_csv.InvalidRow) -> str:
@@ -103,7 +105,7 @@ def header_of(file: SourceFile, delimiter: str = ",") -> list[str]:
     """The names of the columns of a CSV or Parquet file.
 
     Raises:
-        UnusableFileError: it is empty, or damaged from its beginning on.
+        UnusableFileError: it is empty, not text in UTF-8, or damaged from its beginning on.
         InputError: the names are not distinct, or a Parquet file is damaged.
     """
     import csv
@@ -114,7 +116,10 @@ def header_of(file: SourceFile, delimiter: str = ",") -> list[str]:
         first = next((line for _, line in stream.lines()), b"")
         if not first and stream.failure:
             raise UnusableFileError(f"{file.name}: damaged from its first line on ({stream.failure}); get it again")
-    names = next(csv.reader([first.decode("utf-8-sig", "replace")], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([first.decode("utf-8-sig")], delimiter=delimiter), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise UnusableFileError(f"{file.name}: not text in UTF-8; unpack or convert it (iconv -t UTF-8)") from None
     if not names:
         raise UnusableFileError(f"{file.name}: empty; expected a line with the names of the columns")
     if len(set(names)) < len(names):
