@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nonet.coldstart.advising.causes import TITLES
+from nonet.coldstart.advising.check import check
 from nonet.coldstart.advising.explain import explain, main_causes
 from nonet.coldstart.advising.explain_view import print_explanation
 from nonet.coldstart.importing.base import ingest
@@ -68,6 +69,28 @@ def test_knative_request_log_alone(tmp_path: Path) -> None:
     rows = main_causes(trace, "default").select("pod", "cause").rows()
     hits([(planted[pod], cause) for pod, cause in rows])
     assert all(cause.p50_s is None and cause.example.total_s is None for cause in explanation.causes)
+
+
+def test_a_log_that_sees_requests_only_when_the_pod_is_ready(tmp_path: Path) -> None:
+    """The queue-proxy's latency leaves the wait for its own pod out, which users feel all the same."""
+    services = [s for s in knative_services(6, 6 * HOUR_S) if s.label != "burst"]
+    cluster = planted_cluster(6, 6 * HOUR_S, services)
+    sources = [
+        ("k8s", cluster.write_kubernetes(tmp_path)),
+        ("knative", [cluster.write_knative(tmp_path, since="begin")]),
+    ]
+    trace = Trace.open(ingest(sources, tmp_path / "t").path)
+    explanation = explain(trace)
+    assert explanation.num_cold == len(cluster.pods)
+    waited = sum(call["begin"] - call["arrive"] for call in cluster.calls if call["cold"])
+    told = sum(cause.wait_s_per_day for cause in explanation.causes) * explanation.days
+    assert told == pytest.approx(waited, rel=0.1)
+    times = sorted(call["end"] - call["arrive"] for call in cluster.calls)
+    bound_s = 0.9 * times[int(0.99 * len(times))]
+    assert check(trace, max_p99_s=bound_s)[0].value == pytest.approx(bound_s / 0.9, rel=0.05)
+    planted = {pod.name: pod.label for pod in cluster.pods}
+    rows = main_causes(trace, "default").select("pod", "cause").rows()
+    hits([(planted[pod], cause) for pod, cause in rows])
 
 
 def test_explanation_adds_up(knative: tuple[Cluster, Trace]) -> None:

@@ -1,9 +1,10 @@
 """Which request had to wait for its pod: requests joined with what is known of pods.
 
 Where a pod is known (Kubernetes), its earliest request triggered its start when it arrived before the pod was ready (to
-the second that Kubernetes gives); others that arrived before only waited with it (piggy-backed). Where nothing is known
-of a pod, its first request is judged by the log alone: cold when the function had been called before and the log had
-run for `HORIZON_US` already, else unknown (left-censored).
+the second that Kubernetes gives); others that arrived before only waited with it (piggy-backed). A request that its log
+saw only when the pod was ready (the queue-proxy is part of the pod) arrived when the pod was created. Where nothing is
+known of a pod, its first request is judged by the log alone: cold when the function had been called before and the log
+had run for `HORIZON_US` already, else unknown (left-censored).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _END_MARGIN_US = 60_000_000
 
 PLACE = "_place"
 READY = "_ready_us"
+CREATED = "_created_us"
 KEY = "_pod_key"
 
 
@@ -81,8 +83,8 @@ class FirstCalls:
     """The first request of each pod (first pass over a log), then the verdict on every request (second pass).
 
     Memory grows with the number of pods and functions, not of requests. Frames have the columns function, request,
-    arrive_us, end_us, `_pod_key` (uid of a known pod, else its name; null for none), `_ready_us` (when a known pod was
-    ready, null otherwise) and `_place` (grows along the log).
+    arrive_us, end_us, `_pod_key` (uid of a known pod, else its name; null for none), `_ready_us` and `_created_us` (of
+    a known pod that the log names, null otherwise) and `_place` (grows along the log).
     """
 
     def __init__(self, known: KnownPods | None, *, infer: bool = True) -> None:
@@ -129,7 +131,8 @@ class FirstCalls:
             self._known.set_trigger(uid, request)
 
     def judged(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Second pass: the frame with `cold`, and `start_us` moved to when a known pod was ready."""
+        """Second pass: the frame with `cold`, `start_us` moved to when a known pod was ready, and `arrive_us` to when
+        it was created where the log saw the request that started it only later."""
         firsts = self._firsts(frame)
         is_first = pl.col("_first_place") == pl.col(PLACE)
         known = pl.col(READY).is_not_null()
@@ -147,7 +150,11 @@ class FirstCalls:
             .otherwise(guess)
         )
         start = pl.max_horizontal("start_us", pl.when(waited).then(pl.col(READY)))
-        judged = firsts.with_columns(cold.alias("cold"), pl.min_horizontal(start, "end_us").alias("start_us"))
+        late_seen = known & is_first & waited & (pl.col("arrive_us") >= pl.col(READY))
+        arrive = pl.when(late_seen).then(pl.min_horizontal("arrive_us", CREATED)).otherwise("arrive_us")
+        judged = firsts.with_columns(
+            cold.alias("cold"), pl.min_horizontal(start, "end_us").alias("start_us"), arrive.alias("arrive_us")
+        )
         self.num_censored += int(judged.select((is_first & ~known & pl.col("cold").is_null()).sum()).item())
         return judged
 
@@ -174,7 +181,8 @@ def with_places(frames: Iterator[pl.DataFrame], known: KnownPods | None) -> Iter
         numbered = frame.with_columns(pl.int_range(place, place + frame.height, dtype=pl.Int64).alias(PLACE))
         place += frame.height
         if known is None:
-            yield numbered.with_columns(pl.col("pod").alias(KEY), pl.lit(None, pl.Int64).alias(READY))
+            unknown = (pl.lit(None, pl.Int64).alias(name) for name in (READY, CREATED))
+            yield numbered.with_columns(pl.col("pod").alias(KEY), *unknown)
         else:
             yield _with_known(numbered, known)
 
@@ -187,10 +195,11 @@ def _with_known(frame: pl.DataFrame, known: KnownPods) -> pl.DataFrame:
         {
             KEY: [None if pod is None else pod.uid for pod in found],
             READY: ready,
+            CREATED: [None if pod is None else pod.created_us for pod in found],
             "_name": [None if pod is None else pod.full_name for pod in found],
             "_function": [None if pod is None else pod.function for pod in found],
         },
-        {KEY: pl.String, READY: pl.Int64, "_name": pl.String, "_function": pl.String},
+        {KEY: pl.String, READY: pl.Int64, CREATED: pl.Int64, "_name": pl.String, "_function": pl.String},
     )
     return frame.hstack(named).with_columns(
         pl.coalesce(KEY, "pod").alias(KEY),
