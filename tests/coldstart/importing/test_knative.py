@@ -443,3 +443,43 @@ def test_flattened_refuses_what_is_no_object() -> None:
     assert flattened("hello") == "no JSON object in the line"
     assert flattened('{"a": ') == "not JSON"
     assert flattened("{" * 100_000) == "not JSON"
+
+
+def test_init_containers_and_failed_pulls_are_parts_of_a_start(take: Callable[..., Any], tmp_path: Path) -> None:
+    """An init container fetches for 9 s; then a pull fails, backs off, and is done 20 s after its first attempt."""
+
+    def at(second: int) -> str:
+        return f"2026-05-01T00:00:{second:02d}Z"
+
+    moments = {"PodScheduled": 0, "Initialized": 10, "Ready": 32, "ContainersReady": 32}
+    fetched = {"terminated": {"startedAt": at(1), "finishedAt": at(10)}}
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "a", "uid": "u", "creationTimestamp": at(0), "labels": {"app": "f"}},
+        "spec": {"containers": [{"name": "app", "image": "r/a"}]},
+        "status": {
+            "conditions": [{"type": k, "status": "True", "lastTransitionTime": at(t)} for k, t in moments.items()],
+            "initContainerStatuses": [{"name": "fetch", "state": fetched}, {"name": "mesh", "state": {"running": {}}}],
+            "containerStatuses": [{"name": "app", "restartCount": 0, "state": {"running": {"startedAt": at(31)}}}],
+        },
+    }
+    told = [
+        ("Pulling", 'Pulling image "r/a"', 10, 2),
+        ("Failed", 'Failed to pull image "r/a": toomanyrequests', 11, 2),
+        ("Failed", "Error: ErrImagePull", 11, 2),
+        ("BackOff", 'Back-off pulling image "r/a"', 12, 3),
+        ("Pulled", 'Successfully pulled image "r/a" in 2.5s (2.5s including waiting)', 30, 1),
+    ]
+    about = {"kind": "Pod", "namespace": "default", "name": "a", "uid": "u", "fieldPath": "spec.containers{app}"}
+    events = [
+        {"kind": "Event", "involvedObject": about, "reason": why, "message": text, "firstTimestamp": at(t), "count": n}
+        for why, text, t, n in told
+    ]
+    (tmp_path / "all.json").write_text(json.dumps({"kind": "List", "items": [pod, *events]}))
+    taken = take("k8s", tmp_path / "all.json")
+    ((code_us, dependency_us, scheduling_us, detail),) = taken.rows(
+        "coldstart", "code_us", "dependency_us", "scheduling_us", "detail"
+    )
+    assert (code_us, dependency_us, scheduling_us) == (20_000_000, 10_000_000, 2_000_000)
+    assert json.loads(detail)["num_failed_pulls"] == 2
+    assert json.loads(detail)["init_containers_us"] == 9_000_000

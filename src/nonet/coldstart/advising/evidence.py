@@ -24,15 +24,17 @@ def evidence_of(name: str, part: pl.DataFrame) -> Evidence:
     if name == "burst":
         return _burst(part)
     if name == "image-pull":
-        return {**_stage(part, "pull_us"), "image_mb": _image_mb(part)}
+        failed = int(part["num_failed_pulls"].sum() or 0)
+        told: Evidence = {**_stage(part, "pull_us"), "image_mb": _image_mb(part)}
+        return {**told, "num_failed_pulls": failed} if failed else told
     if name == "cpu-starved-init":
         reference = {"init_with_twice_the_cpu_p50_s": _p50_s(part, "reference_init_us")}
         return {**_stage(part, "init_us"), "cpu_millicores": _median(part["cpu_millicores"]), **reference}
     if name == "slow-dependencies":
         return {**_stage(part, "dependency_us"), "others_p50_s": _p50_s(part, "reference_dependency_us")}
     if name in ("exhausted-pool", "node-scale-up"):
-        failed = int(part["num_failed_scheduling"].sum() or 0)
-        return {**_stage(part, "allocation_us"), **({"num_failed_scheduling": failed} if failed else {})}
+        unplaced = int(part["num_failed_scheduling"].sum() or 0)
+        return {**_stage(part, "allocation_us"), **({"num_failed_scheduling": unplaced} if unplaced else {})}
     if name == "roll-out":
         revisions = part.select("function", "revision").unique()
         return {"num_rollouts": revisions.height, "revision": part["revision"].drop_nulls().first()}  # type: ignore[dict-item]

@@ -26,7 +26,8 @@ _MAX_TICKS = 4096
 _NUM_GAP_BINS = 1600
 _MATCH_US = 120_000_000
 _DETAIL_NUMBERS = (
-    "pull_us", "image_bytes", "num_failed_scheduling", "init_us", "failed_init_us", "restore_us", "memory_mb",
+    "pull_us", "image_bytes", "num_failed_scheduling", "num_failed_pulls", "init_us", "failed_init_us", "restore_us",
+    "memory_mb",
 )  # fmt: skip
 _DETAIL_TEXTS = ("kind", "revision", "image", "node_scale_up")
 _REVISIONS = (r"([^/]+-\d{5})-deployment-", r"\[([^\]]+)\]", r"-([a-z0-9]{6,10})-[a-z0-9]{5}$")

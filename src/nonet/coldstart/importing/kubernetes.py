@@ -1,8 +1,9 @@
 """Kubernetes pods and events (`kubectl get pods,events -o json`), in any mixture of files, Lists and lines.
 
 A start runs from `creationTimestamp` to the transition of the condition Ready. Its components, from the conditions and
-the texts of the events: allocation (until a node is found), code (image pulls), dependency (from container start to
-ready: runtime, initialisation, probes), scheduling (what is left: sandbox, network, queues). They add up to the total.
+the texts of the events: allocation (until a node is found), code (image pulls, failed ones and back-off included),
+dependency (init containers, and from container start to ready: runtime, initialisation, probes), scheduling (what is
+left: sandbox, network, queues). They add up to the total.
 Time stamps have one second, so each start carries bounds (`low_us`, `high_us` in `detail`). Conditions keep the last
 transition only: of several snapshots of a pod the earliest counts, and a pod that restarted is not trusted.
 """
@@ -115,7 +116,7 @@ def _start_row(pod: PodFacts) -> dict[str, Any]:
         total_us,
         allocation_us=None if pod.scheduled_us is None else pod.scheduled_us - pod.created_us,
         code_us=pod.pull_us,
-        dependency_us=None if pod.started_us is None else ready_us - pod.started_us,
+        dependency_us=_dependency_us(pod, ready_us),
     )
     detail = {
         "low_us": max(0, total_us - RESOLUTION_US),
@@ -128,6 +129,8 @@ def _start_row(pod: PodFacts) -> dict[str, Any]:
         "num_failed_scheduling": pod.num_failed_scheduling or None,
         "num_unhealthy": pod.num_unhealthy or None,
         "init_us": None if pod.started_us is None else max(0, ready_us - pod.started_us),
+        "init_containers_us": pod.init_containers_us,
+        "num_failed_pulls": pod.num_failed_pulls or None,
         "sandbox_us": _between(pod.scheduled_us, pod.sandbox_us),
         "revision": pod.revision,
         "node": pod.node,
@@ -141,6 +144,11 @@ def _start_row(pod: PodFacts) -> dict[str, Any]:
         **parts,
         "detail": json.dumps({key: value for key, value in detail.items() if value is not None}),
     }
+
+
+def _dependency_us(pod: PodFacts, ready_us: int) -> int | None:
+    known = (None if pod.started_us is None else ready_us - pod.started_us, pod.init_containers_us)
+    return None if known == (None, None) else sum(max(0, part or 0) for part in known)
 
 
 def _between(start_us: int | None, end_us: int | None) -> int | None:

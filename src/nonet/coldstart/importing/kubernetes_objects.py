@@ -38,6 +38,7 @@ class PodFacts:
     created_us: int
     scheduled_us: int | None = None
     sandbox_us: int | None = None
+    init_containers_us: int | None = None
     started_us: int | None = None
     ready_us: int | None = None
     end_us: int | None = None
@@ -57,6 +58,7 @@ class PodFacts:
     node_scale_up: bool = False
     num_failed_scheduling: int = 0
     num_unhealthy: int = 0
+    num_failed_pulls: int = 0
 
     @property
     def full_name(self) -> str:
@@ -82,7 +84,8 @@ class PodFacts:
 
     def apply_events(self, seen: dict[str, Any]) -> None:
         """Add what the events of this pod say (see `read_event`)."""
-        pulls: dict[str, int] = seen.get("pulls", {})
+        pulls = _pulls(seen)
+        self.num_failed_pulls = sum(seen.get("failed_pulls", {}).values())
         if pulls:
             self.pull_us = sum(pulls.values())
         elif seen.get("cached"):
@@ -100,6 +103,18 @@ class PodFacts:
             first_us = max(starts.values())
             self.started_us = first_us if self.started_us is None else min(self.started_us, first_us)
         self.end_us = self.end_us if self.end_us is not None else seen.get("killed_us")
+
+
+def _pulls(seen: dict[str, Any]) -> dict[str, int]:
+    """How long each container's image took: what its pull tells, or, where pulls failed before or it tells nothing,
+    from the first attempt to the end (in seconds, as events have them)."""
+    pulls: dict[str, int] = dict(seen.get("pulls", {}))
+    for container, since_us in seen.get("pull_starts", {}).items():
+        until_us = seen.get("pull_ends", {}).get(container)
+        untold = container not in pulls and container not in seen.get("at_hand", ())
+        if until_us is not None and (untold or container in seen.get("failed_pulls", {})):
+            pulls[container] = max(until_us - since_us, pulls.get(container, 0))
+    return pulls
 
 
 def qualified(namespace: str, name: str) -> str:
@@ -162,6 +177,7 @@ def _read_status(pod: PodFacts, meta: dict[str, Any], status: dict[str, Any]) ->
     pod.ready_us = moments.get("Ready")
     if pod.ready_us is None:
         pod.ready_us = moments.get("ContainersReady")
+    pod.init_containers_us = _init_containers_us(status)
     starts, ends = [], []
     for container in status.get("containerStatuses") or ():
         if not isinstance(container, dict):
@@ -182,6 +198,17 @@ def _read_status(pod: PodFacts, meta: dict[str, Any], status: dict[str, Any]) ->
     finished = [moment for moment in ends if moment is not None]
     all_over = bool(ends) and len(finished) == len(ends)
     pod.end_us = max(finished) if all_over else time_us(meta.get("deletionTimestamp"))
+
+
+def _init_containers_us(status: dict[str, Any]) -> int | None:
+    """How long the init containers ran, one after another; None without any (sidecars among them never end)."""
+    spans = []
+    for container in status.get("initContainerStatuses") or ():
+        ended = _dict(_dict(_dict(container).get("state")).get("terminated"))
+        start_us, end_us = time_us(ended.get("startedAt")), time_us(ended.get("finishedAt"))
+        if start_us is not None and end_us is not None:
+            spans.append(max(0, end_us - start_us))
+    return sum(spans) if spans else None
 
 
 def _read_spec(pod: PodFacts, spec: dict[str, Any]) -> None:
@@ -218,6 +245,14 @@ def read_event(item: dict[str, Any], seen: dict[str, Any]) -> None:
     moment_us = _event_us(item)
     if reason == "Pulled":
         _read_pull(text, container, seen)
+        if moment_us is not None:
+            seen.setdefault("pull_ends", {}).setdefault(container, moment_us)
+    elif reason == "Pulling" and moment_us is not None:
+        begins = seen.setdefault("pull_starts", {})
+        begins[container] = min(moment_us, begins.get(container, moment_us))
+    elif reason == "Failed" and text.startswith("Failed to pull image"):
+        failed = seen.setdefault("failed_pulls", {})
+        failed[container] = failed.get(container, 0) + max(1, _int(item.get("count")) or 1)
     elif reason == "Started" and moment_us is not None:
         starts = seen.setdefault("starts", {})
         starts[container] = min(moment_us, starts.get(container, moment_us))
@@ -245,6 +280,7 @@ def _read_pull(text: str, container: str, seen: dict[str, Any]) -> None:
         seen.setdefault("pulls", {}).setdefault(container, took_us)
     elif "already present" in text:
         seen["cached"] = True
+        seen.setdefault("at_hand", set()).add(container)
 
 
 def _event_us(item: dict[str, Any]) -> int | None:
