@@ -163,3 +163,21 @@ def test_given_keep_alive_changes_what_a_timer_is(knative: tuple[Cluster, Trace]
     assert {name for name, _ in causes["timer"].functions} == {"nightly"}
     with pytest.raises(InputError, match="keep-alive"):
         explain(knative[1], keep_alive_us=-1)
+
+
+def test_a_platform_s_own_time_is_no_wait_for_a_start(tmp_path: Path) -> None:
+    rows = [f"{100 * k},{100 * k + 1},f,{wait},false" for k, wait in enumerate([0.004] * 8 + [0.7])]
+    rows.append("5000,5002,f,1.0,true")
+    (tmp_path / "calls.csv").write_text("at,done,fn,wait,cold\n" + "\n".join(rows) + "\n")
+    options = {"map": "arrive=at:s,end=done:s,function=fn,wait=wait:s,cold=cold", "times": "relative"}
+    trace = Trace.open(ingest([("csv", [tmp_path / "calls.csv"])], tmp_path / "t", options=options).path)
+    causes = {cause.name: cause.num for cause in explain(trace).causes}
+    assert causes == {"scale-from-zero": 1, "piggybacked": 1}
+
+
+def test_a_trace_that_tells_nothing_of_cold_starts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "calls.csv").write_text("at,fn\n1,f\n2,f\n")
+    options = {"map": "arrive=at:s,function=fn", "times": "relative"}
+    trace = Trace.open(ingest([("csv", [tmp_path / "calls.csv"])], tmp_path / "t", options=options).path)
+    with pytest.raises(InputError, match="which requests were cold"):
+        explain(trace)

@@ -126,6 +126,11 @@ def explain(trace: Trace, *, regions: Sequence[str] | None = None, keep_alive_us
         piggybacked.append(history.piggybacked.with_columns(region=pl.lit(region)))
         num_requests, num_ahead = num_requests + history.num_requests, num_ahead + history.num_ahead
     starts, waits = pl.concat(labelled, how="diagonal_relaxed"), pl.concat(piggybacked)
+    if not starts.height and not trace.sql("select count(cold) as known from request").to_pylist()[0]["known"]:
+        raise InputError(
+            f"{trace.path}: it does not tell which requests were cold, so there is nothing to explain; "
+            "simulate it: nonet coldstart simulate --cold-seconds 1"
+        )
     days = max(((trace.end_us or 0) - (trace.start_us or 0)) / DAY_US, 1e-9)
     causes = [_cause(trace, str(name), part, starts.height, days) for (name,), part in starts.group_by(["cause"])]
     causes.sort(key=lambda cause: (-cause.num, list(TITLES).index(cause.name)))

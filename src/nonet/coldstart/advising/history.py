@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _MAX_TICKS = 4096
 _NUM_GAP_BINS = 1600
 _MATCH_US = 120_000_000
+_OWN_WAIT_US = 100_000
+"""A platform needs some time for every request; waits below this, or half a start, are not put down to a start."""
 _DETAIL_NUMBERS = (
     "pull_us", "image_bytes", "num_failed_scheduling", "num_failed_pulls", "init_us", "failed_init_us", "restore_us",
     "memory_mb",
@@ -52,7 +54,7 @@ class History:
         ticks: times of each function's calls, those within a second as one.
         calls: by function (those with requests), their number.
         num_requests, num_ahead: requests; pods that were started ahead on purpose (provisioned), not among `starts`.
-        piggybacked: function, num, wait_us, at_us (of the first) of warm requests that had to wait.
+        piggybacked: function, num, wait_us, at_us (of the first) of warm requests that had to wait for a start.
         formats: what the trace was made from.
     """
 
@@ -100,7 +102,7 @@ def read_history(trace: Trace, region: str) -> History:
         calls=dict(per_function.iter_rows()),
         num_requests=int(per_function["len"].sum() or 0),
         num_ahead=num_ahead,
-        piggybacked=_piggybacked(requests),
+        piggybacked=_piggybacked(requests, starts),
         formats=tuple(trace.notes.get("formats") or ()),
     )
 
@@ -183,8 +185,10 @@ def _pods(trace: Trace, region: str, starts: pl.DataFrame) -> pl.DataFrame:
     return joined.drop("_function", "_first_us", "_agrees").sort("create_us", "pod")
 
 
-def _piggybacked(requests: pl.LazyFrame) -> pl.DataFrame:
-    waited = requests.filter(~pl.col("cold") & (pl.col("start_us") > pl.col("arrive_us")))
+def _piggybacked(requests: pl.LazyFrame, starts: pl.DataFrame) -> pl.DataFrame:
+    middle = starts["total_us"].median()
+    least_us = _OWN_WAIT_US if middle is None else min(_OWN_WAIT_US, round(middle / 2))  # type: ignore[arg-type,operator]
+    waited = requests.filter(~pl.col("cold") & (pl.col("start_us") - pl.col("arrive_us") >= max(least_us, 1)))
     columns = [
         pl.len().alias("num"),
         (pl.col("start_us") - pl.col("arrive_us")).sum().alias("wait_us"),

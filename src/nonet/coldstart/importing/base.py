@@ -38,7 +38,9 @@ class IngestReport:
     Attributes:
         path: the trace.
         formats: the importers, in the order they ran.
-        num_requests, num_pods, num_cold_starts, num_functions: rows of the tables.
+        num_requests, num_pods, num_functions: rows of the tables.
+        num_cold_starts: rows of their table, or requests known as cold where those are more (a log that flags cold
+            requests without the length of their starts).
         num_left_censored: first calls (of a function or a pod) that nobody can tell to be cold or warm; not counted as
             cold.
         quarantined: refused rows by reason; `quarantine_path` has them, None when there are none.
@@ -369,7 +371,7 @@ def _report(
         formats=names,
         num_requests=counts["request"],
         num_pods=counts["pod"],
-        num_cold_starts=counts["coldstart"],
+        num_cold_starts=max(counts["coldstart"], _num_cold_requests(writer.path)),
         num_functions=counts["function"],
         num_left_censored=num_left_censored,
         quarantined=manifest.quarantined,
@@ -381,6 +383,15 @@ def _report(
         epoch=manifest.epoch,
         num_resumed=num_resumed,
     )
+
+
+def _num_cold_requests(path: Path) -> int:
+    from nonet.coldstart.trace.store import Trace
+
+    trace = Trace.open(path)
+    if not trace.counts.get("request"):
+        return 0
+    return int(trace.sql("select count(*) filter (cold) as num from request").to_pylist()[0]["num"])
 
 
 def describe_importers() -> list[dict[str, Any]]:
