@@ -53,7 +53,7 @@ def recommend(
     trace: options.TraceFolder,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Also write configuration for Knative, OpenWhisk and Lambda."),
+        typer.Option("--out", "-o", metavar="DIR", help="Also write configuration for the platform, and a page."),
     ] = None,
     region: options.Region = None,
     keep_alive: KeepAlive = None,
@@ -82,6 +82,7 @@ def recommend(
     from nonet.coldstart.advising.costs import load_prices
     from nonet.coldstart.advising.pools import size_pools
     from nonet.coldstart.advising.recommend import recommend as advise
+    from nonet.coldstart.advising.recommend_page import write_page
     from nonet.coldstart.advising.recommend_view import print_advice
     from nonet.coldstart.trace.store import Trace
     from nonet.common.console import emit_json
@@ -103,6 +104,7 @@ def recommend(
     if out is not None:
         pools = size_pools(opened, region=region, keep_alive_us=keep_alive_us, prices=own_prices, seed=seed)
         written = write_configs(advice, out, [pool.stem_cells() for pool in pools])
+        written.append(write_page(advice, out / "advice.html"))
     if as_json:
         emit_json({"advice": advice, "written": written})
         return

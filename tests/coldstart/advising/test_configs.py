@@ -54,6 +54,8 @@ def advice(platform: str, *recommendations: Recommendation) -> Advice:
         1.0,
         "p",
         0.0,
+        1000,
+        500.0,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from nonet.coldstart.advising.choices import Choice, within
 from nonet.coldstart.advising.costs import load_prices
 from nonet.coldstart.advising.recommend import Advice, Recommendation, recommend
+from nonet.coldstart.advising.recommend_page import points
 from nonet.coldstart.advising.recommend_view import print_advice
 from nonet.coldstart.cli import app
 from nonet.coldstart.trace.store import Trace
@@ -96,6 +99,9 @@ def test_the_command_line_advises_the_platform_of_the_logs(on_lambda: tuple[Clus
     assert advice["platform"] == "lambda"
     assert {rec["kind"] for rec in advice["recommendations"]} == {"prewarm", "provisioned"}
     assert (tmp_path / "lambda-provisioned.tf").is_file()
+    page = (tmp_path / "advice.html").read_text()
+    assert all(html.escape(rec["title"]) in page for rec in advice["recommendations"])
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert not (tmp_path / "knative-patch.yaml").exists()
 
 
@@ -168,6 +174,22 @@ def test_view_and_json(knative: tuple[Cluster, Trace], capsys: pytest.CaptureFix
     assert all(rec.title in printed for rec in advice.recommendations)
     assert "together: -" in printed
     assert json.loads(dumps(advice))["recommendations"][0]["kind"] == "prewarm"
+
+
+def test_the_plot_is_of_rates_with_their_intervals(knative: tuple[Cluster, Trace]) -> None:
+    cluster, trace = knative
+    advice = recommend(trace, max_extra_memory=1.0)
+    today, *changes, together = points(advice)
+    start, end = (second_of(text) for text in advice.tested)
+    calls = sum(start <= call["arrive"] <= end for call in cluster.calls)
+    assert advice.num_requests == pytest.approx(calls, abs=2)
+    assert today["rate"] == advice.num_cold / advice.num_requests
+    assert today["rate"] * (1 - advice.saving) == pytest.approx(together["rate"])
+    for rec, change in zip(advice.recommendations, changes, strict=False):
+        assert change["low"] <= change["rate"] <= change["high"]
+        assert change["low"] == pytest.approx(today["rate"] * (1 - rec.high))
+        assert change["memory"] - today["memory"] == pytest.approx(rec.extra_gb_s_per_day)
+    assert len(changes) == len(advice.recommendations) + len(advice.rejected)
 
 
 def test_large_traces_leave_out_busy_functions(knative: tuple[Cluster, Trace], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,8 @@ class Advice:
         coverage: share of the observed cold starts in functions that were looked at (all but in very large traces);
             the rest counts as not saved, its memory is left out of account.
         prices: the name of the prices behind "does not pay", and `wait_usd_per_s`.
+        num_requests: of the later part, after its warm-up.
+        gb_s_per_day: memory of all pods there as simulated today.
     """
 
     source: str
@@ -122,6 +124,8 @@ class Advice:
     coverage: float
     prices: str
     wait_usd_per_s: float
+    num_requests: int
+    gb_s_per_day: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +217,8 @@ def recommend(
         coverage=parts.coverage,
         prices=prices.name,
         wait_usd_per_s=prices.wait_usd_per_s,
+        num_requests=sum(int((block.arrive_us >= parts.edges[0]).sum()) for block in parts.later.blocks()),
+        gb_s_per_day=float(evaluation.base.gb_s.sum()) * DAY_US / (parts.later.end_us - parts.later.start_us),
     )
 
 
