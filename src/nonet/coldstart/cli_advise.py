@@ -67,6 +67,10 @@ def recommend(
             help="Only changes that it can make. [default: what the logs are of, else any]",
         ),
     ] = None,
+    cold_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Duration of a cold start, where the trace tells none. [default: 1]"),
+    ] = None,
     prices: Annotated[Path | None, typer.Option(metavar="TOML", help="Prices of your own.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -98,6 +102,7 @@ def recommend(
         max_extra_memory=options.share(max_extra_memory, "--max-extra-memory"),
         platform=platform,
         prices=own_prices,
+        cold_us=options.microseconds(cold_seconds),
         seed=seed,
     )
     written = []

@@ -56,6 +56,7 @@ def advice(platform: str, *recommendations: Recommendation) -> Advice:
         0.0,
         1000,
         500.0,
+        None,
     )
 
 

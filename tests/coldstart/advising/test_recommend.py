@@ -16,8 +16,9 @@ from nonet.coldstart.advising.choices import Choice, within
 from nonet.coldstart.advising.costs import load_prices
 from nonet.coldstart.advising.recommend import Advice, Recommendation, recommend
 from nonet.coldstart.advising.recommend_page import points
-from nonet.coldstart.advising.recommend_view import print_advice
+from nonet.coldstart.advising.recommend_view import print_advice, summary
 from nonet.coldstart.cli import app
+from nonet.coldstart.importing.base import ingest
 from nonet.coldstart.trace.store import Trace
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
@@ -108,6 +109,20 @@ def test_the_command_line_advises_the_platform_of_the_logs(on_lambda: tuple[Clus
 def test_openwhisk_has_no_keep_alive_of_one_action(knative: tuple[Cluster, Trace]) -> None:
     advice = recommend(knative[1], platform="openwhisk", max_extra_memory=1.0)
     assert {rec.kind for rec in advice.recommendations} == {"prewarm", "concurrency"}
+
+
+def test_the_length_of_cold_starts_is_said_where_the_trace_tells_none(tmp_path: Path) -> None:
+    calls = [f"{t},{t + 1},f,{'true' if k else ''}" for k, t in enumerate(range(0, 90_000, 300))]
+    (tmp_path / "calls.csv").write_text("at,done,fn,cold\n" + "\n".join(calls) + "\n")
+    options = {"map": "arrive=at:s,end=done:s,function=fn,cold=cold", "times": "relative"}
+    trace = Trace.open(ingest([("csv", [tmp_path / "calls.csv"])], tmp_path / "t", options=options).path)
+    short, long = recommend(trace, max_extra_memory=1.0), recommend(trace, max_extra_memory=1.0, cold_us=8_000_000)
+    assert (short.assumed_cold_s, long.assumed_cold_s) == (1.0, 8.0)
+    assert "8 s each is assumed (--cold-seconds)" in summary(long)
+    leads = [advice.recommendations[0].settings[0]["lead_s"] for advice in (short, long)]
+    assert leads[1] - leads[0] == pytest.approx(7)
+    with pytest.raises(InputError, match="at least"):
+        recommend(trace, cold_us=0)
 
 
 def test_ordered_by_saving_per_memory(knative: tuple[Cluster, Trace]) -> None:

@@ -21,7 +21,7 @@ from nonet.coldstart.advising.intervals import block_edges, ratio_interval
 from nonet.coldstart.advising.keep_alive import KeepAlive as KeptAlive
 from nonet.coldstart.advising.keep_alive import infer_keep_alive
 from nonet.coldstart.advising.moments import moment_text
-from nonet.coldstart.advising.trials import Trial, run_trial, workload_of
+from nonet.coldstart.advising.trials import UNKNOWN_COLD_US, Trial, run_trial, workload_of
 from nonet.coldstart.simulating.calls import Calls, Workload
 from nonet.coldstart.simulating.platform import Platform
 from nonet.coldstart.simulating.policies.fixed import KeepAlive
@@ -105,6 +105,7 @@ class Advice:
         prices: the name of the prices behind "does not pay", and `wait_usd_per_s`.
         num_requests: of the later part, after its warm-up.
         gb_s_per_day: memory of all pods there as simulated today.
+        assumed_cold_s: what a cold start is taken to last, None when the trace tells.
     """
 
     source: str
@@ -126,6 +127,7 @@ class Advice:
     wait_usd_per_s: float
     num_requests: int
     gb_s_per_day: float
+    assumed_cold_s: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,7 @@ def recommend(
     platform: str | None = None,
     prices: Prices | None = None,
     slowdown: float = 0.0,
+    cold_us: int | None = None,
     seed: int = 0,
 ) -> Advice:
     """Find changes that cut cold starts and pay.
@@ -170,6 +173,7 @@ def recommend(
         prices: decide what pays; by default "lambda-x86" for Lambda, else "cluster".
         slowdown: by what share each further request on a pod slows a request down, for changes of concurrency. The
             trace cannot tell; 0 = requests wait for something else than the CPU.
+        cold_us: duration of a cold start where the trace tells none; a second by default.
         seed: of simulations and draws.
 
     Raises:
@@ -180,11 +184,13 @@ def recommend(
         raise InputError(f"max_extra_memory must be at least 0, got {max_extra_memory:g}")
     history = read_history(trace, region)
     kept = infer_keep_alive(history, keep_alive_us)
-    platform = platform or next((_PLATFORM_OF[name] for name in history.formats if name in _PLATFORM_OF), "any")
-    if platform not in KINDS:
-        raise InputError(f"unknown platform {platform!r}; choose one of {', '.join(KINDS)}")
+    platform = _known_platform(platform, history.formats)
     prices = prices or load_prices("lambda-x86" if platform == "lambda" else "cluster")
-    whole = workload_of(trace, region)
+    untimed = not trace.days("coldstart", region)
+    cold_us = UNKNOWN_COLD_US if cold_us is None else cold_us
+    if cold_us < 1:
+        raise InputError(f"a cold start must last at least a microsecond, got {cold_us / 1e6:g} s")
+    whole = workload_of(trace, region, cold_us)
     shared = int(whole.functions.concurrency.max()) > 1 or "concurrency" in KINDS[platform]
     world = Platform(keep_alive_us=kept.keep_alive_us, scale_rule="piggyback" if shared else "start")
     parts = split_trace(whole, history, kept.keep_alive_us)
@@ -219,7 +225,16 @@ def recommend(
         wait_usd_per_s=prices.wait_usd_per_s,
         num_requests=sum(int((block.arrive_us >= parts.edges[0]).sum()) for block in parts.later.blocks()),
         gb_s_per_day=float(evaluation.base.gb_s.sum()) * DAY_US / (parts.later.end_us - parts.later.start_us),
+        assumed_cold_s=cold_us / 1e6 if untimed else None,
     )
+
+
+def _known_platform(platform: str | None, formats: tuple[str, ...]) -> str:
+    """The platform that was named, else the one that the logs are of."""
+    platform = platform or next((_PLATFORM_OF[name] for name in formats if name in _PLATFORM_OF), "any")
+    if platform not in KINDS:
+        raise InputError(f"unknown platform {platform!r}; choose one of {', '.join(KINDS)}")
+    return platform
 
 
 def region_of(trace: Trace, region: str | None) -> str:

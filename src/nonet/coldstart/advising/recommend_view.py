@@ -41,10 +41,13 @@ def summary(advice: Advice) -> str:
     keep = advice.keep_alive
     observed = "" if advice.num_observed is None else f", {advice.num_observed:,} in the trace"
     looked = "" if advice.coverage == 1 else f"; looked at functions with {advice.coverage:.1%} of the cold starts"
+    assumed = ""
+    if advice.assumed_cold_s is not None:
+        assumed = f"; the trace tells no durations, {advice.assumed_cold_s:g} s each is assumed (--cold-seconds)"
     return (
         f"region {advice.region} ({advice.platform}), keep-alive {keep.keep_alive_us / 1e6:g} s ({keep.source}); "
         f"chosen on {advice.fitted[0]} to {advice.fitted[1]}, tried on {advice.tested[0]} to {advice.tested[1]} "
-        f"({advice.num_cold:,} cold starts simulated{observed}){looked}\n"
+        f"({advice.num_cold:,} cold starts simulated{observed}){looked}{assumed}\n"
         f"pays: prices {advice.prices}, a second of waiting is worth {advice.wait_usd_per_s:g} $"
     )
 

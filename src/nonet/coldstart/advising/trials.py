@@ -119,26 +119,26 @@ def _waits_s(workload: Workload, outcomes: np.ndarray | None, since_us: int) -> 
     return wait_s
 
 
-def workload_of(trace: Trace, region: str) -> Workload:
-    """The requests of a region; where the trace tells no cold start's duration, each takes a second.
+def workload_of(trace: Trace, region: str, cold_us: int = UNKNOWN_COLD_US) -> Workload:
+    """The requests of a region; where the trace tells no cold start's duration, each takes `cold_us`.
 
     Raises:
         InputError: no requests, or an unknown region.
     """
     if trace.days("coldstart", region):
         return Workload.from_trace(trace, region)
-    return _Untimed(trace, region)
+    return _Untimed(trace, region, cold_us)
 
 
 class _Untimed(Workload):
     """Requests of a region without cold start times."""
 
-    def __init__(self, trace: Trace, region: str) -> None:
+    def __init__(self, trace: Trace, region: str, cold_us: int) -> None:
         from nonet.coldstart.simulating.from_trace import read_functions
 
         self._trace, self._region = trace, region
         self.functions: Functions = read_functions(trace, region)
-        self.cold_times = ColdTimes.constant(len(self.functions), UNKNOWN_COLD_US)
+        self.cold_times = ColdTimes.constant(len(self.functions), cold_us)
         self.start_us, self.end_us = trace.start_us, trace.end_us
 
     def blocks(self) -> Iterator[Calls]:
