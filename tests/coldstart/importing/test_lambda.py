@@ -185,3 +185,42 @@ def test_lines_without_a_time_take_it_from_the_function_or_are_quarantined(
     assert reasons[1:] == ["negative duration", "a report without a duration", "the same report a second time"]
     assert taken.report.warnings["request id used more than once (retries)"] == 1
     assert taken.report.warnings["invocation that began and has no report (cut log)"] == 1
+
+
+def interleaved() -> list[dict[str, Any]]:
+    """Two environments of one function: the second initialises while the first serves on."""
+
+    def event(ms: int, kind: str, **record: Any) -> dict[str, Any]:
+        time = datetime.fromtimestamp((T0_MS + ms) / 1000, UTC).isoformat()
+        return {"time": time, "type": f"platform.{kind}", "record": record}
+
+    def reported(ms: int, number: int, **metrics: float) -> dict[str, Any]:
+        return event(ms, "report", requestId=request_id(number), metrics={"durationMs": 50.0, **metrics})
+
+    done = {"initializationType": "on-demand", "phase": "init", "status": "success"}
+    return [
+        event(400, "initReport", **done, metrics={"durationMs": 400.0}),
+        reported(460, 1, initDurationMs=400.0),
+        event(9300, "initReport", **done, metrics={"durationMs": 300.0}),
+        reported(9310, 2),
+        reported(9361, 3),
+        reported(9362, 4, initDurationMs=300.0),
+        event(20_400, "restoreReport", status="success", metrics={"durationMs": 200.0}),
+        reported(20_410, 5),
+        reported(20_460, 6, restoreDurationMs=200.0),
+    ]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_environments_in_one_file(streams: bool, take: Callable[..., Any], tmp_path: Path) -> None:
+    events = interleaved()
+    if streams:
+        names = "aabaabcac"
+        events = [{"logStream": STREAM + name, **event} for name, event in zip(names, events, strict=True)]
+    (tmp_path / "f.jsonl").write_text("\n".join(json.dumps(event) for event in events) + "\n")
+    taken = take("lambda", tmp_path / "f.jsonl")
+    cold = {number for number, is_cold in taken.rows("request", "request", "cold") if is_cold}
+    assert cold == {request_id(1), request_id(4), request_id(6)}
+    assert sorted(total for (total,) in taken.rows("coldstart", "total_us")) == [200_000, 300_000, 400_000]
+    assert taken.report.num_pods == (3 if streams else 0)
+    assert taken.report.warnings == {}

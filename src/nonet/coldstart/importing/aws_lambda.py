@@ -32,7 +32,7 @@ _STREAM_PARTS = re.compile(r"\d{4}/\d\d/\d\d/(?P<name>[^\[]*)\[(?P<version>[^\]]
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?)[\s|]+([0-9a-f]{8}-[0-9a-f-]{27})")
 _MESSAGE_COLUMNS = ("@message", "message")
 _TIME_COLUMNS = ("@timestamp", "timestamp")
-_STREAM_COLUMNS = ("@logStream", "logStreamName", "stream")
+_STREAM_COLUMNS = ("@logStream", "logStreamName", "logStream", "stream")
 _GROUP_COLUMNS = ("@log", "logGroup", "logGroupName")
 
 
@@ -150,7 +150,9 @@ def _csv_messages(intake: Intake, file: SourceFile, names: list[str], message: s
 def _unpacked(line: int, value: dict[str, Any]) -> Message:
     """An element of an export: an event of the Telemetry API itself, or a record around a message."""
     if isinstance(value.get("type"), str) and "record" in value:
-        return Message(line, unix_us(value.get("time")), None, None, value)
+        stream = next((value[name] for name in _STREAM_COLUMNS if isinstance(value.get(name), str)), None)
+        group = next((value[name] for name in _GROUP_COLUMNS if isinstance(value.get(name), str)), None)
+        return Message(line, unix_us(value.get("time")), stream, group, value)
     text = next((value[name] for name in _MESSAGE_COLUMNS if isinstance(value.get(name), str | dict)), None)
     if text is None:
         return Message(line, None, None, None, json.dumps(value))

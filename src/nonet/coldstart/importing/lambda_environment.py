@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 AHEAD_US = 2_000_000
 """An initialisation that ended so long before the first invocation was done ahead of it (provisioned concurrency)."""
+_ROUNDING_US = 10
 _MAX_OPEN = 50_000
 NO_TIME = "no time: export with times (aws logs filter-log-events, or Logs Insights with @timestamp)"
 
@@ -52,6 +53,7 @@ class Environment:
     version: str | None = None
     kind: str = "on-demand"
     inits: list[_Init] = field(default_factory=list)
+    reports_tell: bool = False
     starts: OrderedDict[str, int] = field(default_factory=OrderedDict)
     traces: OrderedDict[str, int] = field(default_factory=OrderedDict)
     ready_us: int | None = None
@@ -69,7 +71,12 @@ class Environment:
         metrics = record.get("metrics")
         metrics = metrics if isinstance(metrics, dict) else {}
         if kind == "platform.initStart":
-            self.function = str(record.get("functionName") or self.function)
+            name = str(record.get("functionName") or self.function)
+            mixed = self.pod is None and self.created_us is not None and name != self.function
+            self.intake.warn(
+                "another function in a log without streams, told apart by the latest start only", int(mixed)
+            )
+            self.function = name
             self.version = record.get("functionVersion") or self.version
             self.kind = str(record.get("initializationType") or self.kind)
         elif kind == "platform.initReport":
@@ -132,14 +139,15 @@ class Environment:
         if again == "same":
             return "the same report a second time"
         self.intake.warn("request id used more than once (retries)", int(again == "other"))
-        self.intake.warn("time running backwards in one environment", int(start_us < (self.last_us or start_us)))
+        backwards = self.pod is not None and start_us < (self.last_us or start_us)
+        self.intake.warn("time running backwards in one environment", int(backwards))
         cold_us, kind, parts = self._cold(report, start_us)
         self._give(report, start_us, cold_us, kind, parts)
         return None
 
     def _cold(self, report: Report, start_us: int) -> tuple[int | None, str, dict[str, Any]]:
         """How long this invocation waited for a cold start (None: it was warm), its kind and details."""
-        inits, self.inits = self.inits, []
+        inits = self._inits_before(report)
         ahead = [init for init in inits if _was_ahead(init, start_us)]
         for init in ahead:
             self._give_start(init, None)
@@ -157,6 +165,21 @@ class Environment:
         if told_us is None and not mine:
             return None, self.kind, {}
         return lost_us + parts["init_us"], self.kind if self.kind != "provisioned-concurrency" else "on-demand", parts
+
+    def _inits_before(self, report: Report) -> list[_Init]:
+        """The initialisations that this invocation may have waited for. In a log that does not tell streams apart and
+        whose reports tell their own initialisations, only the one of equal length, or failed ones."""
+        told_us = report.restore_us if report.restore_us is not None else report.init_us
+        self.reports_tell = self.reports_tell or told_us is not None
+        if self.pod is not None or not self.reports_tell:
+            inits, self.inits = self.inits, []
+            return inits
+        if told_us is None:
+            mine = [init for init in self.inits if init.failed or init.phase == "invoke"]
+        else:
+            mine = [init for init in self.inits if abs(init.duration_us - told_us) <= _ROUNDING_US][:1]
+        self.inits = [init for init in self.inits if init not in mine]
+        return mine
 
     def _give(self, report: Report, start_us: int, cold_us: int | None, kind: str, parts: dict[str, Any]) -> None:
         end_us = start_us + (report.duration_us or 0)
