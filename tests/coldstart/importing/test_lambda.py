@@ -224,3 +224,20 @@ def test_environments_in_one_file(streams: bool, take: Callable[..., Any], tmp_p
     assert sorted(total for (total,) in taken.rows("coldstart", "total_us")) == [200_000, 300_000, 400_000]
     assert taken.report.num_pods == (3 if streams else 0)
     assert taken.report.warnings == {}
+
+
+@pytest.mark.parametrize(("idle_ms", "is_cold"), [(1_500, True), (2_500, False)])
+def test_an_initialisation_long_before_its_first_call_was_made_ahead(
+    idle_ms: int, is_cold: bool, take: Callable[..., Any], tmp_path: Path
+) -> None:
+    entries = [
+        (1_000, "INIT_REPORT Init Duration: 300.00 ms\tPhase: init\tStatus: success\n"),
+        (1_000 + idle_ms, f"START RequestId: {request_id(1)} Version: 1\n"),
+        (1_050 + idle_ms, report(1, 50.0)),
+    ]
+    events = [{"timestamp": T0_MS + t, "message": text, "logStreamName": STREAM} for t, text in entries]
+    (tmp_path / "f.json").write_text(json.dumps({"events": events}))
+    taken = take("lambda", tmp_path / "f.json")
+    assert taken.rows("request", "cold") == [(is_cold,)]
+    ((detail,),) = taken.rows("coldstart", "detail")
+    assert json.loads(detail)["kind"] == ("on-demand" if is_cold else "provisioned")
