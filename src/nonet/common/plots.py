@@ -78,11 +78,25 @@ def chart_script() -> str:
 
 
 _DRAW = """
+// A chart whose numbers are one CSV text lets them be taken away.
+function offerNumbers(place, spec) {
+  const data = spec.data && spec.data.name ? (spec.datasets || {})[spec.data.name] : spec.data && spec.data.values;
+  if (typeof data !== "string") return;
+  const link = document.createElement("a");
+  link.textContent = "CSV";
+  link.download = "chart.csv";
+  link.href = "data:text/csv;charset=utf-8," + encodeURIComponent(data);
+  const line = document.createElement("p");
+  line.className = "downloads";
+  line.append("Take what is drawn: ", link);
+  place.after(line);
+}
 const options = {renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false}};
 for (const place of document.querySelectorAll(".chart")) {
   const spec = JSON.parse(place.querySelector("script").textContent);
   const canvas = document.createElement("div");
   place.appendChild(canvas);
+  offerNumbers(place, spec);
   vegaEmbed(canvas, spec, options).catch(error => { canvas.textContent = "This chart could not be drawn: " + error; });
 }
 """

@@ -43,6 +43,7 @@ class WrittenTrace:
     start_us: int
     end_us: int
     source: str = "a test"
+    epoch: str | None = None
 
 
 def day_of(table: str, row: Row) -> int:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nonet.coldstart.analytics.from_requests import _slot_weights
 from nonet.coldstart.analytics.peaks import daily_peaks, peak_to_trough, smoothed
 from nonet.common.errors import InputError
 
@@ -33,6 +34,15 @@ def test_a_silent_trough_counts_as_half_a_call() -> None:
     profile = np.zeros(144)
     profile[60:66] = 50.0
     assert peak_to_trough(profile) == pytest.approx(300 / 0.5)
+
+
+def test_a_slot_that_a_trace_holds_twice_weighs_half() -> None:
+    even = _slot_weights(0, 3 * 86_400_000_000)
+    assert (even == 1).all()
+    half = _slot_weights(0, 36 * 3_600_000_000)  # a day and a half: the mornings twice
+    assert half[:72].tolist() == [0.75] * 72 and half[72:].tolist() == [1.5] * 72
+    with pytest.raises(InputError, match=r"whole day, this one has 23\.0 hours"):
+        _slot_weights(0, 23 * 3_600_000_000)
 
 
 def test_another_shape_is_refused() -> None:

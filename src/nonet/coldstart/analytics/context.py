@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,12 @@ class Analysis:
     def first_day(self) -> int:
         """The day that the trace begins in."""
         return self.trace.start_us // DAY_US
+
+    def day_text(self, day: int) -> str:
+        """A day as a date, where the trace tells dates, else its number."""
+        if self.trace.epoch is None:
+            return str(day)
+        return str((datetime.fromisoformat(self.trace.epoch) + timedelta(days=day)).date())
 
     @cached_property
     def last_day(self) -> int:

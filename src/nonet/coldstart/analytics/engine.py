@@ -38,6 +38,7 @@ class TraceFiles(Protocol):
 
     path: Path
     regions: tuple[str, ...]
+    epoch: str | None
     start_us: int
     end_us: int
 

@@ -96,9 +96,10 @@ def _fig7(analysis: Analysis) -> FigureResult:
         pl.col("day").alias("x"),
         pl.col("y") / pl.col("y").max().over("facet", "region"),
     ).sort("facet", "group", "x")
+    days = f"{analysis.day_text(first)} to {analysis.day_text(last)}"
     if not len(table):
-        raise InputError(f"figure 7: nothing in days {first} to {last}")
-    return FigureResult("7", "series", table, notes=(f"divided by the maximum over days {first} to {last}",))
+        raise InputError(f"figure 7: nothing in days {days}")
+    return FigureResult("7", "series", table, notes=(f"divided by the maximum over days {days}",))
 
 
 def _default_window(analysis: Analysis) -> tuple[int, int]:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nonet.coldstart.analytics import cold_queries, peaks, request_queries
 from nonet.coldstart.analytics.context import Analysis, FigureSpec
 from nonet.coldstart.analytics.grouping import laws_by_region
+from nonet.coldstart.analytics.queries import MINUTE_US
 from nonet.coldstart.analytics.result import FigureResult, law_result
 from nonet.common.errors import InputError
 
@@ -39,7 +41,9 @@ def _load(analysis: Analysis) -> FigureResult:
 
     minutes = analysis.run(request_queries.requests_per_minute(analysis.tables))
     first = analysis.first_day if analysis.options.load_day is None else analysis.options.load_day
+    days = f"days {analysis.day_text(first)} to {analysis.day_text(first + LOAD_DAYS - 1)}"
     num_minutes = LOAD_DAYS * _MINUTES_PER_DAY
+    begin = max(analysis.trace.start_us // MINUTE_US - first * _MINUTES_PER_DAY, 0)
     rows, marked = [], {}
     for (region,), found in minutes.sort("region", "minute").group_by("region", maintain_order=True):
         counts = np.zeros(num_minutes)
@@ -48,17 +52,17 @@ def _load(analysis: Analysis) -> FigureResult:
         counts[place[inside]] = found["num"].to_numpy()[inside]
         if counts.min() == counts.max():
             continue
-        last = int(np.flatnonzero(counts).max()) + 1  # a shorter trace ends here
-        load = (counts[:last] - counts[:last].min()) / max(counts[:last].max() - counts[:last].min(), 1.0)
+        index = np.arange(begin, int(np.flatnonzero(counts).max()) + 1)  # where the trace is
+        load = (counts[index] - counts[index].min()) / max(counts[index].max() - counts[index].min(), 1.0)
         smooth = peaks.smoothed(load, _SMOOTH_MINUTES)
-        index = np.arange(last)
-        rows.append(pl.DataFrame({"group": [str(region)] * last, "x": index, "y": load, "smooth": smooth}))
+        rows.append(pl.DataFrame({"group": [str(region)] * len(index), "x": index, "y": load, "smooth": smooth}))
         marked[str(region)] = peaks.daily_peaks(index, smooth)
     if not rows:
-        raise InputError(f"figure 5: no requests in days {first} to {first + LOAD_DAYS - 1}")
+        raise InputError(f"figure 5: no requests in {days}")
     table = pl.concat(rows).select(pl.lit("").alias("facet"), pl.all())
-    note = f"days {first} to {first + LOAD_DAYS - 1}; smooth: moving mean of {_SMOOTH_MINUTES} minutes"
-    return FigureResult("5", "series", table, notes=(note,), extra={"daily_peaks": marked})
+    note = f"{days}; smooth: moving mean of {_SMOOTH_MINUTES} minutes"
+    extra = {"daily_peaks": marked, "first_x": first * _MINUTES_PER_DAY}
+    return FigureResult("5", "series", table, notes=(note,), extra=extra)
 
 
 def _peak_ratios(analysis: Analysis) -> pl.DataFrame:
@@ -67,6 +71,7 @@ def _peak_ratios(analysis: Analysis) -> pl.DataFrame:
 
     def make() -> pl.DataFrame:
         t = analysis.tables
+        weights = _slot_weights(analysis.trace.start_us, analysis.trace.end_us)
         busy = analysis.run(request_queries.busy_functions(t)).sort("region", "function")
         slots = analysis.run(request_queries.daily_profile(t, peaks.SLOT_US))
         numbered = busy.with_row_index("index")
@@ -74,11 +79,26 @@ def _peak_ratios(analysis: Analysis) -> pl.DataFrame:
         profiles = np.zeros((len(busy), peaks.SLOTS_PER_DAY))
         profiles[placed["index"].to_numpy(), placed["slot"].to_numpy()] = placed["num"].to_numpy()
         return busy.with_columns(
-            pl.Series("ratio", [peaks.peak_to_trough(profile) for profile in profiles], pl.Float64)
+            pl.Series("ratio", [peaks.peak_to_trough(profile) for profile in profiles * weights], pl.Float64)
         )
 
     found: pl.DataFrame = analysis.once("peak ratios", make)
     return found
+
+
+def _slot_weights(start_us: int, end_us: int) -> NDArray[np.float64]:
+    """What calls by time of day are multiplied with, since a trace covers some slots once more than others; mean 1.
+
+    Raises:
+        InputError: the trace does not cover every time of the day.
+    """
+    first, last = start_us // peaks.SLOT_US, max(end_us - 1, start_us) // peaks.SLOT_US
+    covered = np.bincount(np.arange(first, last + 1) % peaks.SLOTS_PER_DAY, minlength=peaks.SLOTS_PER_DAY)
+    if covered.min() == 0:
+        hours = (end_us - start_us) / 3.6e9
+        raise InputError(f"figure 6: a daily pattern needs a trace of a whole day, this one has {hours:.1f} hours")
+    weights: NDArray[np.float64] = covered.mean() / covered
+    return weights
 
 
 _PEAK_NOTE = (

@@ -2,7 +2,8 @@
 
 The paper gives neither its smoothing nor its detector. Ours:
 
-1. the calls of a function are added up by time of day (10-minute slots), over all days from its first to its last;
+1. the calls of a function are added up by time of day (10-minute slots), over the whole trace, which must hold a whole
+   day; a slot that it holds once more than others weighs less;
 2. the profile is smoothed by a centred moving mean of one hour, around midnight;
 3. a maximum counts as a peak when it exceeds the lowest trough by more than five standard deviations of the difference
    of two Poisson counts, so that noise on a constant load is none; without a peak the ratio is 1;

@@ -127,20 +127,19 @@ def write_trace_report(
         if published is not None and _is_comparable(name, trace, published)
     }
     sections = [Section("What is here", _overview(trace, analysed, published is not None))]
-    if analysed.distances:
-        sections.append(Section("Ours and the published", [distance_table(analysed.distances)], _DISTANCE_INTRO))
     for title, numbers in _PARTS:
         names = [name for name in analysed.figures if name.rstrip("abcdef") in numbers]
-        if names:
-            sections.append(
-                Section(title, [b for name in names for b in _blocks(analysed.figures[name], beside.get(name))])
-            )
+        blocks = [b for name in names for b in _blocks(analysed, name, beside.get(name), trace.epoch)]
+        if blocks:
+            sections.append(Section(title, blocks))
     if analysed.missing:
         sections.append(Section("Not in this trace", [_missing_table(analysed)]))
+    if analysed.distances:
+        sections.append(Section("Ours and the published", [distance_table(analysed.distances)], _DISTANCE_INTRO))
     if audited:
         sections.append(audit_section(audited))
     days = (trace.end_us - trace.start_us) / 86_400e6
-    subtitle = f"{trace.source}; {len(trace.regions)} regions, {days:.1f} days"
+    subtitle = f"{trace.source}; {len(trace.regions)} region{'s' * (len(trace.regions) != 1)}, {days:.1f} days"
     write_report(path, "Where cold starts come from", sections, subtitle=subtitle)
 
 
@@ -154,17 +153,35 @@ def _overview(trace: ReportedTrace, analysed: Analysed, is_compared: bool) -> li
     made, left = len(analysed.figures), len(analysed.missing)
     lines = [f"{made} figures of the paper were made from this trace; {left} could not be (see the end of the page)."]
     if is_compared:
-        lines.append("Published curves are dashed and crossed; regions are compared with those of the same name.")
+        lines.append(
+            "Published curves are dashed, or in a panel of their own; regions are compared with those of the same "
+            "name. The distance stands under each figure, all of them in a table after the figures."
+        )
     lines.append("Quantiles are within 1.2 %: laws are histograms with 200 bins a decade.")
     return [Text([f"Source: {trace.source}", *lines])]
 
 
-def _blocks(result: FigureResult, published: FigureResult | None) -> list[Block]:
-    spec = FIGURES[result.name]
-    caption = "; ".join(result.notes)
-    blocks: list[Block] = [Chart(f"Figure {result.name}. {spec.title}", figure_chart(spec, result, published), caption)]
+def _blocks(analysed: Analysed, name: str, published: FigureResult | None, epoch: str | None) -> list[Block]:
+    spec, result = FIGURES[name], analysed.figures[name]
+    caption = ". ".join(filter(None, ["; ".join(result.notes), _distance_line(analysed.distances, name)]))
+    chart = figure_chart(spec, result, published, epoch)
+    blocks: list[Block] = [Chart(f"Figure {name}. {spec.title}", chart, caption)]
     numbers = _numbers(result)
     return blocks if numbers is None else [*blocks, numbers]
+
+
+def _distance_line(distances: Sequence[Distance], name: str) -> str:
+    """The distances of one figure in a line, e.g. "To the published: KS R2 0.117"; those within reading error left out.
+
+    A figure of several facets or groups has many; they are by measure, in the order of the figure.
+    """
+    own: dict[str, list[str]] = {}
+    for d in distances:
+        if d.figure == name and d.measure != "KS within reading error" and not math.isnan(d.value):
+            place = " ".join(filter(None, (d.facet if d.facet != d.group else "", d.group)))
+            own.setdefault(d.measure, []).append(f"{place} {d.value:.3g}")
+    found = "; ".join(f"{measure} {', '.join(values)}" for measure, values in own.items())
+    return f"To the published: {found}" if found else ""
 
 
 _SHARES = (0.1, 0.5, 0.9, 0.99)
