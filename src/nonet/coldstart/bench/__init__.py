@@ -1,19 +1,23 @@
 """The headline experiments of the room: simulator, generator and analytics beside rivals and published curves.
 
 Files: `simulator` (speed, closed forms, rivals), `generator` (against the published curves), `analytics` (against
-Dask), `scale` (a billion requests); `plain_simulator` and `random_traces` are the slow, plain twin of the simulator.
+Dask), `scale` (a billion requests), `tour_charts`; `plain_simulator` and `random_traces` are the slow,
+plain twin of the simulator.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nonet.common.console import note
 from nonet.common.datasets import DataFile, find_file
 from nonet.common.errors import MissingExtraError
 from nonet.common.findings import Better, Finding, Rival
+
+if TYPE_CHECKING:
+    import altair
 
 Scale = Literal["quick", "full"]
 ROOM = "coldstart"
@@ -45,6 +49,13 @@ def bench(scale: Scale = "quick") -> list[Finding]:
         except MissingExtraError as error:
             note(f"bench: {error}")
     return findings
+
+
+def plots() -> list[tuple[str, altair.TopLevelMixin]]:
+    """Charts for the tour: generated Region 2 beside the published curves, and what policies trade on it."""
+    from nonet.coldstart.bench.tour_charts import charts
+
+    return charts()
 
 
 def _finding(

@@ -20,6 +20,7 @@ from nonet.coldstart.generating.components import RUNTIMES, STAGES_S
 from nonet.coldstart.generating.curves import table
 from nonet.coldstart.generating.fit_minutes import mean_absolute_error, minute_spearman, published_spearman
 from nonet.coldstart.generating.presets import HuaweiWorkload, generate
+from nonet.coldstart.generating.stream import GeneratedWorkload
 from nonet.coldstart.generating.triggers import TRIGGERS
 
 Array = NDArray[np.float64]
@@ -48,7 +49,8 @@ def ks_distance(values_s: Array, curves: pl.DataFrame, figure: str, group: str) 
     return float(np.abs(ours - np.interp(at, log_x, cdf)).max())
 
 
-def _events(workload: HuaweiWorkload, region: str) -> dict[str, NDArray[np.int64]]:
+def cold_events(workload: HuaweiWorkload, region: str) -> dict[str, NDArray[np.int64]]:
+    """All cold starts of a region, column by column, in order of time."""
     source = workload.cold_source(region)
     hours = [source.arrays(hour) for hour in range(24 * workload.days)]
     return {name: np.concatenate([hour[name] for hour in hours]) for name in hours[0]}
@@ -75,7 +77,7 @@ def measure_cold_events(*, seed: int = 1, scale: float = 1.0) -> dict[str, float
     out: dict[str, float] = {"component_sum_error_us": 0.0, "num_cold_starts": 0.0}
     totals, gaps = [], []
     for region in workload.regions:
-        events = _events(workload, region)
+        events = cold_events(workload, region)
         total_s = events["total_us"] / 1e6
         gap_s = np.diff(events["at_us"]) / 1e6
         out[f"ks_total_{region}"] = ks_distance(total_s, curves, "10a", region)
@@ -171,15 +173,18 @@ def measure_region_2(
     """
     from nonet.coldstart.simulating.engine import simulate
 
-    workload = generate("huawei2025:R2", seed=seed, scale=scale)
-    if without_largest:
-        requests = workload.table.process["requests"]
-        workload = workload.only(np.sort(np.argsort(requests, kind="stable")[: len(requests) - without_largest]))
+    workload = without_busiest(generate("huawei2025:R2", seed=seed, scale=scale), without_largest)
     begin = time.perf_counter()
     result = simulate(workload, "ka:60", record="none", seed=seed, shards=shards)
     seconds = time.perf_counter() - begin
     return {**compare_functions(workload.table.frame, np.asarray(result.cold_by_function)),
             "r2_requests": float(result.num_requests), "r2_seconds": seconds}  # fmt: skip
+
+
+def without_busiest(workload: GeneratedWorkload, num: int) -> GeneratedWorkload:
+    """The workload without the `num` functions with the most requests."""
+    requests = workload.table.process["requests"]
+    return workload.only(np.sort(np.argsort(requests, kind="stable")[: len(requests) - num])) if num else workload
 
 
 def compare_functions(frame: pl.DataFrame, cold: NDArray[np.int64]) -> dict[str, float]:
