@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from nonet.coldstart.analytics.figures import Figures
 from nonet.coldstart.analytics.published import Published
 from nonet.coldstart.analytics.quantities import QUANTITIES
 from nonet.common.errors import InputError
-from tests.coldstart.analytics.small_trace import Rows
+from tests.coldstart.analytics.small_trace import Rows, random_rows, write_trace
 
 # ruff: noqa: E501
 
@@ -112,6 +113,9 @@ d = { quantity = "median", args = { figure = "10a", group = "R9" }, value = 3.0,
     )
 
     class Nothing:
+        regions: tuple[str, ...] = ()
+        num_days = 0.0
+
         def figure(self, name: str) -> None:
             raise InputError(f"no figure {name}")
 
@@ -165,6 +169,26 @@ def test_the_same_quantities_are_computed_from_a_trace(figures: Figures, rows: R
     results = audit(claims, figures)
     assert [r.verdict for r in results] == ["supported"] * 3 + ["contradicted", "cannot be checked here"]
     assert "curves are named 'R7'" in results[4].reason
+
+
+def test_a_trace_of_fewer_regions_or_days_does_not_decide(figures: Figures) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results = {r.claim.id: r for r in audit(paper_claims(), figures)}
+    pooled = results["lognormal-mean"]
+    assert pooled.verdict == "cannot be checked here" and "the data lack R3, R4, R5" in pooled.reason
+    for name in ("r2-cold-starts", "peak-pods", "rare-functions", "weekdays-over-weekends"):
+        assert results[name].verdict == "cannot be checked here"
+        assert "days; the data have 3.0" in results[name].reason
+    assert results["median-total-r2"].verdict == "contradicted"  # a law does not grow with time
+
+
+def test_claims_of_region_2_are_not_held_against_another(tmp_path: Path) -> None:
+    written = write_trace(tmp_path / "t", random_rows(regions=("R4",)), 3)
+    with Figures(written) as other:
+        results = audit(paper_claims(), other)
+    held = {r.claim.id for r in results if r.computed is not None}
+    assert held and not [name for name in held if "r4" not in name]
 
 
 @pytest.mark.parametrize(

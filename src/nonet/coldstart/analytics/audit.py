@@ -20,6 +20,8 @@ Verdict = Literal["supported", "contradicted", "cannot be checked here"]
 SUPPORTED: Literal["supported"] = "supported"
 CONTRADICTED: Literal["contradicted"] = "contradicted"
 UNCHECKED: Literal["cannot be checked here"] = "cannot be checked here"
+_DAY_SLACK = 0.5
+"""A trace ends with its last request, somewhat before the end of its last day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def audit(claims: Sequence[Claim], source: FigureSource) -> list[Checked]:
 def _checked(claim: Claim, source: FigureSource, conflicts: tuple[str, ...]) -> Checked:
     clash = f"claim {', '.join(conflicts)} gives the same quantity another value" if conflicts else ""
     try:
+        _check_extent(claim, source)
         measured = QUANTITIES[claim.quantity](source, **claim.args)
     except InputError as error:
         if conflicts:
@@ -74,6 +77,15 @@ def _checked(claim: Claim, source: FigureSource, conflicts: tuple[str, ...]) -> 
         return Checked(claim, UNCHECKED, None, {}, str(error))
     verdict: Verdict = SUPPORTED if claim.allows(measured.value) else CONTRADICTED
     return Checked(claim, verdict, measured.value, measured.evidence, clash, conflicts)
+
+
+def _check_extent(claim: Claim, source: FigureSource) -> None:
+    """Raises InputError when the data are of fewer regions or days than the claim is about."""
+    lacking = [region for region in claim.regions if region not in source.regions]
+    if lacking:
+        raise InputError(f"it is about {', '.join(claim.regions)} together; the data lack {', '.join(lacking)}")
+    if source.num_days < claim.days - _DAY_SLACK:
+        raise InputError(f"it is about {claim.days:g} days; the data have {source.num_days:.1f}")
 
 
 def _conflicts(claim: Claim, claims: Sequence[Claim]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ quantity = "median"
 args = { figure = "10a", group = "R2" }
 value = 0.83
 relative = 0.02        # or tolerance = 0.02; relation = ">=" for a bound
+days = 31              # of a number that grows with time; regions = ["R1", "R2"] of one over regions together
 ```
 """
 
@@ -43,6 +44,8 @@ class Claim(BaseModel):
         relation: how the computed number stands to `value`: "=" within the tolerance, or a bound.
         tolerance: absolute; how far off is still what was said.
         relative: the same as a share of `value`; the larger of the two holds.
+        regions: the claim is about these regions together, so that data of some of them cannot decide it.
+        days: and about so many days; a shorter trace cannot decide it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +59,8 @@ class Claim(BaseModel):
     relation: Relation = "="
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     relative: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    regions: tuple[str, ...] = ()
+    days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _known_quantity(self) -> Claim:

@@ -106,6 +106,16 @@ class Analysis:
         """The day that the trace begins in."""
         return self.trace.start_us // DAY_US
 
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions of the trace."""
+        return tuple(self.trace.regions)
+
+    @property
+    def num_days(self) -> float:
+        """The length of the trace."""
+        return (self.trace.end_us - self.trace.start_us) / DAY_US
+
     def day_text(self, day: int) -> str:
         """A day as a date, where the trace tells dates, else its number."""
         if self.trace.epoch is None:

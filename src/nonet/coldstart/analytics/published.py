@@ -64,6 +64,16 @@ class Published:
 
     folder: Path | str | None = None
 
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """All five."""
+        return REGIONS
+
+    @property
+    def num_days(self) -> float:
+        """The length of the study."""
+        return DAYS
+
     @classmethod
     def load(cls, folder: Path | str | None = None) -> Published:
         """The data set, checked to be there.

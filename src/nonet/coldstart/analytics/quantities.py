@@ -24,6 +24,16 @@ from nonet.common.registry import Registry
 class FigureSource(Protocol):
     """Where figures come from: `Published`, or `Figures` of a trace."""
 
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that the figures are of."""
+        ...
+
+    @property
+    def num_days(self) -> float:
+        """How long a time they show."""
+        ...
+
     def figure(self, name: str) -> FigureResult:
         """A figure; InputError when it is not to be had."""
         ...
@@ -194,11 +204,11 @@ def ratio_of_days(
 ) -> Measured:
     """The mean of a series over some days, divided by its mean over others (days from 0)."""
     x, y = _series(source, figure, group, facet)
-    of_day = x.astype(int) // 24
-    first, second = (float(y[np.isin(of_day, wanted)].mean()) for wanted in (days, over))
-    return Measured(
-        _known(first / second, f"figure {figure} does not show these days"), {"days": first, "over": second}
-    )
+    parts = [y[np.isin(x.astype(int) // 24, wanted)] for wanted in (days, over)]
+    if not all(len(part) for part in parts) or parts[1].mean() == 0:
+        raise InputError(f"figure {figure} does not show these days")
+    first, second = (float(part.mean()) for part in parts)
+    return Measured(first / second, {"days": first, "over": second})
 
 
 @QUANTITIES.register("extreme_of_sum")
@@ -226,8 +236,11 @@ def weekday_over_weekend(source: FigureSource, figure: str, facet: str, weekend:
     days = x.astype(int) // 24
     rest = np.isin(days, weekend)
     inside = days <= last_day
-    week, end = float(y[inside & ~rest].mean()), float(y[inside & rest].mean())
-    return Measured(_known(week / end, f"figure {figure}: no such days"), {"weekdays": week, "weekend": end})
+    parts = [y[inside & ~rest], y[inside & rest]]
+    if not all(len(part) for part in parts) or parts[1].mean() == 0:
+        raise InputError(f"figure {figure}: no such days")
+    week, end = (float(part.mean()) for part in parts)
+    return Measured(week / end, {"weekdays": week, "weekend": end})
 
 
 @QUANTITIES.register("first_day_back")
