@@ -26,6 +26,7 @@ SHARES = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 _BLOCK_ROWS = 250_000
 _REPEATS = 3
 _PROMISED_RATIO = 3.0
+_ONE_PASS = "Dask, quantile and histogram in one pass"
 _PROMISED_GIB = 2.0
 
 
@@ -91,11 +92,12 @@ def _block(rng: np.random.Generator, num: int) -> pl.DataFrame:
 
 
 def analytics_vs_dask(num_rows: int = 5_000_000) -> list[Finding]:
-    """Quantiles and the whole law of four columns of a CSV: ours in one pass, Dask in two (quantile, histogram).
+    """Quantiles and the whole law of four columns of a CSV: ours in one pass, Dask in two (quantile, histogram) or one.
 
-    Ours and Dask run in turns, three times each; the medians are compared. Dask's ways: quantiles and one histogram of
-    each partition, added up (the promise is held against this one); the same by `dask.array.histogram` of each column;
-    and, the cheapest, 201 quantiles taken for the law.
+    Ours and Dask run in turns, three times each; the medians are compared. Dask's ways: quantiles, then one histogram
+    of each partition, added up (one question after the other, as a notebook asks them: the promise is held against
+    this one); the same two in one `dask.compute`, which reads the file once; with `dask.array.histogram` of each
+    column; and 201 quantiles taken for the law.
     """
     with tempfile.TemporaryDirectory(prefix="nonet-bench-") as folder:
         path = Path(folder) / "requests.csv"
@@ -104,6 +106,7 @@ def analytics_vs_dask(num_rows: int = 5_000_000) -> list[Finding]:
         ways: dict[str, Callable[[], Any]] = {
             "ours": lambda: _ours(path),
             "Dask, quantile and histogram": lambda: _dask_partitions(path),
+            _ONE_PASS: lambda: _dask_one_pass(path),
             "Dask, quantile and dask.array.histogram": lambda: _dask_arrays(path),
             "Dask, 201 quantiles": lambda: _dask_quantiles(path),
         }
@@ -115,8 +118,10 @@ def analytics_vs_dask(num_rows: int = 5_000_000) -> list[Finding]:
     rivals = tuple(Rival(f"{name} (s)", value, "measured") for name, value in seconds.items())
     ratio = seconds["Dask, quantile and histogram"] / ours
     note = f"quantiles of both within {error:.1%} of each other; bins of 1.16 %"
+    once = "Dask asked for both at once, so that it reads the file once"
     return [
         Finding(ROOM, "analytics_vs_dask", ratio, "x", "higher", described, (), _PROMISED_RATIO, note),
+        Finding(ROOM, "analytics_vs_dask_one_pass", seconds[_ONE_PASS] / ours, "x", "higher", described, note=once),
         Finding(ROOM, "analytics_seconds", ours, "s", "lower", described, rivals),
     ]
 
@@ -153,14 +158,26 @@ def _edges() -> Any:
 
 def _dask_partitions(path: Path) -> tuple[Any, Any]:
     frame = _frame(path)
-    quantiles = frame.quantile(list(SHARES)).compute()
+    return frame.quantile(list(SHARES)).compute(), _dask_counts(frame).compute()
+
+
+def _dask_one_pass(path: Path) -> tuple[Any, Any]:
+    import dask
+
+    frame = _frame(path)
+    found: tuple[Any, Any] = dask.compute(frame.quantile(list(SHARES)), _dask_counts(frame))
+    return found
+
+
+def _dask_counts(frame: Any) -> Any:
+    """One histogram of each column and partition, added up (not yet computed)."""
     edges = _edges()
 
     def counted(part: Any) -> Any:
         return part.apply(lambda column: np.histogram(column, bins=edges)[0]).reset_index()
 
     meta = {"index": "i8", **dict.fromkeys(COLUMNS, "i8")}
-    return quantiles, frame.map_partitions(counted, meta=meta).groupby("index").sum().compute()
+    return frame.map_partitions(counted, meta=meta).groupby("index").sum()
 
 
 def _dask_arrays(path: Path) -> tuple[Any, Any]:
