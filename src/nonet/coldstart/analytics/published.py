@@ -1,8 +1,8 @@
 """The curves of the paper, read off its vector graphics, in the form that our own analyses have.
 
-The data set is `huawei2025_paper_digitised` (figures of the paper, CC BY 4.0): found in an explicit folder, in
-`NONET_MIRROR`, or in the cache. Figures 2, 13, 16d and 17b are not in it; of Figure 13 a few medians are in
-`fig13_medians.csv` beside this file. The reading error is 0.1 to 0.5 % of the axis.
+They ship with the package, in `published_curves/` (figures of the paper, CC BY 4.0; see `SOURCE.md` there). Figures 2,
+13, 16d and 17b are not in it; of Figure 13 a few medians are in `fig13_medians.csv`. The reading error is 0.1 to 0.5 %
+of the axis.
 """
 
 from __future__ import annotations
@@ -17,21 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from nonet.coldstart.analytics.curve import Curve, published_curve
 from nonet.coldstart.analytics.result import FigureResult, Kind, law_result
-from nonet.common.datasets import DataFile, find_file
 from nonet.common.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
 
-_FOLDER = "coldstart/huawei2025_paper_digitised"
-FILES = {
-    role: DataFile(role, f"{_FOLDER}/{role}.csv")
-    for role in (
-        *("cdfs", "fig1_regions", "fig5_3day_minute_load", "fig6_peak_to_trough", "fig7_holiday"),
-        *("fig8_r2_hourly_pods", "fig8_r2_proportions", "fig9_r2_trigger_by_runtime", "fig11_hourly_cold_starts"),
-        *("fig12_spearman", "fig14_r2_functions"),
-    )
-}
+_SHIPPED = Path(__file__).parent / "published_curves"
+TABLES = (
+    *("cdfs", "fig1_regions", "fig5_3day_minute_load", "fig6_peak_to_trough", "fig7_holiday"),
+    *("fig8_r2_hourly_pods", "fig8_r2_proportions", "fig9_r2_trigger_by_runtime", "fig11_hourly_cold_starts"),
+    *("fig12_spearman", "fig14_r2_functions"),
+)
 SOURCE = "EuroSys 2025, Serverless Cold Starts and Where to Find Them, figures read off the vector graphics (CC BY 4.0)"
 REGIONS = ("R1", "R2", "R3", "R4", "R5")
 DAYS = 31
@@ -59,7 +55,7 @@ class Published:
     """The published figures; a table is read when it is first asked for.
 
     Args:
-        folder: where the CSV files are; None looks in the mirror and in the cache.
+        folder: where other CSV files (plain or `.gz`) of these names are; None takes those of the package.
     """
 
     folder: Path | str | None = None
@@ -82,7 +78,7 @@ class Published:
             InputError: a file is nowhere.
         """
         published = cls(folder)
-        for role in FILES:
+        for role in TABLES:
             published.path(role)
         return published
 
@@ -92,14 +88,11 @@ class Published:
         Raises:
             InputError: it is nowhere.
         """
-        found = find_file(FILES[role], self.folder)
-        if found is None:
-            looked = "NONET_MIRROR and the cache" if self.folder is None else str(self.folder)
-            raise InputError(
-                f"the published curves are not at hand: no {FILES[role].name} in {looked}; "
-                f"set NONET_MIRROR to a folder that holds {FILES[role].path}"
-            )
-        return found
+        folder = _SHIPPED if self.folder is None else Path(self.folder)
+        for name in (f"{role}.csv", f"{role}.csv.gz"):
+            if (folder / name).is_file():
+                return folder / name
+        raise InputError(f"the published curves are not whole: no {role}.csv in {folder}")
 
     def table(self, role: str) -> pl.DataFrame:
         """A file of the set as it is.
