@@ -150,8 +150,11 @@ def policies(as_json: options.AsJson = False) -> None:
 
 def bench(
     full: Annotated[
-        bool, typer.Option("--full/--quick", help="All sizes (about half an hour), or two minutes.")
+        bool, typer.Option("--full/--quick", help="All sizes (three quarters of an hour), or two minutes.")
     ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="These experiments only, such as speed or region-2.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the findings as JSON lines.")
     ] = None,
@@ -159,7 +162,11 @@ def bench(
 ) -> None:
     """Measure this room against its rivals and the published curves; exit code 1 when a promise is not kept.
 
-    Example: nonet coldstart bench --quick --json findings.jsonl
+    Examples:
+
+        nonet coldstart bench --quick --json findings.jsonl
+
+        nonet coldstart bench --full --only region-2
     """
     from nonet.coldstart.bench import bench as measure
     from nonet.common.console import print_findings
@@ -167,7 +174,7 @@ def bench(
     from nonet.common.machine import describe_machine
 
     options.start(quiet)
-    findings = measure("full" if full else "quick")
+    findings = measure("full" if full else "quick", only or ())
     if json_file is not None:
         write_findings(json_file, findings, describe_machine())
     print_findings(findings, title="nonet coldstart bench")

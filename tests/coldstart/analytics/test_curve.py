@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nonet.coldstart.analytics.curve import Curve, curve_of_values, published_curve
 from nonet.coldstart.analytics.distances import ks, ks_within, pearson
-from nonet.coldstart.analytics.laws import LogNormal, Weibull
+from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.coldstart.analytics.raw import LogHistogram
 from nonet.common.errors import InputError
 
