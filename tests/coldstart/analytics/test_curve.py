@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from nonet.coldstart.analytics.curve import Curve, curve_of_values, published_curve
 from nonet.coldstart.analytics.distances import ks, ks_within, pearson
-from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.coldstart.analytics.raw import LogHistogram
+from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.common.errors import InputError
 
 VALUES = st.lists(st.integers(0, 50), min_size=1, max_size=60).filter(lambda values: max(values) > 0)

@@ -13,9 +13,9 @@ from nonet.coldstart.analytics.context import Analysis, FigureSpec
 from nonet.coldstart.analytics.curve import Curve
 from nonet.coldstart.analytics.distances import ks
 from nonet.coldstart.analytics.grouping import laws_by_attribute, laws_by_region, pooled_law
-from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.coldstart.analytics.queries import GroupBy
 from nonet.coldstart.analytics.result import FigureResult, law_result
+from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.common.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from nonet.coldstart.analytics.curve import Curve
 from nonet.coldstart.analytics.distances import ks
-from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.coldstart.analytics.result import FigureResult
+from nonet.coldstart.laws import LogNormal, Weibull
 from nonet.common.errors import InputError
 from nonet.common.registry import Registry
 
