@@ -147,6 +147,15 @@ def test_pods_are_derived_from_requests_where_there_is_no_pod_table(tmp_path: Pa
     assert result.xy("APIG-S", "R1")[1] == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_pod_without_an_end_runs_to_the_end_of_the_trace(tmp_path: Path) -> None:
+    pod = {"region": "eu", "function": "f", "pod": "p", "create_us": 6 * 3_600_000_000}
+    function = {"region": "eu", "function": "f", "trigger": "http"}
+    written = write_trace(tmp_path / "t", Rows(pod=[pod], function=[function]), 1)
+    with Figures(written) as figures:
+        _, pods = figures.figure("8a").xy("http")
+    assert pods.tolist() == [0.0] * 6 + [1.0] * 18
+
+
 def test_any_names_of_triggers_and_many_runtimes(tmp_path: Path) -> None:
     rows = Rows()
     for index in range(30):
