@@ -135,5 +135,3 @@ def _check_moments(mean: float, sd: float) -> None:
 
 PAPER_TOTAL = LogNormal.from_moments(3.24, 7.10)
 """Total cold-start time over all regions, the fit of Fig 10b."""
-PAPER_BETWEEN = Weibull.from_moments(1.25, 3.66)
-"""Time between cold starts over all regions, the fit of Fig 10d."""
