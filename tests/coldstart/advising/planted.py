@@ -129,7 +129,7 @@ class Cluster:
         (folder / "events.json").write_text(json.dumps(events))
         return [folder / "pods.json", folder / "events.json"]
 
-    def write_knative(self, folder: Path, *, since: str = "arrive") -> Path:
+    def write_knative(self, folder: Path, *, since: str = "arrive", names_pods: bool = True) -> Path:
         """The request log; `since="begin"`: as the queue-proxy sees it, without the wait for the pod."""
         lines = []
         for k, call in enumerate(sorted(self.calls, key=lambda c: c["end"])):
@@ -144,7 +144,7 @@ class Cluster:
                 },
                 "traceId": f"trace-{k}",
                 "revisionName": f"{pod.service}-{pod.revision:05d}",
-                "podName": pod.name,
+                **({"podName": pod.name} if names_pods else {}),
             }
             lines.append(f"{precise(call['end'])} {json.dumps(record)}")
         path = folder / "access.log"

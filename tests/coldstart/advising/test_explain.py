@@ -12,6 +12,7 @@ from nonet.coldstart.advising.causes import TITLES
 from nonet.coldstart.advising.check import check
 from nonet.coldstart.advising.explain import explain, main_causes
 from nonet.coldstart.advising.explain_view import print_explanation
+from nonet.coldstart.advising.recommend import recommend
 from nonet.coldstart.importing.base import ingest
 from nonet.coldstart.trace.store import Trace
 from nonet.common.errors import InputError
@@ -91,6 +92,22 @@ def test_a_log_that_sees_requests_only_when_the_pod_is_ready(tmp_path: Path) -> 
     planted = {pod.name: pod.label for pod in cluster.pods}
     rows = main_causes(trace, "default").select("pod", "cause").rows()
     hits([(planted[pod], cause) for pod, cause in rows])
+
+
+def test_a_log_without_pods_of_a_busy_function(tmp_path: Path) -> None:
+    """Requests are joined with pods by time alone; simulated and planted cold starts agree, and none lost its pod."""
+    cluster = planted_cluster(7, 6 * HOUR_S)
+    sources = [
+        ("k8s", cluster.write_kubernetes(tmp_path)),
+        ("knative", [cluster.write_knative(tmp_path, names_pods=False)]),
+    ]
+    trace = Trace.open(ingest(sources, tmp_path / "t").path)
+    planted = {pod.name: pod.label for pod in cluster.pods}
+    rows = main_causes(trace, "default").select("pod", "cause").rows()
+    hits([(planted[pod], cause) for pod, cause in rows])
+    assert "lost-pod" not in {cause for _, cause in rows}
+    advice = recommend(trace)
+    assert advice.num_cold == pytest.approx(advice.num_observed, rel=0.1)
 
 
 def test_explanation_adds_up(knative: tuple[Cluster, Trace]) -> None:

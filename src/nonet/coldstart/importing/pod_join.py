@@ -125,10 +125,9 @@ class FirstCalls:
 
     def adopt(self, uid: str, candidate: Candidate) -> None:
         """Between the passes: a request that names no pod started this one."""
-        arrive_us, place, request = candidate
         if self._known is not None and uid not in self._of_pod:
-            self._of_pod[uid] = _First(arrive_us, place, request)
-            self._known.set_trigger(uid, request)
+            self._of_pod[uid] = _First(candidate.arrive_us, candidate.place, candidate.request)
+            self._known.set_trigger(uid, candidate.request)
 
     def judged(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Second pass: the frame with `cold`, `start_us` moved to when a known pod was ready, and `arrive_us` to when
