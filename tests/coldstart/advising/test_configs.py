@@ -78,7 +78,7 @@ def test_knative_patch() -> None:
     template = services["default", "a"]["spec"]["template"]
     assert template["metadata"]["annotations"] == {
         "autoscaling.knative.dev/min-scale": "2",
-        "autoscaling.knative.dev/scale-to-zero-pod-retention-period": "240s",
+        "autoscaling.knative.dev/scale-down-delay": "300s",  # the retention period would keep the last pod only
     }
     thumb = services["default", "thumb"]["spec"]["template"]
     assert thumb["spec"] == {"containerConcurrency": 4}

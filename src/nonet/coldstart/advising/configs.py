@@ -1,8 +1,9 @@
 """Recommendations as configuration files: Knative, OpenWhisk, AWS Lambda, and a plan of pre-warms for any scheduler.
 
 * Knative: one YAML document a service, to be merged into it (`kubectl patch ksvc NAME --type merge --patch-file`, or
-  kustomize). Annotations `autoscaling.knative.dev/min-scale`, `.../scale-to-zero-pod-retention-period` (beyond the
-  stable window of 60 s, which always holds), `.../target`; `containerConcurrency`.
+  kustomize). Annotations `autoscaling.knative.dev/min-scale`, `.../target`, `.../scale-down-delay` (keeps all pods so
+  long, as the simulated keep-alive does; `scale-to-zero-pod-retention-period` would keep the last one only);
+  `containerConcurrency`. The stable window comes on top, so pods stay up to a minute longer than simulated.
 * OpenWhisk: runtimes manifest (`RUNTIMES_MANIFEST`), the part with stem cells by kind and memory; commands of `wsk`
   that set the concurrency of actions.
 * Lambda: provisioned concurrency as Terraform and as CloudFormation.
@@ -23,7 +24,8 @@ from nonet.coldstart.advising.recommend import Advice
 from nonet.common.atomic import atomic_write
 from nonet.common.errors import InputError
 
-STABLE_WINDOW_S = 60
+MAX_SCALE_DOWN_DELAY_S = 3600
+"""Knative takes no longer delay."""
 _PREFIX = "autoscaling.knative.dev"
 
 
@@ -67,9 +69,9 @@ def knative_patch(advice: Advice) -> str:
         annotations: dict[str, str] = {}
         if "min_scale" in setting:
             annotations[f"{_PREFIX}/min-scale"] = str(setting["min_scale"])
-        if setting.get("keep_alive_s", 0) > STABLE_WINDOW_S:
-            retention_s = int(setting["keep_alive_s"]) - STABLE_WINDOW_S
-            annotations[f"{_PREFIX}/scale-to-zero-pod-retention-period"] = f"{retention_s}s"
+        if setting.get("keep_alive_s", 0) > 0:
+            delay_s = min(int(setting["keep_alive_s"]), MAX_SCALE_DOWN_DELAY_S)
+            annotations[f"{_PREFIX}/scale-down-delay"] = f"{delay_s}s"
         template: dict[str, Any] = {}
         if "concurrency" in setting:
             annotations[f"{_PREFIX}/target"] = str(setting["concurrency"])
