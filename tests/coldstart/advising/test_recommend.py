@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -90,6 +91,26 @@ def test_savings_on_lambda(on_lambda: tuple[Cluster, Trace]) -> None:
     advice = recommend(trace, max_extra_memory=1.0)
     assert advice.platform == "lambda"
     assert checked(cluster, advice) == {"prewarm", "provisioned"}
+
+
+def test_provisioned_pods_go_up_to_the_peak_and_are_billed_all_the_time(on_lambda: tuple[Cluster, Trace]) -> None:
+    """A fan-out of 12 needs 12 pods; AWS bills them from the first second to the last, busy or not."""
+    prices = replace(load_prices("lambda-x86"), wait_usd_per_s=0.01)
+    advice = recommend(on_lambda[1], max_extra_memory=10.0, prices=prices)
+    rec = next(rec for rec in advice.recommendations if rec.functions == ("fan-out",))
+    assert (rec.kind, rec.settings[0]["provisioned"]) == ("provisioned", 12)
+    assert rec.num_saved >= 0.95 * rec.num_cold
+    free = replace(prices, provisioned_usd_per_gb_s=0.0)
+    unbilled = next(
+        r
+        for r in recommend(on_lambda[1], max_extra_memory=10.0, prices=free).recommendations
+        if r.functions == rec.functions
+    )
+    memory_mb = {row["function"]: row["memory_mb"] for row in on_lambda[1].functions("default").to_pylist()}
+    gb = 12 * memory_mb["fan-out"] / 1024
+    assert rec.usd_per_month - unbilled.usd_per_month == pytest.approx(
+        gb * 30 * 86_400 * prices.provisioned_usd_per_gb_s
+    )
 
 
 def test_the_command_line_advises_the_platform_of_the_logs(on_lambda: tuple[Cluster, Trace], tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 
 from nonet.coldstart.advising.costs import Prices
-from nonet.coldstart.advising.trials import Concurrency, MinScale, Trial, run_trial
-from nonet.coldstart.simulating.calls import Workload
+from nonet.coldstart.advising.trials import Concurrency, MinScale, Trial, peak_pods, run_trial
+from nonet.coldstart.simulating.calls import Functions, Workload
 from nonet.coldstart.simulating.platform import Platform
 from nonet.coldstart.simulating.policies.base import RulePolicy
 from nonet.coldstart.simulating.policies.fixed import KeepAlive
@@ -34,7 +34,9 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
 
 KEEP_ALIVES_S = (120, 300, 600, 1200, 1800, 3600)
 CONCURRENCIES = (2, 4, 8, 16, 32, 64)
-MIN_SCALES = (1, 2, 4, 8)
+ALWAYS: tuple[Kind, ...] = ("min-scale", "provisioned")
+"""Pods that are always there; no function gets more than its own peak needs."""
+_MAX_ALWAYS = 1024
 _MIN_SAVED, _MIN_SHARE = 3, 0.1
 _GOOD_ENOUGH = 0.9
 
@@ -50,25 +52,44 @@ class Choice:
     extra_gb_s: float
 
 
-def policy_of_level(kind: Kind, level: int, slowdown: float) -> RulePolicy:
-    """The policy that gives every function a level of a kind other than "prewarm"."""
+def policy_of_level(kind: Kind, level: int, slowdown: float, peaks: np.ndarray | None = None) -> RulePolicy:
+    """The policy that gives every function a level of a kind other than "prewarm".
+
+    Args:
+        peaks: pods that each function needs at most, int64 (F,); more are not held.
+    """
     if kind == "keep-alive":
         return KeepAlive(level * 1_000_000)
     if kind == "concurrency":
         return Concurrency(level, slowdown)
-    return MinScale(level)
+    return MinScale(level if peaks is None else np.minimum(level, peaks))
 
 
-def levels_of(kind: Kind, keep_alive_us: int) -> Sequence[int]:
-    """Levels of a kind that are worth a try."""
+def levels_of(kind: Kind, keep_alive_us: int, most: int) -> Sequence[int]:
+    """Levels of a kind that are worth a try; pods that are always there up to `most`, in powers of 2."""
     if kind == "keep-alive":
         return [level for level in KEEP_ALIVES_S if level * 1_000_000 > keep_alive_us]
-    return {"concurrency": CONCURRENCIES, "prewarm": ()}.get(kind, MIN_SCALES)
+    if kind in ALWAYS:
+        return [1 << k for k in range((min(most, _MAX_ALWAYS) - 1).bit_length() + 1)]
+    return CONCURRENCIES if kind == "concurrency" else ()
 
 
-def memory_price(kind: Kind, prices: Prices) -> float:
-    """US dollars for a GB s that a change adds."""
-    return prices.provisioned_usd_per_gb_s if kind in ("min-scale", "provisioned") else prices.idle_usd_per_gb_s
+def memory_usd(
+    kind: Kind, held: np.ndarray, base: Trial, trial: Trial, functions: Functions, span_us: int, prices: Prices
+) -> np.ndarray:
+    """What the memory of a change costs over a span of time, US dollars, float64 (F,).
+
+    Provisioned concurrency is billed for all pods that are held, all the time, whatever they do; that runs on them are
+    cheaper is left out. Elsewhere a pod costs the memory that it adds.
+
+    Args:
+        held: pods of each function that are held, int64 (F,).
+    """
+    if kind == "provisioned":
+        gb = functions.memory_mb.astype(float) / 1024
+        return held * gb * (span_us / 1e6) * prices.provisioned_usd_per_gb_s
+    usd_per_gb_s = prices.provisioned_usd_per_gb_s if kind == "min-scale" else prices.idle_usd_per_gb_s
+    return (trial.gb_s - base.gb_s) * usd_per_gb_s
 
 
 def choose(
@@ -95,23 +116,29 @@ def choose(
     edges = np.array([earlier.start_us, earlier.end_us])
     base = run_trial(earlier, KeepAlive(), platform, edges, seed=seed)
     options: dict[int, list[tuple[float, Choice]]] = {}
+    peaks, span_us = peak_pods(earlier), earlier.end_us - earlier.start_us
+    most = int(peaks[base.num_cold >= _MIN_SAVED].max(initial=1))
     for kind in kinds:
-        levels = levels_of(kind, platform.keep_alive_us)
-        tried = [
-            run_trial(earlier, policy_of_level(kind, level, slowdown), platform, edges, seed=seed) for level in levels
-        ]
+        levels = levels_of(kind, platform.keep_alive_us, most)
+        policies = [policy_of_level(kind, level, slowdown, peaks) for level in levels]
+        tried = [run_trial(earlier, policy, platform, edges, seed=seed) for policy in policies]
         if not tried:
             continue
         saved = np.array([base.num_cold - trial.num_cold for trial in tried])
         enough = (saved >= _MIN_SAVED) & (saved >= _MIN_SHARE * base.num_cold)
         if kind == "concurrency":
             enough &= _first_good(saved)
-        gain = np.array([_gain(base, trial, memory_price(kind, prices), prices.wait_usd_per_s) for trial in tried])
-        gain = np.where(enough, gain, -np.inf)
+        worth = np.array([(base.wait_s - trial.wait_s) * prices.wait_usd_per_s for trial in tried])
+        cost = [
+            memory_usd(kind, np.minimum(level, peaks), base, trial, earlier.functions, span_us, prices)
+            for level, trial in zip(levels, tried, strict=True)
+        ]
+        gain = np.where(enough, worth - np.array(cost), -np.inf)
         for f in np.flatnonzero(gain.max(axis=0) > 0).tolist():
             k = int(gain[:, f].argmax())
             extra = float(tried[k].gb_s[f] - base.gb_s[f])
-            options.setdefault(f, []).append((float(gain[k, f]), Choice(f, kind, levels[k], int(saved[k, f]), extra)))
+            level = min(levels[k], int(peaks[f])) if kind in ALWAYS else levels[k]
+            options.setdefault(f, []).append((float(gain[k, f]), Choice(f, kind, level, int(saved[k, f]), extra)))
     ranked = {f: [choice for _, choice in sorted(of, key=lambda o: -o[0])] for f, of in options.items()}
     ranked |= {f: [Choice(f, "prewarm", 0, int(base.num_cold[f]), 0.0)] for f in timers if base.num_cold[f]}
     return within(list(ranked.values()), max_extra_memory * float(base.gb_s.sum()))
@@ -121,11 +148,6 @@ def _first_good(saved: np.ndarray) -> np.ndarray:
     """Of each function's levels, the lowest that saves nine tenths of what any level saves, bool (levels, F)."""
     good = saved >= _GOOD_ENOUGH * saved.max(axis=0)
     return good & (np.cumsum(good, axis=0) == 1)
-
-
-def _gain(base: Trial, trial: Trial, usd_per_gb_s: float, usd_per_s: float) -> np.ndarray:
-    """What the saved waiting is worth less what the memory costs, US dollars of each function."""
-    return (base.wait_s - trial.wait_s) * usd_per_s - (trial.gb_s - base.gb_s) * usd_per_gb_s
 
 
 def within(ranked: list[list[Choice]], room_gb_s: float) -> tuple[list[Choice], list[Choice]]:

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from nonet.coldstart.advising.choices import KINDS, Choice, Kind, choose, memory_price, policy_of_level
+from nonet.coldstart.advising.choices import ALWAYS, KINDS, Choice, Kind, choose, memory_usd, policy_of_level
 from nonet.coldstart.advising.costs import MONTH_S, Prices, load_prices
 from nonet.coldstart.advising.history import History, read_history
 from nonet.coldstart.advising.intervals import block_edges, ratio_interval
 from nonet.coldstart.advising.keep_alive import KeepAlive as KeptAlive
 from nonet.coldstart.advising.keep_alive import infer_keep_alive
 from nonet.coldstart.advising.moments import moment_text
-from nonet.coldstart.advising.trials import UNKNOWN_COLD_US, Trial, run_trial, workload_of
+from nonet.coldstart.advising.trials import UNKNOWN_COLD_US, MinScale, Trial, run_trial, workload_of
 from nonet.coldstart.simulating.calls import Calls, Workload
 from nonet.coldstart.simulating.platform import Platform
+from nonet.coldstart.simulating.policies.base import RulePolicy
 from nonet.coldstart.simulating.policies.fixed import KeepAlive
 from nonet.coldstart.simulating.policies.timer_prewarm import DEFAULT_MARGIN_US, TimerPrewarm
 from nonet.coldstart.simulating.policies.training import Training, Window, split
@@ -335,12 +336,14 @@ class _Evaluation:
         self._parts, self._world, self._timer = parts, world, timer
         self._prices, self._slowdown, self._seed = prices, slowdown, seed
         self._trials: dict[tuple[Kind, int], Trial] = {}
+        self._held: list[tuple[np.ndarray, Trial]] = []
         self.base = run_trial(parts.later, KeepAlive(), world, parts.edges, seed=seed)
 
     def judged(
         self, groups: list[Group], max_extra_memory: float
     ) -> tuple[list[tuple[Recommendation, Group]], list[Rejected]]:
         """Groups that pay, in order, within the memory; and the others."""
+        self._hold(groups)
         tried = [(self._recommendation(group), group) for group in groups]
         tried.sort(key=lambda pair: (pair[0].extra_memory > 0, -(pair[0].saving_per_memory or pair[0].saving)))
         accepted, rejected, room = [], [], max_extra_memory
@@ -355,6 +358,7 @@ class _Evaluation:
 
     def left_out(self, groups: list[Group]) -> list[Rejected]:
         """What the earlier part left out for want of memory, with its numbers on the later one."""
+        self._hold(groups)
         recs = [self._recommendation(group) for group in groups]
         reason = "it needs more memory than may be added beside the others"
         return [Rejected(rec.title, reason, rec.saving, rec.extra_memory) for rec in recs]
@@ -382,20 +386,33 @@ class _Evaluation:
         low, high = ratio_interval(saved, all_cold, seed=self._seed)
         return float(saved.sum() / all_cold.sum()) if all_cold.sum() else 0.0, low, high
 
-    def _trial(self, kind: Kind, level: int) -> Trial:
-        key = (kind, level)
-        if key not in self._trials:
+    def _trial(self, group: Group) -> Trial:
+        kind, level = group[0].kind, group[0].level
+        if kind in ALWAYS:
+            return next(trial for pods, trial in self._held if all(pods[c.function] == c.level for c in group))
+        if (kind, level) not in self._trials:
             policy = self._timer if kind == "prewarm" else policy_of_level(kind, level, self._slowdown)
-            self._trials[key] = run_trial(self._parts.later, policy, self._world, self._parts.edges, seed=self._seed)
-        return self._trials[key]
+            self._trials[kind, level] = self._run(policy)
+        return self._trials[kind, level]
+
+    def _hold(self, groups: list[Group]) -> None:
+        """One trial of all pods that these groups hold; functions have different numbers of them."""
+        pods = np.zeros(len(self._parts.later.functions), np.int64)
+        for choice in (choice for group in groups for choice in group if choice.kind in ALWAYS):
+            pods[choice.function] = choice.level
+        if pods.any():
+            self._held.append((pods, self._run(MinScale(pods))))
+
+    def _run(self, policy: RulePolicy) -> Trial:
+        return run_trial(self._parts.later, policy, self._world, self._parts.edges, seed=self._seed)
 
     def _saved(self, group: Group) -> np.ndarray:
-        trial, rows = self._trial(group[0].kind, group[0].level), [choice.function for choice in group]
+        trial, rows = self._trial(group), [choice.function for choice in group]
         return (self.base.cold[rows] - trial.cold[rows]).sum(axis=0)
 
     def _recommendation(self, group: Group) -> Recommendation:
         kind, level = group[0].kind, group[0].level
-        trial, rows = self._trial(kind, level), [choice.function for choice in group]
+        trial, rows = self._trial(group), [choice.function for choice in group]
         saving, low, high = self._ratio(self._saved(group))
         extra_gb_s = float((trial.gb_s[rows] - self.base.gb_s[rows]).sum())
         saved_s = float((self.base.wait_s[rows] - trial.wait_s[rows]).sum())
@@ -403,7 +420,10 @@ class _Evaluation:
         # Memory is of the whole later part, waiting of its counted part.
         span_s = (self._parts.later.end_us - self._parts.later.start_us) / 1e6
         counted_s = float(self._parts.edges[-1] - self._parts.edges[0]) / 1e6
-        usd = extra_gb_s * memory_price(kind, self._prices) / span_s - saved_s * self._prices.wait_usd_per_s / counted_s
+        later = self._parts.later
+        held, span_us = np.full(len(later.functions), level), later.end_us - later.start_us
+        memory = memory_usd(kind, held, self.base, trial, later.functions, span_us, self._prices)[rows].sum()
+        usd = float(memory) / span_s - saved_s * self._prices.wait_usd_per_s / counted_s
         names = self._parts.later.functions.names
         settings = tuple(self._setting(kind, level, f) for f in rows)
         return Recommendation(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nonet.coldstart.simulating._overlap_kernels import peaks_by_function
 from nonet.coldstart.simulating.calls import Calls, ColdTimes, Workload
 from nonet.coldstart.simulating.engine import simulate
 from nonet.coldstart.simulating.platform import Platform
@@ -46,10 +47,14 @@ class Concurrency(RulePolicy):
 
 
 class MinScale(RulePolicy):
-    """So many pods of every function are always there; those beyond go by the keep-alive."""
+    """So many pods of every function are always there; those beyond go by the keep-alive.
 
-    def __init__(self, pods: int) -> None:
-        self.name = f"min-scale:{pods}"
+    Args:
+        pods: int64 (F,), or one number for all.
+    """
+
+    def __init__(self, pods: int | np.ndarray) -> None:
+        self.name = "min-scale"
         self._pods = pods
 
     def prepare(self, setup: Setup) -> None:
@@ -62,6 +67,18 @@ class MinScale(RulePolicy):
         ones = np.ones(self._num, np.int64)
         functions = np.arange(self._num, dtype=np.int64)
         return Orders(functions, ones * now_us, ones * (self._end_us + 1), ones * self._pods, ones > 0)
+
+
+def peak_pods(workload: Workload) -> np.ndarray:
+    """Pods that each function's requests keep busy at once at most, one at least, int64 (F,)."""
+    blocks = list(workload.blocks())
+    function = np.concatenate([block.function for block in blocks] or [np.zeros(0, np.int32)])
+    arrive_us = np.concatenate([block.arrive_us for block in blocks] or [np.zeros(0, np.int64)])
+    run_us = np.concatenate([block.run_us for block in blocks] or [np.zeros(0, np.int64)])
+    order = np.argsort(function, kind="stable")
+    begin_us = arrive_us[order]
+    peaks = peaks_by_function(function[order], begin_us, begin_us + run_us[order], len(workload.functions))
+    return np.maximum(-(-peaks // workload.functions.concurrency), 1).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
