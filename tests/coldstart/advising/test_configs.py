@@ -151,6 +151,31 @@ def test_lambda_terraform_and_cloudformation() -> None:
     assert {p["FunctionVersion"]["Ref"] for p in aliases} == set(template["Parameters"])
 
 
+def test_scheduled_concurrency_of_lambda() -> None:
+    on, off = "cron(4,34 * * * ? *)", "cron(10,40 * * * ? *)"
+    given = advice("lambda", recommendation("scheduled", {"function": "report", "scheduled": 1, "on": on, "off": off}))
+    text = lambda_terraform(given)
+    actions = re.findall(r'"aws_appautoscaling_scheduled_action" "(\w+)" \{\n(.*?)\n\}', text, re.S)
+    read = {name: dict(re.findall(r"(\w+) += (\S.*)", body)) for name, body in actions}
+    assert {name: (a["schedule"], a["min_capacity"], a["max_capacity"]) for name, a in read.items()} == {
+        "report_on": (f'"{on}"', "1", "1"),
+        "report_off": (f'"{off}"', "0", "0"),
+    }
+    assert {a["resource_id"] for a in read.values()} == {"aws_appautoscaling_target.report.resource_id"}
+    assert 'resource_id        = "function:report:${var.qualifier}"' in text
+    assert text.count("{") == text.count("}")
+    assert "aws_lambda_provisioned_concurrency_config" not in text
+    resources = yaml.safe_load(lambda_cloudformation(given))["Resources"]
+    target = resources["Target1"]["Properties"]
+    assert target["ResourceId"] == "function:report:live"
+    assert "ProvisionedConcurrencyConfig" not in resources["Alias1"]["Properties"]
+    assert [(a["Schedule"], a["ScalableTargetAction"]["MaxCapacity"]) for a in target["ScheduledActions"]] == [
+        (on, 1),
+        (off, 0),
+    ]
+    assert prewarm_plan(given) == ""
+
+
 def test_prewarm_plan_and_files(tmp_path: Path) -> None:
     given = advice("lambda", recommendation("prewarm", {"function": "timer", **PERIOD}))
     assert json.loads(prewarm_plan(given)) == {"prewarm": [{"function": "timer", **PERIOD}]}

@@ -25,7 +25,7 @@ from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
 from tests.coldstart.advising.planted import T0, Cluster, Service, at_random
 from tests.coldstart.advising.replay import Timer, replay
-from tests.coldstart.advising.scenarios import HOUR_S, knative_trace, planted_cluster
+from tests.coldstart.advising.scenarios import HOUR_S, knative_trace, lambda_trace, planted_cluster
 
 
 def second_of(text: str) -> float:
@@ -90,7 +90,7 @@ def test_savings_on_lambda(on_lambda: tuple[Cluster, Trace]) -> None:
     cluster, trace = on_lambda
     advice = recommend(trace, max_extra_memory=1.0)
     assert advice.platform == "lambda"
-    assert checked(cluster, advice) == {"prewarm", "provisioned"}
+    assert checked(cluster, advice) == {"provisioned"}  # no pod can be released after a run
 
 
 def test_provisioned_pods_go_up_to_the_peak_and_are_billed_all_the_time(on_lambda: tuple[Cluster, Trace]) -> None:
@@ -119,12 +119,49 @@ def test_the_command_line_advises_the_platform_of_the_logs(on_lambda: tuple[Clus
     done = CliRunner().invoke(app, command)
     advice = json.loads(done.stdout)["advice"]
     assert advice["platform"] == "lambda"
-    assert {rec["kind"] for rec in advice["recommendations"]} == {"prewarm", "provisioned"}
+    assert {rec["kind"] for rec in advice["recommendations"]} == {"provisioned"}
     assert (tmp_path / "lambda-provisioned.tf").is_file()
     page = (tmp_path / "advice.html").read_text()
     assert all(html.escape(rec["title"]) in page for rec in advice["recommendations"])
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     assert not (tmp_path / "knative-patch.yaml").exists()
+    assert not (tmp_path / "prewarm-plan.json").exists()
+
+
+def in_window(cron: tuple[str, str], t: float) -> bool:
+    """Whether a pod is on at a time of the test's clock, by reading two cron expressions of minutes (and hours)."""
+    moments = []
+    for text in cron:
+        minutes, hours = re.fullmatch(r"cron\(([\d,]+) ([\d,*]+) \* \* \? \*\)", text).groups()  # type: ignore[union-attr]
+        of_day = range(24) if hours == "*" else map(int, hours.split(","))
+        moments.append([60 * hour + int(minute) for hour in of_day for minute in minutes.split(",")])
+    minute = (T0 + t) % 86_400 / 60
+    since = [min((minute - at) % 1440 for at in switched) for switched in moments]
+    return since[0] < since[1]
+
+
+def test_a_timer_of_the_clock_on_lambda_gets_scheduled_concurrency(tmp_path: Path) -> None:
+    """One of every 30 minutes does; one that counts 30 minutes from the end of its run has no times of the clock."""
+    ticks = [k * 1800 + 420.0 for k in range(96)]
+    drifting = [k * 1817 + 300.0 for k in range(95)]
+    services = [Service("hourly", "timer", ticks, 2.0, init=8.0), Service("drifting", "timer", drifting, 2.0, init=8.0)]
+    trace = lambda_trace(planted_cluster(4, 48 * HOUR_S, services), tmp_path, {})
+    prices = load_prices("lambda-x86")
+    advice = recommend(trace, max_extra_memory=10.0, prices=prices)
+    rec = next(rec for rec in advice.recommendations if rec.kind == "scheduled")
+    assert rec.functions == ("hourly",)
+    assert rec.num_saved >= 0.95 * rec.num_cold > 0
+    setting = rec.settings[0]
+    cron = (setting["on"], setting["off"])
+    assert all(in_window(cron, t) for t in ticks)
+    minutes = [m for m in range(30) if in_window(cron, 60.0 * m + 30)]
+    assert len(minutes) <= 7
+    free = recommend(trace, max_extra_memory=10.0, prices=replace(prices, provisioned_usd_per_gb_s=0.0))
+    (gb,) = (row["memory_mb"] / 1024 for row in trace.functions("default").to_pylist() if row["function"] == "hourly")
+    unbilled = {rec.kind: rec.usd_per_month for rec in (*free.recommendations,) if rec.functions == ("hourly",)}
+    share = -(-len(minutes) // 5) * 5 / 30  # AWS bills whole five minutes
+    bill = gb * 30 * 86_400 * share * prices.provisioned_usd_per_gb_s
+    assert rec.usd_per_month - next(iter(unbilled.values())) == pytest.approx(bill, rel=0.05)
 
 
 def test_openwhisk_has_no_keep_alive_of_one_action(knative: tuple[Cluster, Trace]) -> None:

@@ -1,10 +1,10 @@
 """Which change each function should get, judged on the earlier part of a trace alone.
 
-Tried are longer keep-alives, more requests at once on a pod, and pods that are always there. A function with a period
-beyond the keep-alive gets a timer that starts its pod ahead. A change must save three cold starts and a tenth of the
-function's, and what the saved waiting is worth must exceed what the memory costs; of several the one with the largest
-difference is taken. Where changes together exceed the memory that may be added, those that save most for it go first,
-and a function whose change does not fit gets its next best one.
+Tried are longer keep-alives, more requests at once on a pod, and pods that are always there, or there by the clock. A
+function with a period beyond the keep-alive gets a timer that starts its pod ahead, where the platform can. A change
+must save three cold starts and a tenth of the function's, and what the saved waiting is worth must exceed what the
+memory costs; of several the one with the largest difference is taken. Where changes together exceed the memory that may
+be added, those that save most for it go first, and a function whose change does not fit gets its next best one.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from typing import Literal
 import numpy as np
 
 from nonet.coldstart.advising.costs import Prices
+from nonet.coldstart.advising.schedules import Schedule, ScheduledPods
 from nonet.coldstart.advising.trials import Concurrency, MinScale, Trial, peak_pods, run_trial
 from nonet.coldstart.simulating.calls import Functions, Workload
 from nonet.coldstart.simulating.platform import Platform
 from nonet.coldstart.simulating.policies.base import RulePolicy
 from nonet.coldstart.simulating.policies.fixed import KeepAlive
 
-Kind = Literal["prewarm", "keep-alive", "concurrency", "min-scale", "provisioned"]
+Kind = Literal["prewarm", "keep-alive", "concurrency", "min-scale", "provisioned", "scheduled"]
 KINDS: Mapping[str, tuple[Kind, ...]] = {
     "knative": ("prewarm", "keep-alive", "concurrency", "min-scale"),
     "openwhisk": ("prewarm", "concurrency"),
-    "lambda": ("prewarm", "provisioned"),
+    "lambda": ("scheduled", "provisioned"),
     "any": ("prewarm", "keep-alive", "concurrency", "min-scale"),
 }
-"""What can be changed for a function of each platform. OpenWhisk has one keep-alive for all actions of an invoker."""
+"""What can be changed for a function of each platform. OpenWhisk has one keep-alive for all actions of an invoker;
+Lambda releases no pod after a run, but switches provisioned concurrency on and off by the clock."""
 
 KEEP_ALIVES_S = (120, 300, 600, 1200, 1800, 3600)
 CONCURRENCIES = (2, 4, 8, 16, 32, 64)
@@ -83,9 +85,9 @@ def memory_usd(
     cheaper is left out. Elsewhere a pod costs the memory that it adds.
 
     Args:
-        held: pods of each function that are held, int64 (F,).
+        held: pods of each function that are billed as held, on average over the time, (F,).
     """
-    if kind == "provisioned":
+    if kind in ("provisioned", "scheduled"):
         gb = functions.memory_mb.astype(float) / 1024
         return held * gb * (span_us / 1e6) * prices.provisioned_usd_per_gb_s
     usd_per_gb_s = prices.provisioned_usd_per_gb_s if kind == "min-scale" else prices.idle_usd_per_gb_s
@@ -97,6 +99,8 @@ def choose(
     platform: Platform,
     kinds: Sequence[Kind],
     timers: Sequence[int],
+    schedules: Mapping[int, Schedule],
+    epoch_us: int,
     prices: Prices,
     *,
     max_extra_memory: float,
@@ -109,7 +113,8 @@ def choose(
         earlier: the earlier part of the calls.
         platform: as it is now.
         kinds: what may be changed.
-        timers: functions that get a timer.
+        timers: functions that get a timer, where the platform has any.
+        schedules: of functions that may get provisioned concurrency by the clock; epoch_us: see `find_schedules`.
         max_extra_memory: memory that may be added, as a share of what there is.
         slowdown: see `Concurrency`.
     """
@@ -121,6 +126,8 @@ def choose(
     for kind in kinds:
         levels = levels_of(kind, platform.keep_alive_us, most)
         policies = [policy_of_level(kind, level, slowdown, peaks) for level in levels]
+        if kind == "scheduled" and schedules:
+            levels, policies = [1], [ScheduledPods(schedules, epoch_us)]
         tried = [run_trial(earlier, policy, platform, edges, seed=seed) for policy in policies]
         if not tried:
             continue
@@ -130,7 +137,7 @@ def choose(
             enough &= _first_good(saved)
         worth = np.array([(base.wait_s - trial.wait_s) * prices.wait_usd_per_s for trial in tried])
         cost = [
-            memory_usd(kind, np.minimum(level, peaks), base, trial, earlier.functions, span_us, prices)
+            memory_usd(kind, _held(kind, level, peaks, schedules), base, trial, earlier.functions, span_us, prices)
             for level, trial in zip(levels, tried, strict=True)
         ]
         gain = np.where(enough, worth - np.array(cost), -np.inf)
@@ -140,8 +147,16 @@ def choose(
             level = min(levels[k], int(peaks[f])) if kind in ALWAYS else levels[k]
             options.setdefault(f, []).append((float(gain[k, f]), Choice(f, kind, level, int(saved[k, f]), extra)))
     ranked = {f: [choice for _, choice in sorted(of, key=lambda o: -o[0])] for f, of in options.items()}
-    ranked |= {f: [Choice(f, "prewarm", 0, int(base.num_cold[f]), 0.0)] for f in timers if base.num_cold[f]}
+    if "prewarm" in kinds:
+        ranked |= {f: [Choice(f, "prewarm", 0, int(base.num_cold[f]), 0.0)] for f in timers if base.num_cold[f]}
     return within(list(ranked.values()), max_extra_memory * float(base.gb_s.sum()))
+
+
+def _held(kind: Kind, level: int, peaks: np.ndarray, schedules: Mapping[int, Schedule]) -> np.ndarray:
+    """Pods of each function that are billed as held, on average."""
+    if kind != "scheduled":
+        return np.minimum(level, peaks)
+    return np.array([schedules[f].billed_share if f in schedules else 0.0 for f in range(len(peaks))])
 
 
 def _first_good(saved: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@
   `containerConcurrency`. The stable window comes on top, so pods stay up to a minute longer than simulated.
 * OpenWhisk: runtimes manifest (`RUNTIMES_MANIFEST`), the part with stem cells by kind and memory; commands of `wsk`
   that set the concurrency of actions.
-* Lambda: provisioned concurrency as Terraform and as CloudFormation.
+* Lambda: provisioned concurrency as Terraform and as CloudFormation, always or by the clock (scheduled actions of
+  Application Auto Scaling).
 * `prewarm-plan.json`: which functions to start how long before they are due.
 """
 
@@ -144,7 +145,41 @@ resource "aws_lambda_provisioned_concurrency_config" {{ identifier(function) | t
   qualifier                         = var.qualifier
   provisioned_concurrent_executions = {{ pods }}
 }
-{% endfor %}"""
+{% endfor %}{% for function, pods, on, off in scheduled %}
+resource "aws_appautoscaling_target" {{ identifier(function) | tojson }} {
+  service_namespace  = "lambda"
+  scalable_dimension = "lambda:function:ProvisionedConcurrency"
+  resource_id        = "function:{{ text(function)[1:-1] }}:${var.qualifier}"
+  min_capacity       = 0
+  max_capacity       = {{ pods }}
+
+  lifecycle {
+    ignore_changes = [min_capacity, max_capacity] # the scheduled actions set them
+  }
+}
+{% for name, schedule, capacity in [("on", on, pods), ("off", off, 0)] %}
+resource "aws_appautoscaling_scheduled_action" "{{ identifier(function) }}_{{ name }}" {
+  name               = "{{ identifier(function) }}-{{ name }}"
+  service_namespace  = aws_appautoscaling_target.{{ identifier(function) }}.service_namespace
+  scalable_dimension = aws_appautoscaling_target.{{ identifier(function) }}.scalable_dimension
+  resource_id        = aws_appautoscaling_target.{{ identifier(function) }}.resource_id
+  schedule           = "{{ schedule }}"
+  timezone           = "UTC"
+
+  scalable_target_action {
+    min_capacity = {{ capacity }}
+    max_capacity = {{ capacity }}
+  }
+}
+{% endfor %}{% endfor %}"""
+
+
+def _scheduled(advice: Advice) -> list[tuple[str, int, str, str]]:
+    return [
+        (function, int(setting["scheduled"]), setting["on"], setting["off"])
+        for function, setting in sorted(settings_of(advice).items())
+        if "scheduled" in setting
+    ]
 
 
 def _provisioned(advice: Advice) -> list[tuple[str, int]]:
@@ -159,11 +194,12 @@ def lambda_terraform(advice: Advice) -> str:
     """Provisioned concurrency as Terraform; "" for none."""
     from jinja2 import Environment, StrictUndefined
 
-    items = _provisioned(advice)
-    if not items:
+    items, scheduled = _provisioned(advice), _scheduled(advice)
+    if not items and not scheduled:
         return ""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    return environment.from_string(_TERRAFORM).render(items=items, identifier=_identifier, text=_hcl_text)
+    template = environment.from_string(_TERRAFORM)
+    return template.render(items=items, scheduled=scheduled, identifier=_identifier, text=_hcl_text)
 
 
 def _identifier(function: str) -> str:
@@ -183,25 +219,48 @@ def lambda_cloudformation(advice: Advice) -> str:
 
     resources: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
-    for k, (function, pods) in enumerate(_provisioned(advice), 1):
-        version = f"Version{k}"
+    always = [(function, pods, None) for function, pods in _provisioned(advice)]
+    by_clock = [(function, pods, (on, off)) for function, pods, on, off in _scheduled(advice)]
+    for k, (function, pods, times) in enumerate([*always, *by_clock], 1):
+        version, alias = f"Version{k}", f"Alias{k}"
         parameters[version] = {
             "Type": "String",
             "Description": f"Published version of {function} that the alias serves",
         }
-        resources[f"Alias{k}"] = {
-            "Type": "AWS::Lambda::Alias",
-            "Properties": {
-                "FunctionName": function,
-                "FunctionVersion": {"Ref": version},
-                "Name": "live",
-                "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": pods},
-            },
-        }
+        properties = {"FunctionName": function, "FunctionVersion": {"Ref": version}, "Name": "live"}
+        resources[alias] = {"Type": "AWS::Lambda::Alias", "Properties": properties}
+        if times is None:
+            properties["ProvisionedConcurrencyConfig"] = {"ProvisionedConcurrentExecutions": pods}
+        else:
+            resources[f"Target{k}"] = _scaling_target(alias, function, pods, times)
     if not resources:
         return ""
     template = {"AWSTemplateFormatVersion": "2010-09-09", "Parameters": parameters, "Resources": resources}
     return yaml.safe_dump(template, sort_keys=False)
+
+
+def _scaling_target(alias: str, function: str, pods: int, times: tuple[str, str]) -> dict[str, Any]:
+    actions = [
+        {
+            "ScheduledActionName": name,
+            "Schedule": schedule,
+            "Timezone": "UTC",
+            "ScalableTargetAction": {"MinCapacity": capacity, "MaxCapacity": capacity},
+        }
+        for name, schedule, capacity in (("on", times[0], pods), ("off", times[1], 0))
+    ]
+    return {
+        "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+        "DependsOn": alias,
+        "Properties": {
+            "ServiceNamespace": "lambda",
+            "ScalableDimension": "lambda:function:ProvisionedConcurrency",
+            "ResourceId": f"function:{function}:live",
+            "MinCapacity": 0,
+            "MaxCapacity": pods,
+            "ScheduledActions": actions,
+        },
+    }
 
 
 def prewarm_plan(advice: Advice) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nonet.coldstart.advising.intervals import block_edges, ratio_interval
 from nonet.coldstart.advising.keep_alive import KeepAlive as KeptAlive
 from nonet.coldstart.advising.keep_alive import infer_keep_alive
 from nonet.coldstart.advising.moments import moment_text
+from nonet.coldstart.advising.schedules import Schedule, ScheduledPods, find_schedules
 from nonet.coldstart.advising.trials import UNKNOWN_COLD_US, MinScale, Trial, run_trial, workload_of
 from nonet.coldstart.simulating.calls import Calls, Workload
 from nonet.coldstart.simulating.platform import Platform
@@ -46,12 +48,12 @@ class Recommendation:
     """One change.
 
     Attributes:
-        kind: "prewarm", "keep-alive", "concurrency", "min-scale" or "provisioned".
+        kind: "prewarm", "keep-alive", "concurrency", "min-scale", "provisioned" or "scheduled".
         title: what to do.
         functions: which it concerns.
         settings: what to set, a dictionary for each function: `keep_alive_s`, `concurrency`, `min_scale`,
-            `provisioned`, or `period_s`, `lead_s` (start a pod so long before it is due), `hold_s` (and keep it so
-            long, or until it has served).
+            `provisioned`, `scheduled` (pods) from `on` to `off` (cron expressions, UTC), or `period_s`, `lead_s` (start
+            a pod so long before it is due), `hold_s` (and keep it so long, or until it has served).
         num_cold, num_saved: cold starts of these functions in the later part now, and how many fewer.
         saving: `num_saved` per cold start of the whole region; `low`, `high`: its 95 % interval.
         wait_saving: the same of the seconds that users wait for pods (also for pods that others started).
@@ -198,11 +200,13 @@ def recommend(
     timer = TimerPrewarm()
     timer.fit(parts.training)
     timers = _timers(timer, parts.training, kept.keep_alive_us)
+    epoch_us = 0 if trace.epoch is None else round(datetime.fromisoformat(trace.epoch).timestamp() * 1e6)
+    schedules = {} if trace.epoch is None else find_schedules(timer.periods, parts.training, epoch_us)
     choices, left_out = choose(
-        parts.earlier, world, KINDS[platform], timers, prices,
+        parts.earlier, world, KINDS[platform], timers, schedules, epoch_us, prices,
         max_extra_memory=max_extra_memory, slowdown=slowdown, seed=seed,
     )  # fmt: skip
-    evaluation = _Evaluation(parts, world, timer, prices, slowdown, seed)
+    evaluation = _Evaluation(parts, world, timer, schedules, epoch_us, prices, slowdown, seed)
     accepted, rejected = evaluation.judged(_grouped(choices), max_extra_memory)
     observed = history.starts.filter(pl.col("moment_us").is_between(int(parts.edges[0]), int(parts.edges[-1])))
     together, low, high = evaluation.saving([rec for rec, _ in accepted], [group for _, group in accepted])
@@ -331,9 +335,11 @@ class _Evaluation:
     """Trials on the later part."""
 
     def __init__(
-        self, parts: Parts, world: Platform, timer: TimerPrewarm, prices: Prices, slowdown: float, seed: int
-    ) -> None:
+        self, parts: Parts, world: Platform, timer: TimerPrewarm, schedules: dict[int, Schedule], epoch_us: int,
+        prices: Prices, slowdown: float, seed: int,
+    ) -> None:  # fmt: skip
         self._parts, self._world, self._timer = parts, world, timer
+        self._schedules, self._epoch_us = schedules, epoch_us
         self._prices, self._slowdown, self._seed = prices, slowdown, seed
         self._trials: dict[tuple[Kind, int], Trial] = {}
         self._held: list[tuple[np.ndarray, Trial]] = []
@@ -391,8 +397,7 @@ class _Evaluation:
         if kind in ALWAYS:
             return next(trial for pods, trial in self._held if all(pods[c.function] == c.level for c in group))
         if (kind, level) not in self._trials:
-            policy = self._timer if kind == "prewarm" else policy_of_level(kind, level, self._slowdown)
-            self._trials[kind, level] = self._run(policy)
+            self._trials[kind, level] = self._run(self._policy(kind, level))
         return self._trials[kind, level]
 
     def _hold(self, groups: list[Group]) -> None:
@@ -402,6 +407,11 @@ class _Evaluation:
             pods[choice.function] = choice.level
         if pods.any():
             self._held.append((pods, self._run(MinScale(pods))))
+
+    def _policy(self, kind: Kind, level: int) -> RulePolicy:
+        if kind == "scheduled":
+            return ScheduledPods(self._schedules, self._epoch_us)
+        return self._timer if kind == "prewarm" else policy_of_level(kind, level, self._slowdown)
 
     def _run(self, policy: RulePolicy) -> Trial:
         return run_trial(self._parts.later, policy, self._world, self._parts.edges, seed=self._seed)
@@ -421,7 +431,8 @@ class _Evaluation:
         span_s = (self._parts.later.end_us - self._parts.later.start_us) / 1e6
         counted_s = float(self._parts.edges[-1] - self._parts.edges[0]) / 1e6
         later = self._parts.later
-        held, span_us = np.full(len(later.functions), level), later.end_us - later.start_us
+        share = self._schedules[rows[0]].billed_share if kind == "scheduled" else 1.0
+        held, span_us = np.full(len(later.functions), level * share), later.end_us - later.start_us
         memory = memory_usd(kind, held, self.base, trial, later.functions, span_us, self._prices)[rows].sum()
         usd = float(memory) / span_s - saved_s * self._prices.wait_usd_per_s / counted_s
         names = self._parts.later.functions.names
@@ -451,6 +462,8 @@ class _Evaluation:
             hold_us = lead_us + period.late_us + DEFAULT_MARGIN_US
             times = {"period_s": period.period_us / 1e6, "lead_s": lead_us / 1e6, "hold_s": hold_us / 1e6}
             return {**function, **times, "keep_alive_s": 0}
+        if kind == "scheduled":
+            return {**function, "scheduled": level, "on": self._schedules[f].on, "off": self._schedules[f].off}
         name = {"keep-alive": "keep_alive_s", "min-scale": "min_scale"}.get(kind, kind)
         return {**function, name: level}
 
@@ -466,4 +479,6 @@ class _Evaluation:
             return f"{several}: keep-alive {self._world.keep_alive_us / 1e6:g} -> {level} s"
         if kind == "concurrency":
             return f"{first}: concurrency {int(functions.concurrency[rows[0]])} -> {level}"
+        if kind == "scheduled":
+            return f"{first}: provisioned concurrency {level} from {settings[0]['on']} to {settings[0]['off']}"
         return f"{first}: {'provisioned concurrency' if kind == 'provisioned' else 'min-scale'} {level}"
