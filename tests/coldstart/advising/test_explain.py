@@ -10,9 +10,11 @@ import pytest
 
 from nonet.coldstart.advising.causes import TITLES
 from nonet.coldstart.advising.check import check
+from nonet.coldstart.advising.choices import KINDS
 from nonet.coldstart.advising.explain import explain, main_causes
 from nonet.coldstart.advising.explain_view import print_explanation
 from nonet.coldstart.advising.recommend import recommend
+from nonet.coldstart.advising.remedies import DEFAULT, REMEDIES
 from nonet.coldstart.importing.base import ingest
 from nonet.coldstart.trace.store import Trace
 from nonet.common.errors import InputError
@@ -170,9 +172,20 @@ def test_view_and_json(knative: tuple[Cluster, Trace], capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     for cause in explanation.causes:
         assert TITLES.get(cause.name, "only waited") in printed
+        assert f"to do: {cause.remedy}\n" in printed
     back = json.loads(dumps(explanation))
     assert back["num_cold"] == explanation.num_cold
-    assert len(back["causes"]) == len(explanation.causes)
+    assert [cause["remedy"] for cause in back["causes"]] == [cause.remedy for cause in explanation.causes]
+
+
+def test_remedies_are_of_the_platform(knative: tuple[Cluster, Trace], on_lambda: tuple[Cluster, Trace]) -> None:
+    assert set(REMEDIES) == {*TITLES, "piggybacked"}
+    assert all(DEFAULT in words and set(words) <= {DEFAULT, *KINDS} for words in REMEDIES.values())
+    on_knative = {cause.name: cause.remedy for cause in explain(knative[1]).causes}
+    assert "containerConcurrency" in on_knative["burst"]
+    lambdas = {cause.name: cause.remedy for cause in explain(on_lambda[1]).causes}
+    assert "provisioned concurrency" in lambdas["burst"]
+    assert not any(word in " ".join(lambdas.values()) for word in ("min-scale", "containerConcurrency", "node"))
 
 
 def test_given_keep_alive_changes_what_a_timer_is(knative: tuple[Cluster, Trace]) -> None:

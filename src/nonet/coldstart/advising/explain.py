@@ -17,6 +17,7 @@ from nonet.coldstart.advising.evidence import Evidence, evidence_of, p50_s, seco
 from nonet.coldstart.advising.history import History, read_history
 from nonet.coldstart.advising.keep_alive import KeepAlive, infer_keep_alive
 from nonet.coldstart.advising.moments import moment_text
+from nonet.coldstart.advising.remedies import remedy_of
 from nonet.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Cause:
     Attributes:
         name: a key of `causes.TITLES`, or "piggybacked".
         title: what it says.
+        remedy: what to do about it, on the platform of the logs.
         num: cold starts; for "piggybacked" requests that only waited for a pod that another one had started.
         share: of all cold starts; for "piggybacked" requests per cold start (not part of the sum of 1).
         num_functions: how many functions it touches.
@@ -66,6 +68,7 @@ class Cause:
 
     name: str
     title: str
+    remedy: str
     num: int
     share: float
     num_functions: int
@@ -174,6 +177,7 @@ def _cause(trace: Trace, name: str, part: pl.DataFrame, num_cold: int, days: flo
     return Cause(
         name=name,
         title=TITLES[name],
+        remedy=remedy_of(name, tuple(trace.notes.get("formats") or ())),
         num=part.height,
         share=part.height / num_cold,
         num_functions=counts.height,
@@ -209,6 +213,7 @@ def _piggybacked(trace: Trace, waits: pl.DataFrame, num_cold: int, days: float) 
     return Cause(
         name="piggybacked",
         title="requests that only waited for a pod that another one had started",
+        remedy=remedy_of("piggybacked", tuple(trace.notes.get("formats") or ())),
         num=num,
         share=num / num_cold if num_cold else 0.0,
         num_functions=waits.height,

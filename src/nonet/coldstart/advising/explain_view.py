@@ -9,7 +9,7 @@ _NUM_SHOWN = 3
 
 
 def print_explanation(explanation: Explanation) -> None:
-    """The causes as a table on stdout, an example of each below."""
+    """The causes as a table on stdout, an example of each below with what to do about it."""
     rows = [
         [k, f"{cause.share:.1%}", cause.num, cause.title, _functions(cause), cause.p50_s, cause.wait_s_per_day]
         for k, cause in enumerate(explanation.causes, 1)
@@ -18,6 +18,7 @@ def print_explanation(explanation: Explanation) -> None:
     print_table(columns, rows)
     for k, cause in enumerate(explanation.causes, 1):
         print(f"{k}  {_evidence(cause)}")
+        print(f"   to do: {cause.remedy}")
     print(f"\n{summary(explanation)}")
 
 
