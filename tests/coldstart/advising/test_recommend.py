@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from nonet.coldstart.advising.choices import Choice, within
 from nonet.coldstart.advising.costs import load_prices
-from nonet.coldstart.advising.recommend import Advice, Recommendation, recommend
+from nonet.coldstart.advising.recommend import Advice, Recommendation, objection, recommend
 from nonet.coldstart.advising.recommend_page import points
 from nonet.coldstart.advising.recommend_view import print_advice, summary
 from nonet.coldstart.cli import app
@@ -227,6 +227,23 @@ def test_choices_fit_into_the_memory_with_the_next_best() -> None:
     assert within([[big, small], [other]], 10.0) == ([other, big], [])
     assert within([[big, small], [other]], 9.0) == ([other, small], [big])
     assert within([[big], [other]], 0.0) == ([], [other, big])
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, ""),
+        ({"low": 0.0}, "includes 0"),
+        ({"low": -0.01}, "includes 0"),
+        ({"saving": 0.001, "low": 0.0005}, "less than 0.2%"),
+        ({"usd_per_month": 0.0}, "costs more"),
+        ({"extra_memory": 0.11}, "10.0% are left"),
+    ],
+)
+def test_objections(changed: dict[str, float], reason: str) -> None:
+    rec = Recommendation("min-scale", "t", ("f",), ({},), 10, 5, 0.1, 0.05, 0.2, 0.1, 0.1, 1.0, 1.0, -1.0)
+    found = objection(replace(rec, **changed), 0.1)  # type: ignore[arg-type]
+    assert (reason in found) if reason else found == ""
 
 
 def test_bad_options(random_trace: Trace, on_lambda: tuple[Cluster, Trace], tmp_path: Path) -> None:

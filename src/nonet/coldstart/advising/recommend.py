@@ -331,6 +331,19 @@ def _grouped(choices: Sequence[Choice]) -> list[Group]:
     return list(groups.values())
 
 
+def objection(rec: Recommendation, room: float) -> str:
+    """Why a change is not recommended where memory may grow by `room`; "" when it is."""
+    if not rec.low > 0:
+        return "the interval of its saving includes 0 on the later part"
+    if rec.saving < MIN_SAVING:
+        return f"it saves less than {MIN_SAVING:.1%} of the cold starts"
+    if rec.usd_per_month >= 0:
+        return "its memory costs more than the saved waiting is worth"
+    if rec.extra_memory > room:
+        return f"it needs {rec.extra_memory:.1%} more memory, {max(room, 0.0):.1%} are left"
+    return ""
+
+
 class _Evaluation:
     """Trials on the later part."""
 
@@ -354,7 +367,7 @@ class _Evaluation:
         tried.sort(key=lambda pair: (pair[0].extra_memory > 0, -(pair[0].saving_per_memory or pair[0].saving)))
         accepted, rejected, room = [], [], max_extra_memory
         for rec, group in tried:
-            reason = self._objection(rec, room)
+            reason = objection(rec, room)
             if reason:
                 rejected.append(Rejected(rec.title, reason, rec.saving, rec.extra_memory))
             else:
@@ -368,17 +381,6 @@ class _Evaluation:
         recs = [self._recommendation(group) for group in groups]
         reason = "it needs more memory than may be added beside the others"
         return [Rejected(rec.title, reason, rec.saving, rec.extra_memory) for rec in recs]
-
-    def _objection(self, rec: Recommendation, room: float) -> str:
-        if not rec.low > 0:
-            return "the interval of its saving includes 0 on the later part"
-        if rec.saving < MIN_SAVING:
-            return f"it saves less than {MIN_SAVING:.1%} of the cold starts"
-        if rec.usd_per_month >= 0:
-            return "its memory costs more than the saved waiting is worth"
-        if rec.extra_memory > room:
-            return f"it needs {rec.extra_memory:.1%} more memory, {max(room, 0.0):.1%} are left"
-        return ""
 
     def saving(self, recs: list[Recommendation], groups: list[Group]) -> tuple[float, float, float]:
         """Saving of several changes together, with its interval."""
