@@ -284,3 +284,25 @@ def test_hundred_thousand_functions_with_one_call_each(take: Callable[..., Any],
     taken = take("csv", tmp_path / "a.csv", map="arrive=t:s,function=fn", times="relative")
     assert (taken.report.num_requests, taken.report.num_functions) == (100_000, 100_000)
     assert taken.trace.end_us == 99_999 * 10**6
+
+
+def test_lists_that_do_not_fit_together_are_refused_alone(take: Callable[..., Any], tmp_path: Path) -> None:
+    names = ("InvocationTimes", "AppExecTimes", "TotalExecTimes")
+    rows = {"NamespaceHash": ["n"] * 3, "AppHash": ["a", "b", "c"], **{name: [[1.0, 2.0]] * 3 for name in names}}
+    rows["AppExecTimes"] = [[1.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0]]
+    pl.DataFrame({**rows, "PodHash": [["p", "p"]] * 3}).write_parquet(tmp_path / "week.parquet")
+    taken = take("ibm2026", tmp_path / "week.parquet")
+    assert taken.rows("function", "function") == [("n/a",), ("n/c",)]
+    assert taken.quarantine() == [("2", "lists of different lengths")]
+
+
+def test_two_functions_may_use_the_same_names_of_pods(take: Callable[..., Any], tmp_path: Path) -> None:
+    """Both have been called before; then each has a new pod, of the same name."""
+    lines = [f"n,{app},{t + k},10,{10 + wait},{pod}" for k, app in enumerate("ab") for t, wait, pod in
+             ((0, 0, "p1"), (100, 0, "p1"), (500, 900, "p2"))]  # fmt: skip
+    header = "NamespaceHash,AppHash,InvocationTimes,AppExecTimes,TotalExecTimes,PodHash"
+    (tmp_path / "week.csv").write_text("\n".join([header, *lines]) + "\n")
+    taken = take("ibm2026", tmp_path / "week.csv")
+    cold = taken.rows("request", "function", "arrive_us", "cold")
+    assert [(name, at // 1_000_000) for name, at, is_cold in cold if is_cold] == [("n/a", 500), ("n/b", 501)]
+    assert taken.report.num_left_censored == 2

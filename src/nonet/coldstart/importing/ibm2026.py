@@ -83,7 +83,7 @@ def _read_settings(intake: Intake, file: SourceFile, names: set[str]) -> None:
 def _frames(intake: Intake, file: SourceFile) -> Iterator[pl.DataFrame]:
     reject = intake.refuse(file)
     for frame in read_frames(file, reject, columns=("NamespaceHash", "AppHash", *_LISTS)):
-        for piece in _exploded(frame):
+        for piece in _exploded(screen(frame, _ragged(frame), reject)):
             rows = piece.select(
                 LINE,
                 _function(),
@@ -99,6 +99,14 @@ def _frames(intake: Intake, file: SourceFile) -> Iterator[pl.DataFrame]:
             yield screen(rows, _RULES, reject).with_columns(
                 end_us=pl.col("arrive_us") + total, start_us=pl.col("arrive_us") + total - run
             )
+
+
+def _ragged(frame: pl.DataFrame) -> tuple[tuple[str, pl.Expr], ...]:
+    """The rule that refuses an application whose lists do not fit together; none for one request a row."""
+    if frame.schema["InvocationTimes"] != pl.List:
+        return ()
+    lengths = [pl.col(name).list.len().fill_null(0) for name in _LISTS if name in frame.columns]
+    return (("lists of different lengths", pl.any_horizontal(length != lengths[0] for length in lengths[1:])),)
 
 
 def _exploded(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:

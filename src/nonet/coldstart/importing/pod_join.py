@@ -29,6 +29,8 @@ PLACE = "_place"
 READY = "_ready_us"
 CREATED = "_created_us"
 KEY = "_pod_key"
+_UNKNOWN_KEY = pl.concat_str("function", "pod", separator="\0")
+"""Of a pod that only requests name; two functions may use the same name."""
 
 
 @dataclass(slots=True)
@@ -83,8 +85,8 @@ class FirstCalls:
     """The first request of each pod (first pass over a log), then the verdict on every request (second pass).
 
     Memory grows with the number of pods and functions, not of requests. Frames have the columns function, request,
-    arrive_us, end_us, `_pod_key` (uid of a known pod, else its name; null for none), `_ready_us` and `_created_us` (of
-    a known pod that the log names, null otherwise) and `_place` (grows along the log).
+    arrive_us, end_us, `_pod_key` (uid of a known pod, else function and name; null for none), `_ready_us` and
+    `_created_us` (of a known pod that the log names, null otherwise) and `_place` (grows along the log).
     """
 
     def __init__(self, known: KnownPods | None, *, infer: bool = True) -> None:
@@ -181,7 +183,7 @@ def with_places(frames: Iterator[pl.DataFrame], known: KnownPods | None) -> Iter
         place += frame.height
         if known is None:
             unknown = (pl.lit(None, pl.Int64).alias(name) for name in (READY, CREATED))
-            yield numbered.with_columns(pl.col("pod").alias(KEY), *unknown)
+            yield numbered.with_columns(_UNKNOWN_KEY.alias(KEY), *unknown)
         else:
             yield _with_known(numbered, known)
 
@@ -201,7 +203,7 @@ def _with_known(frame: pl.DataFrame, known: KnownPods) -> pl.DataFrame:
         {KEY: pl.String, READY: pl.Int64, CREATED: pl.Int64, "_name": pl.String, "_function": pl.String},
     )
     return frame.hstack(named).with_columns(
-        pl.coalesce(KEY, "pod").alias(KEY),
+        pl.coalesce(KEY, _UNKNOWN_KEY).alias(KEY),
         pl.coalesce("_name", "pod").alias("pod"),
         pl.coalesce("_function", "function").alias("function"),
     )
