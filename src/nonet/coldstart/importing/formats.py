@@ -74,6 +74,7 @@ for _importer in (
         options={
             "log_time": "what the time of a line is: `end` of the request or `start` (default: as pods tell, or end)",
             "function": "the function, where lines do not name it",
+            "clock_skew": "seconds that the log's clock is ahead of the cluster's (default: 0)",
             **_FIRST_CALLS,
         },
         endings=_JSON,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from nonet.coldstart.importing.base import Intake
+from nonet.coldstart.importing.clock_skew import clock_skew_us
 from nonet.coldstart.importing.duplicates import RecentKeys
 from nonet.coldstart.importing.kubernetes_objects import qualified
 from nonet.coldstart.importing.moments import duration_us, unix_us
@@ -72,13 +73,48 @@ def run(intake: Intake) -> None:
     if log_time not in ("end", "start"):
         raise InputError(f"log_time is `end` or `start`, got {log_time!r}")
     intake.keep("log_time", log_time)
+    skew_us = _skew_us(intake)
+    if known is not None and "clock_skew" not in intake.options:
+        _warn_of_skew(intake, known, ends=log_time == "end")
     calls = FirstCalls(known, infer=intake.options.get("infer", "yes") != "no")
-    frames = _frames(intake, ends=log_time == "end")
+    frames = (_shifted(frame, skew_us) for frame in _frames(intake, ends=log_time == "end"))
     for frame in judge_log(frames, calls, known, intake.spool):
         intake.append("request", frame)
         functions = frame.group_by("function").agg(pl.col("user").first(), trigger=pl.lit("http"))
         intake.append("function", functions.sort("function"))
     intake.censor(calls.num_censored)
+
+
+def _skew_us(intake: Intake) -> int:
+    try:
+        return round(float(intake.options.get("clock_skew", 0)) * 1e6)
+    except (ValueError, OverflowError):
+        raise InputError(f"clock_skew is a number of seconds, got {intake.options['clock_skew']!r}") from None
+
+
+def _shifted(frame: pl.DataFrame, skew_us: int) -> pl.DataFrame:
+    """The frame by the clock of the cluster."""
+    return frame.with_columns(pl.col("arrive_us", "start_us", "end_us") - skew_us) if skew_us else frame
+
+
+def _warn_of_skew(intake: Intake, known: KnownPods, *, ends: bool) -> None:
+    """Say so where the clock of the log seems to be another one than that of the cluster."""
+    first_us: dict[str, int] = {}
+    for file in intake.files:
+        with file.open() as stream:
+            for _, line in islice(stream.lines(), _PROBED_LINES):
+                facts = flattened(line.decode("utf-8", "replace"))
+                row = facts if isinstance(facts, str) else _read(facts, intake.options.get("function"), ends=ends)
+                if not isinstance(row, str) and row[2] is not None:
+                    first_us[row[2]] = min(row[4], first_us.get(row[2], row[4]))
+    pods = {name: found[0] for name in first_us if len(found := known.named(name)) == 1 and found[0].is_trusted}
+    columns = [(first_us[name], pod.created_us, pod.ready_us or pod.created_us) for name, pod in pods.items()]
+    skew_us = clock_skew_us(*zip(*columns, strict=True)) if columns else None
+    if skew_us is not None:
+        way = "ahead of" if skew_us > 0 else "behind"
+        seconds = f"{skew_us / 1e6:g}"
+        text = f"the log's clock seems {seconds.lstrip('-')} s {way} the cluster's (pods): --set clock_skew={seconds}"
+        intake.warn(text, len(columns))
 
 
 def _frames(intake: Intake, *, ends: bool) -> Iterator[pl.DataFrame]:
