@@ -53,6 +53,16 @@ def test_generate_simulate_and_report_go_together(trace: Path, tmp_path: Path) -
     assert "http://" not in page.read_text().replace("http://www.w3.org", "")
 
 
+def test_a_memory_cap_below_every_function_is_told(trace: Path) -> None:
+    """No request runs, so none is cold: that must not look like the best policy."""
+    done = run("simulate", str(trace), "--policy", "ka:60,gd:1MB", "--json")
+    kept, capped = json.loads(done.stdout)
+    assert (capped["num_dropped"], capped["num_cold"]) == (capped["num_requests"], 0)
+    assert f"gd:1MB: {capped['num_requests']:,} of {capped['num_requests']:,} requests dropped" in done.stderr
+    assert kept["num_dropped"] == 0
+    assert "ka:60:" not in done.stderr
+
+
 def test_several_regions_are_simulated_together() -> None:
     # Region 3 starts pods much quicker than Region 1: rarely called functions of Region 1 gain by going there.
     given = ("huawei2025", "--days", "2", "--scale", "0.01", "--policy", "ka:60,paper:region", "--train", "1")

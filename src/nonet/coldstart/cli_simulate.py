@@ -94,6 +94,10 @@ def simulate(
             progress=bar.advance,
             started=lambda name: note(f"simulating {name} ..."),
         )
+    for result in results:
+        if result.num_dropped:
+            left = f"{result.num_dropped:,} of {result.num_requests:,} requests dropped"
+            note(f"{result.policy}: {left}: the memory cap has no room for a pod of their functions")
     if as_json:
         emit_json([result.summary() for result in results])
         return
