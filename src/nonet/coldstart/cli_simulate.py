@@ -13,6 +13,7 @@ from nonet.coldstart import cli_options as options
 if TYPE_CHECKING:
     from nonet.coldstart.simulating.calls import Workload
     from nonet.coldstart.simulating.platform import Platform
+    from nonet.coldstart.simulating.results import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -94,16 +95,22 @@ def simulate(
             progress=bar.advance,
             started=lambda name: note(f"simulating {name} ..."),
         )
-    for result in results:
-        if result.num_dropped:
-            left = f"{result.num_dropped:,} of {result.num_requests:,} requests dropped"
-            note(f"{result.policy}: {left}: the memory cap has no room for a pod of their functions")
+    _note_dropped(results)
     if as_json:
         emit_json([result.summary() for result in results])
         return
     _print(compare(results).to_dicts())
     hours = (tried.end_us - tried.start_us) / 3.6e9
     print(f"{source}: {results[0].num_requests:,} requests of {num_functions:,} functions in {hours:,.1f} hours")
+
+
+def _note_dropped(results: list[Result]) -> None:
+    from nonet.common.console import note
+
+    for result in results:
+        if result.num_dropped:
+            left = f"{result.num_dropped:,} of {result.num_requests:,} requests dropped"
+            note(f"{result.policy}: {left}: the memory cap has no room for a pod of their functions")
 
 
 def _together(

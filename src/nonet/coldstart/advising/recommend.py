@@ -183,16 +183,12 @@ def recommend(
         InputError: no requests, a region that must be named, an option out of range, or a trace too short to split.
     """
     region = region_of(trace, region)
-    if not max_extra_memory >= 0:
-        raise InputError(f"max_extra_memory must be at least 0, got {max_extra_memory:g}")
+    cold_us, untimed = UNKNOWN_COLD_US if cold_us is None else cold_us, not trace.days("coldstart", region)
+    _check_numbers(max_extra_memory, cold_us)
     history = read_history(trace, region)
     kept = infer_keep_alive(history, keep_alive_us)
     platform = _known_platform(platform, history.formats)
     prices = prices or load_prices("lambda-x86" if platform == "lambda" else "cluster")
-    untimed = not trace.days("coldstart", region)
-    cold_us = UNKNOWN_COLD_US if cold_us is None else cold_us
-    if cold_us < 1:
-        raise InputError(f"a cold start must last at least a microsecond, got {cold_us / 1e6:g} s")
     whole = workload_of(trace, region, cold_us)
     shared = int(whole.functions.concurrency.max()) > 1 or "concurrency" in KINDS[platform]
     world = Platform(keep_alive_us=kept.keep_alive_us, scale_rule="piggyback" if shared else "start")
@@ -232,6 +228,13 @@ def recommend(
         gb_s_per_day=float(evaluation.base.gb_s.sum()) * DAY_US / (parts.later.end_us - parts.later.start_us),
         assumed_cold_s=cold_us / 1e6 if untimed else None,
     )
+
+
+def _check_numbers(max_extra_memory: float, cold_us: int) -> None:
+    if not max_extra_memory >= 0:
+        raise InputError(f"max_extra_memory must be at least 0, got {max_extra_memory:g}")
+    if cold_us < 1:
+        raise InputError(f"a cold start must last at least a microsecond, got {cold_us / 1e6:g} s")
 
 
 def _known_platform(platform: str | None, formats: tuple[str, ...]) -> str:
