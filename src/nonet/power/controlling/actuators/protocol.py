@@ -131,7 +131,7 @@ class Actuator(Protocol):
     """Levels that differ by less are the same to this back end (a clock step, a watt)."""
 
     def check(self, servers: Sequence[Server]) -> list[str]:
-        """Try what can be tried without writing: reachability, privileges, limits. Returns one line for each problem."""
+        """Try what can be tried without writing: reachability, privileges, limits. One line for each problem."""
 
     def set_level(self, server: Server, level: float, key: str, action: Action = Action.CAP) -> float:
         """Make `level` the highest clock of the server; 1.0 takes every cap of ours away.

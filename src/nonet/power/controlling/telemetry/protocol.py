@@ -1,4 +1,4 @@
-"""What a source of row power must do; a file, Prometheus, a PDU over SNMP and Redfish are plug-ins of this one shape."""
+"""What a source of row power must do; file, Prometheus, PDU over SNMP and Redfish are plug-ins of one shape."""
 
 from __future__ import annotations
 
