@@ -1,7 +1,7 @@
 """What a back end that writes caps must do; NVML, zeusd, Redfish and IPMI are plug-ins of this one shape.
 
-Levels are clocks as a fraction of the highest clock, as everywhere in this room. A back end that has no clocks turns a
-level into a power limit with its `Scale`.
+Levels are clocks as a fraction of the highest clock, as everywhere in this room. A back end that has no clocks turns
+a level into a power limit with its `Scale`.
 """
 
 from __future__ import annotations
@@ -119,16 +119,20 @@ class Actuator(Protocol):
     """Writes levels to servers and reads them back.
 
     Contract, held by the conformance tests over every registered back end: calls come from worker threads, for one
-    server one at a time, for different servers at the same time; each returns or raises within the back end's own
-    timeout; a repeated `set_level` with the same arguments changes nothing more; what `set_level` returns is what
-    `read_level` then reads, within `resolution`; errors are `ActuatorError` and nothing else; nothing is written by
-    construction or by `close`.
+    server one at a time (a brake alone may overtake a cap that hangs), for different servers at the same time; each
+    returns or raises within the back end's own timeout; a repeated `set_level` with the same arguments changes nothing
+    more; what `set_level` returns is what `read_level` reads within `settle_s`, to `resolution`; errors are
+    `ActuatorError` and nothing else; nothing is written by construction or by `close`.
     """
 
     name: str
     capabilities: frozenset[Capability]
     resolution: float
     """Levels that differ by less are the same to this back end (a clock step, a watt)."""
+    settle_s: float
+    """Longest time between the answer to a write and its showing in a read-back, seconds; 0 in band."""
+    reads_back: bool
+    """Whether the cap itself can be read. Locked clocks cannot (NVML has no getter): only contradictions are seen."""
 
     def check(self, servers: Sequence[Server]) -> list[str]:
         """Try what can be tried without writing: reachability, privileges, limits. One line for each problem."""
@@ -149,8 +153,13 @@ class Actuator(Protocol):
             RefusedError, NoPermissionError, ServerLostError, UnansweredError.
         """
 
-    def read_level(self, server: Server) -> float:
-        """The level in force on the server, the strictest of its GPUs; 1.0 when nothing caps it.
+    def read_level(self, server: Server, expected: float = 1.0) -> float:
+        """The level in force on the server, the mildest of its GPUs; 1.0 when nothing caps it.
+
+        Args:
+            server: one of ours.
+            expected: what the caller believes. A back end that does not read back answers with it, unless what it
+                observes (a clock that runs higher) contradicts it; then it answers with what it observes.
 
         Raises:
             RefusedError, NoPermissionError, ServerLostError, UnansweredError.
