@@ -1,7 +1,7 @@
 """What a policy sees and says: the same four types in the simulator, in shadow mode and in the daemon.
 
-A policy is one object with `decide`. It is handed a row-power sample and a view of the row, and answers with commands. It
-never sees a simulator, a BMC or a clock of its own, which is why the object that was judged in simulation is the object
+A policy is one object with `decide`. It is handed a row-power sample and a view of the row, and answers with commands.
+It never sees a simulator, a BMC or a clock of its own, which is why the object judged in simulation is the object
 that runs.
 """
 
@@ -109,7 +109,9 @@ class Quiet:
     """A promise: `decide` would answer no commands and not change state while these bounds hold.
 
     It lets the simulator run thousands of ticks without coming back to Python. The promise ends at the first sample
-    outside (low_w, high_w), when a command lands or fails, when the budget changes, or at `until_s`.
+    outside (low_w, high_w) (NaN is outside), at the first period without a new sample, when a command lands or fails,
+    when the budget changes, or at `until_s`. Only who honours promises may ask for one: the next `decide` takes it as
+    a fact that every sample left out lay inside.
 
     Args:
         low_w: samples must stay above this, watts.
