@@ -29,7 +29,7 @@ VERSION = 1
 BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 create table meta (name text primary key, value text not null);
-create table state (id integer primary key check (id = 1), saved text not null);
+create table state (kind text primary key, saved text not null);
 create table commands (
     id integer primary key, control_s real not null, wall_s real not null, action text not null, servers text not null,
     level real not null, reason text not null);
@@ -103,9 +103,9 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def saved(self) -> dict[str, Any] | None:
-        """The state of the last commit, None when there is none."""
-        row = self._database.execute("select saved from state").fetchone()
+    def saved(self, *, dry: bool = True) -> dict[str, Any] | None:
+        """The state of the last commit, None when there is none. A dry run and a real one have states of their own."""
+        row = self._database.execute("select saved from state where kind = ?", (_kind(dry),)).fetchone()
         return json.loads(row[0]) if row else None
 
     def commit(
@@ -147,12 +147,12 @@ class Journal:
                 [(a.result, a.detail, a.answered_s, a.key, a.attempt) for a in answers],
             )
             if state is not None:
-                cursor.execute("insert or replace into state values (1, ?)", (dumps(state),))
+                cursor.execute("insert or replace into state values (?, ?)", (_kind(dry), dumps(state)))
 
-    def forget_state(self) -> None:
+    def forget_state(self, *, dry: bool) -> None:
         """The next process starts afresh (the caps were given back)."""
         with self._transaction() as cursor:
-            cursor.execute("delete from state")
+            cursor.execute("delete from state where kind = ?", (_kind(dry),))
 
     def sample(self, control_s: float, wall_s: float, power_w: float, budget_w: float, mode: str) -> None:
         """Write a (thinned) sample down."""
@@ -259,6 +259,10 @@ def _take_lock(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
     return lock
+
+
+def _kind(dry: bool) -> str:
+    return "dry" if dry else "live"
 
 
 def _servers(command: Command) -> str:

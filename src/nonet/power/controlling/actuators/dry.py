@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nonet.power.controlling.actuators.protocol import (
     ACTUATORS,
     ActuatorConfig,
+    ActuatorError,
     ActuatorKind,
     Capability,
     Scale,
@@ -45,7 +46,7 @@ class DryActuator:
         self._lock = threading.Lock()
         self.writes: list[tuple[str, float, str]] = []
 
-    def check(self, servers: Sequence[Server]) -> list[str]:
+    def check(self, servers: Sequence[Server]) -> list[ActuatorError]:
         """Nothing can fail."""
         return []
 

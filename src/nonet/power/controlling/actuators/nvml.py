@@ -62,7 +62,7 @@ class NvmlActuator:
     """
 
     name = "nvml"
-    settle_s = 0.0
+    settle_s = 2.0  # a busy GPU takes a moment to come down to its new clock
 
     def __init__(self, config: NvmlConfig, servers: Sequence[Server], scale: Scale) -> None:
         self._nvml = load_nvml()
@@ -82,14 +82,14 @@ class NvmlActuator:
             self.close()
             raise
 
-    def check(self, servers: Sequence[Server]) -> list[str]:
+    def check(self, servers: Sequence[Server]) -> list[ActuatorError]:
         """Privileges, supported clocks, limits."""
-        problems = [] if _may_write() else [_PRIVILEGES]
+        problems: list[ActuatorError] = [] if may_write() else [NoPermissionError(_PRIVILEGES)]
         for server in servers:
             try:
                 self.read_level(server)
             except ActuatorError as error:
-                problems.append(str(error))
+                problems.append(error)
         return problems
 
     def set_level(self, server: Server, level: float, key: str, action: Action = Action.CAP) -> float:
@@ -233,7 +233,8 @@ def _translated(nvml: ModuleType, what: str, function: str, error: Any) -> Actua
     return RefusedError(text)
 
 
-def _may_write() -> bool:
+def may_write() -> bool:
+    """Whether this process has the privileges for setting clocks and limits."""
     if os.geteuid() == 0:
         return True
     status = Path("/proc/self/status")

@@ -134,8 +134,11 @@ class Actuator(Protocol):
     reads_back: bool
     """Whether the cap itself can be read. Locked clocks cannot (NVML has no getter): only contradictions are seen."""
 
-    def check(self, servers: Sequence[Server]) -> list[str]:
-        """Try what can be tried without writing: reachability, privileges, limits. One line for each problem."""
+    def check(self, servers: Sequence[Server]) -> list[ActuatorError]:
+        """Try what can be tried without writing: reachability, privileges, limits. One error for each problem.
+
+        A NoPermissionError among them keeps the daemon from starting with `--apply`.
+        """
 
     def set_level(self, server: Server, level: float, key: str, action: Action = Action.CAP) -> float:
         """Make `level` the highest clock of the server; 1.0 takes every cap of ours away.

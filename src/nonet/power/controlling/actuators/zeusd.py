@@ -75,21 +75,22 @@ class ZeusdActuator:
         self._gpus: dict[int, list[int]] = {}
         self._lock = threading.Lock()
 
-    def check(self, servers: Sequence[Server]) -> list[str]:
+    def check(self, servers: Sequence[Server]) -> list[ActuatorError]:
         """Whether each zeusd answers, allows control and has the GPUs."""
-        problems = []
+        problems: list[ActuatorError] = []
         for server in servers:
             try:
                 found = self._request(server, "GET", "/discover", {})
             except ActuatorError as error:
-                problems.append(str(error))
+                problems.append(error)
                 continue
             groups = found.get("enabled_api_groups")
             if isinstance(groups, list) and "gpu-control" not in groups:
-                problems.append(f"{server.name}: zeusd runs without gpu-control; start it with --enable gpu-control")
+                text = f"{server.name}: zeusd runs without gpu-control; start it with --enable gpu-control"
+                problems.append(NoPermissionError(text))
             missing = set(server.options.get("gpus") or []) - set(_gpu_ids(found))
             if missing:
-                problems.append(f"{server.name}: zeusd has no GPU {sorted(missing)}; it has {_gpu_ids(found)}")
+                problems.append(ServerLostError(f"{server.name}: zeusd lacks GPU {sorted(missing)}: {_gpu_ids(found)}"))
         return problems
 
     def set_level(self, server: Server, level: float, key: str, action: Action = Action.CAP) -> float:

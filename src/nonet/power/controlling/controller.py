@@ -1,0 +1,356 @@
+"""One row's control loop, a step at a time: reading -> guard -> policy -> ledger -> journal -> servers.
+
+The order within a step is what makes a crash harmless: what is decided is committed to the journal together with the
+state that follows from it, and only then sent. A process that dies before the commit has decided nothing; one that
+dies after it leaves writes in flight that the next process sends again under their old keys.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nonet.common.console import note
+from nonet.power.controlling.clock import Clock
+from nonet.power.controlling.config import RowFile
+from nonet.power.controlling.journal import Answer, Journal, JournalError
+from nonet.power.controlling.metrics import RowMetrics
+from nonet.power.controlling.sampling import Stamps, implausible
+from nonet.power.controlling.telemetry.protocol import Reading
+from nonet.power.controlling.writing import Carrier, Outcome, Result
+from nonet.power.policies.ledger import CommandLedger, Write
+from nonet.power.policies.protocol import Action, Command, Policy, Sample
+
+SAVED_EVERY_S = 10.0
+
+
+class RowState:
+    """The `View` of a live row."""
+
+    def __init__(self, row: RowFile, ledger: CommandLedger, clock: Clock) -> None:
+        self._row, self._ledger, self._clock = row, ledger, clock
+        self.priorities: Sequence[int] = ledger.priorities
+        self.telemetry_period_s = row.row.telemetry_period_s
+        self.cap_latency_s = row.row.cap_latency_s
+        self.brake_latency_s = row.row.brake_latency_s
+        self.server_power_w: Sequence[float] | None = None
+
+    @property
+    def budget_w(self) -> float:
+        """Budget now, watts."""
+        return self._row.budget_w_at(self._clock.wall_s())
+
+    @property
+    def cap_levels(self) -> Sequence[float]:
+        """Confirmed cap level of each server."""
+        return self._ledger.cap_levels
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether any command is open."""
+        return self._ledger.in_flight
+
+    @property
+    def last_landed_s(self) -> float:
+        """When a command last took effect."""
+        return self._ledger.last_landed_s
+
+    def take_server_power(self, powers: Mapping[int, float] | None) -> None:
+        """Per-server powers of the latest reading."""
+        if powers is None:
+            self.server_power_w = None
+        else:
+            self.server_power_w = [powers.get(server, math.nan) for server in range(len(self.priorities))]
+
+
+@dataclass
+class _Step:
+    """What one step will commit and then send."""
+
+    commands: list[Command] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+
+class Controller:
+    """Decides, writes down, sends. Knows no threads, sockets or signals.
+
+    Args:
+        row: the checked row file.
+        policy: decides; used by nobody else.
+        ledger: what is wanted and known of the servers.
+        carrier: sends writes.
+        journal: written before anything is sent.
+        clock: control time.
+        metrics: told after each step.
+        live: servers that are written to; the others are only recorded.
+        guard: why a sample (with the budget, watts) is not believed, "" when it is.
+    """
+
+    def __init__(
+        self,
+        row: RowFile,
+        policy: Policy,
+        ledger: CommandLedger,
+        carrier: Carrier,
+        journal: Journal,
+        clock: Clock,
+        metrics: RowMetrics,
+        live: frozenset[int] = frozenset(),
+        guard: Callable[[Sample, float], str] | None = None,
+    ) -> None:
+        self.row, self.policy, self.ledger, self.live = row, policy, ledger, live
+        self.view = RowState(row, ledger, clock)
+        self.sample: Sample | None = None
+        self.orphans: dict[int, float] = {}
+        """Caps found at the first start and to be lifted once the row is low, by server."""
+        self.found: dict[int, float] = {}
+        """Levels found at the first start, by server; what `on_exit = "restore"` returns to."""
+        self._carrier, self._journal, self._clock, self._metrics = carrier, journal, clock, metrics
+        self._stamps = Stamps(clock)
+        self._guard = guard or implausible
+        self._in_force: dict[int, float] = {}  # as last read back, by server
+        self._saved = ""
+        self._saved_s = self._sampled_s = self._observed_s = -math.inf
+        self._audited = 0
+        self._telemetry_error = self._journal_error = ""
+        self._lost = False
+
+    # -- steps
+
+    def tick(self, reading: Reading | None, error: str = "", lag_s: float = 0.0) -> list[Command]:
+        """One control period; the commands that the policy gave.
+
+        Args:
+            reading: the latest of the source, perhaps seen before.
+            error: why the source did not answer, or empty.
+            lag_s: how late this period begins.
+        """
+        step, now_s = _Step(), self._clock.now_s()
+        self._note_times(error)
+        self._take_outcomes(step)
+        self._take_reading(reading)
+        step.writes += self.ledger.advance(now_s)
+        self._lift_orphans(step, now_s)
+        for command in self.policy.decide(now_s, self.sample, self.view):
+            step.commands.append(command)
+            step.writes += self.ledger.submit(command, now_s)
+            self._count(command)
+        self._finish(step)
+        self._audit()
+        self._tell(now_s, lag_s)
+        return step.commands
+
+    def wake(self) -> None:
+        """Between two periods: something landed, or time has come to send something again."""
+        step = _Step()
+        self._take_outcomes(step)
+        step.writes += self.ledger.advance(self._clock.now_s())
+        self._finish(step)
+
+    def order(self, commands: Sequence[Command]) -> None:
+        """Commands that are not the policy's (adopting, giving back)."""
+        step = _Step(commands=list(commands))
+        for command in commands:
+            step.writes += self.ledger.submit(command, self._clock.now_s())
+        self._finish(step)
+
+    def send_again(self, writes: Sequence[Write]) -> None:
+        """Writes of a restored ledger."""
+        self._finish(_Step(writes=list(writes)))
+
+    def next_event_s(self) -> float:
+        """When `wake` has something to do, control time."""
+        return min(self.ledger.next_event_s(), self._carrier.next_event_s())
+
+    def is_low(self) -> bool:
+        """Whether caps may be given back: a fresh sample below `restore_below`, and no brake."""
+        sample, control = self.sample, self.row.control
+        if sample is None or any(self.ledger.braked):
+            return False
+        fresh = self._clock.now_s() - sample.measured_at_s <= 3 * self.row.row.telemetry_period_s
+        return fresh and sample.power_w < control.restore_below * self.view.budget_w
+
+    def state(self) -> dict[str, Any]:
+        """What a restart needs, as JSON values."""
+        return {
+            "policy_name": self.policy.name,
+            "policy": self.policy.state(),
+            "ledger": self.ledger.state(),
+            "live": sorted(self.live),
+            "orphans": sorted(self.orphans.items()),
+            "found": sorted(self.found.items()),
+        }
+
+    def event(self, kind: str, text: str) -> None:
+        """Write down, and say, what happened."""
+        note(f"{kind}: {text}")
+        try:
+            self._journal.event(kind, text, self._clock.now_s(), self._clock.wall_s())
+        except JournalError as error:
+            self._journal_failed(error)
+
+    # -- inside
+
+    def _note_times(self, error: str) -> None:
+        jump_s = self._stamps.watch()
+        if jump_s:
+            self._metrics.count(self._metrics.clock_jumps)
+            self.event("clock", f"the wall clock jumped by {jump_s:+.1f} s; control goes on by the monotonic clock")
+        if error:
+            self._metrics.count(self._metrics.telemetry_errors)
+        if error != self._telemetry_error:
+            self._telemetry_error = error
+            self.event("telemetry", error or "the source answers again")
+
+    def _take_reading(self, reading: Reading | None) -> None:
+        arrival = self._stamps.arrive(reading)
+        if arrival is None:
+            return
+        if arrival.note:
+            self.event("telemetry", arrival.note)
+        budget_w = self.view.budget_w
+        reason = self._guard(arrival.sample, budget_w)
+        if reason:
+            self._metrics.count(self._metrics.rejected, reason.split(":")[0])
+            self.event("guard", f"sample of {arrival.sample.power_w:g} W refused: {reason}")
+            return
+        self.sample = arrival.sample
+        self.view.take_server_power(arrival.server_power_w)
+        self.ledger.note_sample(arrival.sample.measured_at_s)
+        self._metrics.observe_power(arrival.sample.power_w, budget_w)
+        if self._clock.now_s() - self._sampled_s >= self.row.control.samples_every_s:
+            self._sampled_s = self._clock.now_s()
+            self._write_sample(arrival.sample.power_w, budget_w)
+
+    def _take_outcomes(self, step: _Step) -> None:
+        for outcome in self._carrier.poll():
+            if outcome.write is None:
+                step.writes += self._take_read_back(outcome)
+            else:
+                step.writes += self._take_answer(outcome, outcome.write, step)
+
+    def _take_answer(self, outcome: Outcome, write: Write, step: _Step) -> list[Write]:
+        now_s, result = self._clock.now_s(), outcome.result
+        step.answers.append(Answer(write.key, write.attempt, str(result), outcome.detail, now_s))
+        self._metrics.observe_write(outcome.backend, str(write.action), str(result), outcome.took_s)
+        if result is not Result.LANDED:
+            self.event("write", f"{write.action} {write.level:.3f} ({write.key}): {result}: {outcome.detail}")
+        if result is Result.LANDED:
+            self.orphans.pop(outcome.server, None)
+            if outcome.level is not None:
+                self._in_force[outcome.server] = outcome.level
+            # A device may have a floor above the level ordered; what it then has in force is the lowest it can.
+            level = None if outcome.level is None else min(outcome.level, write.level)
+            return self.ledger.confirm(write.key, now_s, level)
+        if result in (Result.REFUSED, Result.LOST):
+            return self.ledger.refuse(write.key, now_s)
+        if result is Result.FORBIDDEN:
+            return self.ledger.refuse(write.key, now_s, retry=False)
+        return []  # unanswered: the ledger's time-out sends it again
+
+    def _take_read_back(self, outcome: Outcome) -> list[Write]:
+        server, level = outcome.server, outcome.level
+        if level is None:
+            return []
+        expected = self._expected(server)
+        if abs(level - expected) <= self.ledger.config.resolution and server not in self.ledger.given_up:
+            return []
+        if abs(level - expected) > self.ledger.config.resolution:
+            self._metrics.count(self._metrics.drifts)
+            self.event(
+                "drift", f"server {server}: level {level:.3f} in force, {expected:.3f} was set; setting it again"
+            )
+        return self.ledger.observe(server, level, self._clock.now_s())
+
+    def _expected(self, server: int) -> float:
+        known = self.ledger.config.brake_level if self.ledger.braked[server] else self.ledger.cap_levels[server]
+        return self._in_force.get(server, known)
+
+    def _lift_orphans(self, step: _Step, now_s: float) -> None:
+        if self.orphans and self.is_low():
+            self.event("orphans", f"the row is low: lifting the caps found on {len(self.orphans)} servers")
+            for server, level in self.orphans.items():
+                step.writes += self.ledger.observe(server, level, now_s)
+            self.orphans = {}
+
+    def _audit(self) -> None:
+        """Ask for the levels of some servers, so that all are read once in `readback_period_s`."""
+        if not self.live:
+            return
+        servers = sorted(self.live)
+        share = self.row.row.telemetry_period_s / self.row.control.readback_period_s
+        for _ in range(min(len(servers), math.ceil(len(servers) * share))):
+            self._audited = (self._audited + 1) % len(servers)
+            self.read_back(servers[self._audited])
+
+    def read_back(self, server: int) -> None:
+        """Ask a server for its level."""
+        self._carrier.read_back(server, self._expected(server))
+
+    def _count(self, command: Command) -> None:
+        self._metrics.count_order(str(command.action), command.action is Action.BRAKE)
+        note(f"{command.action} {command.servers} {command.level:.3f}: {command.reason}")
+
+    def _finish(self, step: _Step) -> None:
+        """Commit, then send. A journal that cannot be written (a full disk) does not stop control."""
+        now_s = self._clock.now_s()
+        policy_text = json.dumps(self.policy.state(), sort_keys=True)
+        changed = bool(step.commands or step.writes or step.answers) or policy_text != self._saved
+        if changed or now_s - self._saved_s >= SAVED_EVERY_S:
+            try:
+                self._journal.commit(
+                    self.state() | {"clock": self._clock.state()},
+                    step.commands,
+                    step.writes,
+                    dry=not self.live,
+                    control_s=now_s,
+                    wall_s=self._clock.wall_s(),
+                    answers=step.answers,
+                )
+                self._saved, self._saved_s, self._journal_error = policy_text, now_s, ""
+            except JournalError as error:
+                self._journal_failed(error)
+        self._carrier.send(step.writes)
+
+    def _write_sample(self, power_w: float, budget_w: float) -> None:
+        mode = str(self.policy.state().get("mode", ""))
+        try:
+            self._journal.sample(self._clock.now_s(), self._clock.wall_s(), power_w, budget_w, mode)
+        except JournalError as error:
+            self._journal_failed(error)
+
+    def _journal_failed(self, error: JournalError) -> None:
+        self._metrics.count(self._metrics.journal_errors)
+        if not self._journal_error:
+            note(f"journal: {error}; control goes on without it")
+        self._journal_error = str(error)
+
+    def _tell(self, now_s: float, lag_s: float) -> None:
+        """Metrics, and a word when telemetry is lost or back."""
+        age_s = math.inf if self.sample is None else now_s - self.sample.measured_at_s
+        lost = age_s > 3 * self.row.row.telemetry_period_s
+        if lost != self._lost:
+            self._lost = lost
+            self.event("telemetry", f"lost: the latest sample is {age_s:.1f} s old" if lost else "fresh samples again")
+        self._metrics.observe_state(
+            mode=self.policy.state().get("mode"),
+            brake=any(self.ledger.braked),
+            age_s=age_s,
+            in_flight=self.ledger.in_flight,
+            given_up=len(self.ledger.given_up),
+            dry=not self.live,
+            lag_s=lag_s,
+        )
+        passed_s = now_s - self._observed_s if math.isfinite(self._observed_s) else 0.0
+        self._observed_s = now_s
+        self._metrics.observe_caps(
+            self.ledger.priorities,
+            self.ledger.cap_levels,
+            self.ledger.braked,
+            self.ledger.config.brake_level,
+            passed_s,
+        )
