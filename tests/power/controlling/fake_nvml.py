@@ -87,6 +87,7 @@ class FakeGpus:
 def build(folder: Path) -> Path:
     """Compile the library; returns its path, which ends in libnvidia-ml.so.1."""
     library = folder / "libnvidia-ml.so.1"
-    command = ["gcc", "-O1", "-Wall", "-Werror", "-Wno-stringop-truncation", "-shared", "-fPIC", "-o"]
+    command = ["gcc", "-O1", "-Wall", "-Werror", "-Wno-stringop-truncation", "-shared", "-fPIC"]
+    command += ["-Wl,-soname,libnvidia-ml.so.1", "-o"]
     subprocess.run([*command, str(library), str(SOURCE)], check=True, capture_output=True, text=True)
     return library

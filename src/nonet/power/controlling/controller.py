@@ -254,7 +254,7 @@ class Controller:
 
     def _take_read_back(self, outcome: Outcome) -> list[Write]:
         server, level = outcome.server, outcome.level
-        if level is None:
+        if level is None or server in self.orphans:
             return []
         expected = self._expected(server)
         if abs(level - expected) <= self.ledger.config.resolution and server not in self.ledger.given_up:

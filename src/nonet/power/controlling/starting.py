@@ -143,6 +143,8 @@ def _repair(
     ledger, writes = controller.ledger, []
     for server, level in levels.items():
         capped = ledger.cap_levels[server] < 1.0 or ledger.braked[server]
+        if server in controller.orphans:
+            continue
         if actuators[server].reads_back:
             writes += ledger.observe(server, level, now_s)
         elif capped:

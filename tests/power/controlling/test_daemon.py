@@ -1,0 +1,261 @@
+"""The daemon as a process: what it writes, what it refuses, and what is left when it ends."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from nonet.common.errors import InputError
+from nonet.power.controlling.journal import Journal
+from tests.power.controlling.conftest import eventually
+
+NAMES = ["low0", "low1", "high0", "high1"]
+CAPPED = [1110, 1110, 0, 0]
+
+
+def nvml_row(write_row, **parts):
+    """Four servers of one GPU each: the row file has ranges of two, so the groups are written out."""
+    row = write_row(backend="nvml", **parts)
+    text = row.read_text()
+    for kind, first in (("low", 0), ("high", 2)):
+        block = f'[[servers]]\nnames = "{kind}[0-1]"\npriority = "{kind}"\n'
+        each = "".join(
+            f'[[servers]]\nnames = "{kind}{i}"\npriority = "{kind}"\noptions = {{gpus = [{first + i}]}}\n'
+            for i in (0, 1)
+        )
+        assert block in text
+        text = text.replace(block, each)
+    row.write_text(text)
+    return row
+
+
+def journal(row):
+    return Journal(row.with_name("row.sqlite"), NAMES)
+
+
+def test_a_dry_run_is_the_default_and_writes_nothing(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950.0)
+    daemon = start_daemon(row)
+    assert daemon.says("cap")
+    time.sleep(1.0)
+    assert daemon.end(signal.SIGTERM) == 0
+    assert gpus.writes() == []
+    with journal(row) as found:
+        assert [(c["action"], c["servers"], round(c["level"], 3)) for c in found.rows("commands")] == [
+            ("cap", '"low"', 0.787)
+        ]
+        assert {(w["server"], w["dry"], w["result"]) for w in found.rows("writes")} == {
+            (0, 1, "landed"),
+            (1, 1, "landed"),
+        }
+
+
+def test_apply_caps_the_allowed_servers_only(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950.0)
+    daemon = start_daemon(row, "--apply", "--allow", "low1", "--allow", "high*")
+    assert eventually(lambda: gpus.clocks() == [0, 1110, 0, 0])
+    time.sleep(0.7)
+    assert daemon.end(signal.SIGTERM) == 0
+    assert gpus.clocks() == [0, 1110, 0, 0]  # on_exit = keep
+    with journal(row) as found:
+        assert {(w["server"], w["dry"]) for w in found.rows("writes")} == {(0, 0), (1, 0)}
+        assert "1 caps stay in force" in found.rows("events")[-1]["text"]
+
+
+def test_apply_without_an_allow_list_or_privileges_is_refused(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950.0)
+    daemon = start_daemon(row, "--apply")
+    assert daemon.process.wait(20) == 2
+    assert "--apply needs an allow-list" in daemon.log.read_text()
+    daemon = start_daemon(row, "--apply", "--allow", "node*")
+    assert daemon.process.wait(20) == 2
+    assert "'node*' names no server" in daemon.log.read_text()
+    assert gpus.writes() == []
+
+
+def test_sigterm_gives_back_what_was_found_when_the_row_is_low(make_gpus, make_feeder, write_row, start_daemon):
+    gpus = make_gpus(4)
+    row = nvml_row(write_row, control='on_exit = "restore"\nrestore_below = 0.88\n')
+    feeder = make_feeder(950.0)
+    daemon = start_daemon(row, "--apply", "--allow", "low[0-1]")
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+    assert daemon.end(signal.SIGTERM) == 0
+    assert gpus.clocks() == CAPPED  # the row is high: lifting caps now would not be safe
+    assert "the row is not low" in daemon.log.read_text()
+    feeder.power_w = 870.0  # low enough to give back at exit, too high for the policy to lift anything
+    daemon = start_daemon(row, "--apply", "--allow", "low[0-1]")
+    assert daemon.says("in mode 2")
+    time.sleep(0.5)
+    assert gpus.clocks() == CAPPED
+    assert daemon.end(signal.SIGTERM) == 0
+    assert gpus.clocks() == [0, 0, 0, 0]
+    with journal(row) as found:
+        assert found.saved(dry=False) is None  # the next start is a first start
+
+
+def test_two_daemons_on_one_journal_are_refused(make_feeder, write_row, start_daemon):
+    make_feeder(500.0)
+    row = write_row()
+    first = start_daemon(row)
+    assert first.says("first start")
+    second = start_daemon(row)
+    assert second.process.wait(20) == 2
+    assert f"process {first.process.pid} has it" in second.log.read_text()
+    first.process.kill()
+    first.process.wait()
+    assert start_daemon(row, "--once").process.wait(20) == 0
+
+
+def test_once_decides_once_and_waits_for_what_it_sent(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950.0)
+    daemon = start_daemon(row, "--apply", "--allow", "low*", "--once")
+    assert daemon.process.wait(20) == 0
+    assert (daemon.report()["periods"], daemon.report()["commands"]) == (1, 1)
+    assert gpus.clocks() == CAPPED
+
+
+def test_lost_telemetry_caps_and_fresh_telemetry_lifts(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    feeder = make_feeder(500.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert daemon.says("first start")
+    time.sleep(0.5)
+    assert gpus.writes() == []
+    feeder.silent.set()
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+    assert daemon.says("lost: the latest sample is")
+    time.sleep(0.5)
+    assert gpus.clocks() == CAPPED  # nothing is lifted without a fresh sample
+    feeder.silent.clear()
+    assert eventually(lambda: gpus.clocks() == [0, 0, 0, 0])
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_a_brake_reaches_all_servers_and_is_released_to_their_caps(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    feeder = make_feeder(950.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+    feeder.power_w = 1050.0
+    began = time.monotonic()
+    assert eventually(lambda: gpus.clocks() == [285] * 4, 2.0)
+    assert time.monotonic() - began < 1.0
+    feeder.power_w = 790.0
+    assert eventually(lambda: set(gpus.clocks()) == {0, 1110, 1275} or gpus.clocks() in (CAPPED, [1275, 1275, 0, 0]))
+    assert daemon.end(signal.SIGTERM) == 0
+    assert gpus.most_writers() == 1
+
+
+def test_refusals_are_tried_again_and_a_lost_gpu_stops_nobody(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    gpus[0].refuse = 2
+    gpus[1].lost = 1
+    feeder = make_feeder(500.0)
+    gpus[1].lost = 0
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert daemon.says("first start")
+    gpus[1].lost = 1
+    feeder.power_w = 950.0
+    assert eventually(lambda: gpus.clocks()[0] == 1110)
+    assert daemon.says("GPU is lost")
+    gpus[1].lost = 0  # it comes back after a reset, without its lock
+    assert eventually(lambda: gpus.clocks() == CAPPED, 15.0)
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_no_permission_in_mid_run_is_given_up_and_said(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    feeder = make_feeder(500.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert daemon.says("first start")
+    gpus[0].no_permission = 1
+    feeder.power_w = 950.0
+    assert daemon.says("forbidden: low0")
+    assert eventually(lambda: gpus.clocks() == [0, 1110, 0, 0])
+    gpus[0].no_permission = 0
+    assert eventually(lambda: gpus.clocks() == CAPPED)  # a read-back takes it up again
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_a_lock_that_vanishes_is_set_again(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+    gpus[0].locked_max_mhz = 0  # somebody reset it
+    assert daemon.says("drift: server 0")
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("at_start", ["adopt", "restore"])
+def test_power_limits_found_at_the_first_start(make_gpus, make_feeder, write_row, start_daemon, at_start):
+    gpus = make_gpus(4)
+    gpus[2].limit_mw = 300_000
+    row = nvml_row(write_row, control=f'at_start = "{at_start}"\n', more='[actuators.nvml]\nlever = "power_limit"\n')
+    feeder = make_feeder(780.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert daemon.says("orphans: caps found on 1 servers")
+    time.sleep(1.0)
+    assert gpus[2].limit_mw in (299_999, 300_000)  # the row is not low enough to lift anything
+    feeder.power_w = 500.0
+    if at_start == "restore":
+        assert eventually(lambda: gpus[2].limit_mw == 400_000)
+    else:
+        time.sleep(1.0)
+        assert gpus[2].limit_mw in (299_999, 300_000)
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_a_budget_in_the_wrong_unit_is_refused(make_gpus, make_feeder, write_row, start_daemon):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950_000.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert daemon.process.wait(20) == 2
+    assert "another unit" in daemon.log.read_text()
+    assert gpus.writes() == []
+
+
+@pytest.mark.parametrize("on_crash", ["cap", "restore"])
+def test_the_guardian_sets_the_declared_state(make_gpus, make_feeder, write_row, start_daemon, on_crash):
+    gpus = make_gpus(4)
+    row = nvml_row(write_row, control=f'on_crash = "{on_crash}"\ncrash_grace_s = 0.3\n')
+    make_feeder(850.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert eventually(lambda: gpus.clocks() == [1275, 1275, 0, 0])
+    time.sleep(0.5)
+    daemon.end(signal.SIGKILL)
+    wanted = CAPPED if on_crash == "cap" else [0, 0, 0, 0]
+    assert eventually(lambda: gpus.clocks() == wanted)
+
+    def written() -> bool:
+        try:
+            with journal(row) as found:
+                return any(event["kind"] == "guardian" for event in found.rows("events"))
+        except InputError:
+            return False
+
+    assert eventually(written)
+
+
+def test_the_guardian_leaves_a_row_alone_that_another_daemon_took(make_gpus, make_feeder, write_row, start_daemon):
+    gpus = make_gpus(4)
+    row = nvml_row(write_row, control='on_crash = "restore"\ncrash_grace_s = 2.0\n')
+    make_feeder(850.0)
+    first = start_daemon(row, "--apply", "--allow", "*")
+    assert eventually(lambda: gpus.clocks() == [1275, 1275, 0, 0])
+    time.sleep(0.5)
+    first.end(signal.SIGKILL)
+    second = start_daemon(row, "--apply", "--allow", "*")
+    assert second.says("in mode 1")
+    time.sleep(2.5)
+    assert gpus.clocks() == [1275, 1275, 0, 0]
+    assert second.end(signal.SIGTERM) == 0
+    time.sleep(0.5)
+    assert gpus.clocks() == [1275, 1275, 0, 0]
