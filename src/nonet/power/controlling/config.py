@@ -267,8 +267,11 @@ def allowed(servers: Sequence[Server], patterns: Sequence[str]) -> set[int]:
     """
     chosen: set[int] = set()
     for pattern in patterns:
-        names = set(expand(pattern)) if "[" in pattern and "*" not in pattern else {pattern}
-        found = {s.index for s in servers if s.name in names or fnmatch.fnmatchcase(s.name, pattern)}
+        if "[" in pattern:  # a range, never a set of characters, which would match more than meant
+            names = set(expand(pattern))
+            found = {s.index for s in servers if s.name in names}
+        else:
+            found = {s.index for s in servers if fnmatch.fnmatchcase(s.name, pattern)}
         if not found:
             raise InputError(f"allow-list: {pattern!r} names no server of the row ({servers[0].name}, ...)")
         chosen |= found

@@ -1,0 +1,108 @@
+"""Row files: what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from nonet.common.errors import InputError
+from nonet.power.controlling.config import allowed, expand, load_row_file
+
+GOOD = """
+[row]
+budget_w = 203000.0
+[[servers]]
+names = "node[01-03]"
+priority = "low"
+[[servers]]
+names = "node04"
+priority = "high"
+[telemetry]
+source = "file"
+path = "power.csv"
+"""
+
+
+def load(tmp_path, text):
+    path = tmp_path / "row.toml"
+    path.write_text(text)
+    return load_row_file(path)
+
+
+def test_a_small_file_is_enough_and_its_defaults_are_the_safe_ones(tmp_path):
+    row = load(tmp_path, GOOD)
+    assert [server.name for server in row.server_list()] == ["node01", "node02", "node03", "node04"]
+    assert (row.control.allow, row.control.on_exit, row.control.on_crash, row.control.at_start) == (
+        [],
+        "keep",
+        "keep",
+        "adopt",
+    )
+    assert (row.row.backend, row.metrics.host, row.metrics.port) == ("dry", "127.0.0.1", None)
+    assert row.control.journal.parent == tmp_path
+    assert row.telemetry_config().path == tmp_path / "power.csv"
+    ledger = row.ledger_config(one_lever=True)
+    assert (ledger.cap_timeout_s, ledger.brake_timeout_s, ledger.stale_after_s) == (44.0, 7.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("budget_w = 203000.0", "budget_w = 0", "row.budget_w: input should be greater than 0"),
+        ("budget_w = 203000.0", "budget_w = nan", "row.budget_w"),
+        ("budget_w = 203000.0", "budget_kw = 203", "row.budget_kw: unknown key"),
+        ('names = "node04"', 'names = "node02"', "server node02 is named twice"),
+        ('names = "node04"', 'names = "node[4-2]"', "the range must go up"),
+        ('priority = "high"', 'priority = "medium"', "servers.1.priority"),
+        ('source = "file"', 'source = "fiel"', "did you mean 'file'"),
+        ('source = "file"', "", "needs source"),
+        ('path = "power.csv"', 'path = "p"\ncolumn = "x"', "telemetry: column: unknown key"),
+        ("[row]", '[row]\nbackend = "nvmll"', "did you mean 'nvml'"),
+        ("[row]", "[actuators.nvml]\nleverr = 1\n[row]", "actuators.nvml: leverr: unknown key"),
+        ("[row]", "[ledger]\ncap_attempts = 0\n[row]", "ledger: cap_attempts"),
+        ("[row]", "[row", "row.toml"),
+        ('names = "node04"', 'names = "node04"\noptions = {gpus = [0]}', "servers node04: options: gpus: unknown key"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, said):
+    with pytest.raises(InputError) as error:
+        load(tmp_path, GOOD.replace(old, new))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value).strip()
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        load_row_file(tmp_path / "row.toml")
+
+
+def test_budget_steps_hold_from_their_moment_on(tmp_path):
+    steps = (
+        "budget_steps = [{since = 2026-01-02T00:00:00Z, budget_w = 100}, {since = 2026-01-01T00:00:00Z, budget_w = 50}]"
+    )
+    row = load(tmp_path, GOOD.replace("budget_w = 203000.0", f"budget_w = 203000.0\n{steps}"))
+    day = 86400.0
+    first = 1767225600.0
+    assert [row.budget_w_at(t) for t in (first - 1, first, first + day - 1, first + day)] == [
+        203000.0,
+        50.0,
+        50.0,
+        100.0,
+    ]
+
+
+def test_the_allow_list(tmp_path):
+    servers = load(tmp_path, GOOD).server_list()
+    assert allowed(servers, ["node[01-02]"]) == {0, 1}
+    assert allowed(servers, ["node0?"]) == {0, 1, 2, 3}
+    with pytest.raises(InputError):
+        allowed(servers, ["node0[34]"])  # a set of characters in a shell, half a range here: not guessed at
+    assert allowed(servers, ["*"]) == {0, 1, 2, 3}
+    with pytest.raises(InputError, match="'node9' names no server"):
+        allowed(servers, ["node01", "node9"])
+
+
+def test_ranges():
+    assert expand("n[9-11]-bmc") == ["n9-bmc", "n10-bmc", "n11-bmc"]
+    for wrong in ("", "n[1-2", "n[2-1]", "n[1-9999999]", "n[a-b]"):
+        with pytest.raises(InputError):
+            expand(wrong)

@@ -1,0 +1,225 @@
+"""The control loop under a clock that the test owns: bad sensors, clock jumps, full disks, random faults."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from nonet.power.controlling.config import load_row_file
+from nonet.power.controlling.controller import Controller
+from nonet.power.controlling.journal import Journal, JournalError
+from nonet.power.controlling.metrics import RowMetrics
+from nonet.power.controlling.telemetry.protocol import Reading
+from nonet.power.controlling.writing import Outcome, Result
+from nonet.power.policies.ledger import CommandLedger
+from nonet.power.policies.protocol import Action
+from tests.power.controlling.small_policy import SmallPolicy
+
+EPOCH_S = 1_700_000_000.0
+
+
+class Clock:
+    def __init__(self):
+        self.control_s, self.wall_ahead_s = 0.0, EPOCH_S
+
+    def now_s(self):
+        return self.control_s
+
+    def wall_s(self):
+        return self.control_s + self.wall_ahead_s
+
+    def state(self):
+        return {"control_s": self.control_s, "boottime_s": 0.0, "boot_id": "x", "wall_s": self.wall_s()}
+
+
+class FlakyCarrier:
+    """Servers that take a while, refuse, forget to answer, answer twice; the plant and the row's power in one."""
+
+    def __init__(self, clock, draw, faults):
+        self.clock, self.draw, self.faults = clock, draw, faults
+        self.level = [1.0] * 4
+        self.landing = []
+        self.sent = []
+        self.answered = []
+        self.raised_blindly = []
+        self.sample_age_s = lambda: math.inf
+
+    def send(self, writes):
+        for write in writes:
+            self.sent.append((self.clock.now_s(), write))
+            if write.level > self.level[write.server] + 1e-9 and self.sample_age_s() > 6.0:
+                self.raised_blindly.append((self.clock.now_s(), write))
+            roll = self.draw.random()
+            delay_s = self.draw.uniform(0.1, 40.0) if write.action is Action.CAP else self.draw.uniform(0.1, 5.0)
+            if self.faults and roll < 0.1:
+                continue  # lost
+            result = Result.REFUSED if self.faults and roll < 0.2 else Result.LANDED
+            for _ in range(2 if self.faults and roll > 0.9 else 1):  # sometimes answered twice
+                self.landing.append((self.clock.now_s() + delay_s, write, result))
+
+    def read_back(self, server, expected):
+        return None
+
+    def poll(self):
+        due = sorted((e for e in self.landing if e[0] <= self.clock.now_s()), key=lambda e: e[0])
+        self.landing = [e for e in self.landing if e[0] > self.clock.now_s()]
+        for _, write, result in due:
+            self.answered.append((self.clock.now_s(), write))
+            if result is Result.LANDED:
+                self.level[write.server] = write.level
+        return [Outcome(w.server, w, r, None, "", "flaky", 1.0) for _, w, r in due]
+
+    def next_event_s(self):
+        return min((e[0] for e in self.landing), default=math.inf)
+
+    def stop(self):
+        return None
+
+
+class Rig:
+    def __init__(self, tmp_path, write_row, faults=False, seed=0):
+        path = write_row()
+        text = path.read_text().replace("= 0.1\n", "= 2.0\n", 1)
+        text = text.replace("cap_latency_s = 0.4", "cap_latency_s = 40").replace(
+            "brake_latency_s = 0.2", "brake_latency_s = 5"
+        )
+        path.write_text(text.replace("retry_s = 0.1", ""))
+        self.row = load_row_file(path)
+        self.clock = Clock()
+        self.carrier = FlakyCarrier(self.clock, random.Random(seed), faults)
+        self.journal = Journal(tmp_path / "row.sqlite", ["a", "b", "c", "d"])
+        self.metrics = RowMetrics("test", 1.41e9)
+        self.policy = SmallPolicy()
+        config = self.row.ledger_config(one_lever=True)
+        self.ledger = CommandLedger([0, 0, 1, 1], config, "test")
+        self.controller = Controller(
+            self.row,
+            self.policy,
+            self.ledger,
+            self.carrier,
+            self.journal,
+            self.clock,
+            self.metrics,
+            frozenset(range(4)),
+        )
+        self.carrier.sample_age_s = lambda: self.clock.now_s() - self.controller.sample.measured_at_s
+        self.source_ahead_s = EPOCH_S
+
+    def tick(self, power_w, stamped=True):
+        self.clock.control_s += 2.0
+        reading = None if power_w is None else Reading(power_w, self.clock.control_s + self.source_ahead_s)
+        return self.controller.tick(reading if stamped else Reading(power_w))
+
+    def value(self, name, **labels):
+        return self.metrics.registry.get_sample_value(f"nonet_power_{name}", {"row": "test", **labels})
+
+    def events(self, kind):
+        return [e["text"] for e in self.journal.rows("events") if e["kind"] == kind]
+
+
+@pytest.fixture
+def rig(tmp_path, write_row):
+    made = Rig(tmp_path, write_row)
+    yield made
+    made.journal.close()
+
+
+@pytest.mark.parametrize(("power_w", "reason"), [(math.nan, "no number"), (-5.0, "negative"), (9500.0, "too high")])
+def test_absurd_samples_never_reach_the_policy_and_end_in_caps(rig, power_w, reason):
+    for _ in range(5):
+        assert rig.tick(700.0) == []
+    commands = [command for _ in range(6) for command in rig.tick(power_w)]
+    assert [(c.action, c.reason) for c in commands] == [(Action.CAP, "telemetry lost")]
+    assert rig.value("samples_rejected_total", reason=reason) == 6
+    assert rig.value("telemetry_age_seconds") == 12.0
+    assert f"lost: the latest sample is {8.0:.1f} s old" in rig.events("telemetry")
+
+
+def test_one_tenfold_outlier_does_nothing(rig):
+    for power_w in (700.0, 700.0, 7000.0, 700.0, 700.0):
+        assert rig.tick(power_w) == []
+    assert rig.value("brakes_total") == 0
+
+
+@pytest.mark.parametrize("jump_s", [-7200.0, 7200.0])
+@pytest.mark.parametrize("source_too", [True, False])
+def test_a_clock_jump_neither_caps_nor_uncaps(rig, jump_s, source_too):
+    for _ in range(5):
+        rig.tick(700.0)
+    rig.clock.wall_ahead_s += jump_s
+    rig.source_ahead_s += jump_s if source_too else 0.0
+    for _ in range(10):
+        assert rig.tick(700.0) == []
+        assert rig.value("telemetry_age_seconds") == 0.0
+    assert rig.value("clock_jumps_total") >= 1
+    assert "jumped by" in rig.events("clock")[0]
+    assert [command.action for command in rig.tick(950.0)] == [Action.CAP]
+
+
+def test_a_full_disk_does_not_stop_control(rig, monkeypatch):
+    rig.tick(700.0)
+
+    def full(*_, **__):
+        raise JournalError("disk full")
+
+    monkeypatch.setattr(rig.journal, "commit", full)
+    rig.tick(950.0)
+    assert len(rig.carrier.sent) == 2
+    assert rig.value("journal_errors_total") >= 1
+
+
+def test_metrics_say_what_is_in_force(rig):
+    for _ in range(30):
+        rig.tick(950.0)
+    assert rig.value("cap_level_ratio", priority="low") == pytest.approx(1110 / 1410)
+    assert rig.value("cap_clock_hertz", priority="low") == pytest.approx(1110e6)
+    assert rig.value("cap_level_ratio", priority="high") == 1.0
+    assert rig.value("capped_servers", priority="low") == 2
+    assert 0 < rig.value("capped_seconds_total", priority="low") <= 2 * 60
+    assert rig.value("policy_mode") == 2
+    assert rig.value("row_utilization_ratio") == pytest.approx(0.95)
+    assert rig.value("commands_total", backend="flaky", result="landed") == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_faults(tmp_path, write_row, seed):
+    """Lost, late, refused and doubled answers, silent telemetry: watched from the servers' side."""
+    rig = Rig(tmp_path, write_row, faults=True, seed=seed)
+    draw = random.Random(100 + seed)
+    power_w, silent = 700.0, 0
+    for _ in range(600):
+        power_w = min(1090.0, max(500.0, power_w + draw.gauss(0.0, 25.0)))
+        silent = silent - 1 if silent else draw.choice([0] * 60 + [5, 20])
+        rig.tick(None if silent else power_w)
+        end_s = rig.clock.control_s + 1.9
+        while rig.controller.next_event_s() < end_s:
+            rig.clock.control_s = max(rig.controller.next_event_s(), rig.clock.control_s)
+            rig.controller.wake()
+        rig.ledger.check_integrity()
+    check_one_order_at_a_time(rig)
+    assert rig.carrier.raised_blindly == []
+    orders: dict[str, tuple] = {}
+    for _, write in rig.carrier.sent:
+        order = (write.server, write.action, write.level)
+        assert orders.setdefault(write.key, order) == order
+    assert len(orders) > 20
+    rig.journal.close()
+
+
+def check_one_order_at_a_time(rig) -> None:
+    """A cap follows another only when that one was answered or its time was up; a brake follows at once."""
+    open_caps: dict[int, tuple[str, float]] = {}
+    moments = [(at_s, 1, write) for at_s, write in rig.carrier.sent]
+    moments += [(at_s, 0, write) for at_s, write in rig.carrier.answered]
+    for at_s, is_sent, write in sorted(moments, key=lambda moment: moment[:2]):
+        key, sent_s = open_caps.get(write.server, ("", -math.inf))
+        if not is_sent:
+            if key == write.key:
+                del open_caps[write.server]
+        elif write.action is not Action.CAP:
+            open_caps.pop(write.server, None)
+        else:
+            assert key in ("", write.key) or at_s - sent_s >= rig.ledger.config.cap_timeout_s - 1e-6, (key, write)
+            open_caps[write.server] = (write.key, at_s)
