@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from nonet.power.policies.protocol import Priority
 
 
 class BrakeConfig(BaseModel):
@@ -28,19 +27,22 @@ class BrakeConfig(BaseModel):
     brake_min_hold_s: float = Field(default=60.0, ge=0, description="Shortest time under the brake, seconds.")
     release: Literal["staged", "immediate"] = Field(default="staged", description="All at once, or group by group.")
     release_groups: int = Field(default=8, ge=1, description="Steps of a staged release.")
-    release_margin: float = Field(default=1.1, ge=1, description="Released servers may draw this much more than before.")
+    release_margin: float = Field(
+        default=1.1, ge=1, description="Released servers may draw this much more than before."
+    )
 
 
 def release_groups(priorities: Sequence[int], num_groups: int) -> list[tuple[int, ...]]:
     """Servers in the order in which the brake is lifted: high priority first, groups of nearly equal size.
 
+    >>> from nonet.power.policies.protocol import Priority
     >>> release_groups([Priority.LOW, Priority.HIGH, Priority.LOW, Priority.HIGH], 2)
     [(1, 3), (0, 2)]
     """
     order = sorted(range(len(priorities)), key=lambda server: (-int(priorities[server]), server))
     num = max(1, min(num_groups, len(order)))
     cuts = [len(order) * group // num for group in range(num + 1)]
-    return [tuple(order[first:last]) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [tuple(order[first:last]) for first, last in pairwise(cuts)]
 
 
 def step_gain_u(group_size: int, num_servers: int, before_u: float, braked_u: float, margin: float) -> float:
