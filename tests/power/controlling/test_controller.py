@@ -137,6 +137,19 @@ def test_absurd_samples_never_reach_the_policy_and_end_in_caps(rig, power_w, rea
     assert f"lost: the latest sample is {8.0:.1f} s old" in rig.events("telemetry")
 
 
+def test_without_telemetry_the_daemon_caps_even_if_the_policy_does_not(rig):
+    rig.policy.decide = lambda now_s, sample, view: []
+    rig.tick(700.0)
+    commands = [command for _ in range(10) for command in rig.tick(None)]
+    assert [(c.action, c.servers, round(c.level, 3)) for c in commands] == [(Action.CAP, (0, 1), 0.787)]
+    assert rig.clock.control_s == 22.0
+    for _ in range(30):
+        assert rig.tick(None) == []
+    assert rig.carrier.level == pytest.approx([1110 / 1410] * 2 + [1.0] * 2)
+    [back] = rig.tick(700.0)
+    assert (back.servers, back.level, back.reason) == ((0, 1), 1.0, "telemetry is back")
+
+
 def test_one_tenfold_outlier_does_nothing(rig):
     for power_w in (700.0, 700.0, 7000.0, 700.0, 700.0):
         assert rig.tick(power_w) == []

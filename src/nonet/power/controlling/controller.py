@@ -22,7 +22,7 @@ from nonet.power.controlling.sampling import Stamps, implausible
 from nonet.power.controlling.telemetry.protocol import Reading
 from nonet.power.controlling.writing import Carrier, Outcome, Result
 from nonet.power.policies.ledger import CommandLedger, Write
-from nonet.power.policies.protocol import Action, Command, Policy, Sample
+from nonet.power.policies.protocol import Action, Command, Policy, Priority, Sample
 
 SAVED_EVERY_S = 10.0
 
@@ -107,10 +107,13 @@ class Controller:
         self.sample: Sample | None = None
         self.orphans: dict[int, float] = {}
         """Caps found at the first start and to be lifted once the row is low, by server."""
+        self.held: dict[int, float] = {}
+        """Targets from before telemetry was lost, of the servers that were capped because of it."""
         self.found: dict[int, float] = {}
         """Levels found at the first start, by server; what `on_exit = "restore"` returns to."""
         self._carrier, self._journal, self._clock, self._metrics = carrier, journal, clock, metrics
         self._stamps = Stamps(clock)
+        self._began_s = clock.now_s()
         self._guard = guard or implausible
         self._in_force: dict[int, float] = {}  # as last read back, by server
         self._saved = ""
@@ -139,6 +142,7 @@ class Controller:
             step.commands.append(command)
             step.writes += self.ledger.submit(command, now_s)
             self._count(command)
+        self._fail_safe(step, now_s)
         self._finish(step)
         self._audit()
         self._tell(now_s, lag_s)
@@ -182,6 +186,7 @@ class Controller:
             "ledger": self.ledger.state(),
             "live": sorted(self.live),
             "orphans": sorted(self.orphans.items()),
+            "held": sorted(self.held.items()),
             "found": sorted(self.found.items()),
         }
 
@@ -276,6 +281,33 @@ class Controller:
             for server, level in self.orphans.items():
                 step.writes += self.ledger.observe(server, level, now_s)
             self.orphans = {}
+
+    def _fail_safe(self, step: _Step, now_s: float) -> None:
+        """Without telemetry cap low priority, whatever the policy does; take it back when samples are fresh again."""
+        control, targets = self.row.control, self.ledger.targets
+        last_s = self._began_s if self.sample is None else self.sample.measured_at_s
+        lost = now_s - last_s > control.lost_after_periods * self.row.row.telemetry_period_s
+        commands: list[Command] = []
+        if lost:
+            milder = [
+                server
+                for server, priority in enumerate(self.ledger.priorities)
+                if priority == Priority.LOW and targets[server] > control.lost_level
+            ]
+            if milder:
+                self.held |= {server: targets[server] for server in milder}
+                commands = [Command(Action.CAP, tuple(milder), control.lost_level, "no telemetry: fail safe")]
+        elif self.held:
+            by_level: dict[float, list[int]] = {}
+            for server, level in self.held.items():
+                if targets[server] == control.lost_level:  # else the policy has ordered something since
+                    by_level.setdefault(level, []).append(server)
+            commands = [Command(Action.CAP, tuple(own), level, "telemetry is back") for level, own in by_level.items()]
+            self.held = {}
+        for command in commands:
+            step.commands.append(command)
+            step.writes += self.ledger.submit(command, now_s)
+            self._count(command)
 
     def _audit(self) -> None:
         """Ask for the levels of some servers, so that all are read once in `readback_period_s`."""

@@ -107,7 +107,8 @@ def run_row(
     servers = row.server_list()
     live = _live_servers(row, options)
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(row.control.journal, [server.name for server in servers]))
+        names = [server.name for server in servers]
+        journal = stack.enter_context(Journal(row.control.journal, names, durable=options.replay is None))
         saved = journal.saved(dry=not live)
         readings = _replayed(row, options)
         first = next(readings, None) if readings is not None else None

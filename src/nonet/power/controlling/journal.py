@@ -66,6 +66,7 @@ class Journal:
     Args:
         path: the SQLite file; made when it does not exist.
         identity: what must not change while it is used (the names of the servers); refused when it did.
+        durable: wait for the disk at every step, so that a power cut loses nothing; a replay need not.
 
     Raises:
         InputError: another process has it, it is damaged, of another version, or of another row.
@@ -79,14 +80,14 @@ class Journal:
     {'mode': 1}
     """
 
-    def __init__(self, path: str | Path, identity: Sequence[str]) -> None:
+    def __init__(self, path: str | Path, identity: Sequence[str], *, durable: bool = True) -> None:
         self.path = Path(path)
         if not self.path.parent.is_dir():
             raise InputError(f"journal {self.path}: the folder {self.path.parent} does not exist; create it first")
         self._lock = _take_lock(self.path)
         try:
             self._database = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            self._open(identity)
+            self._open(identity, durable)
         except sqlite3.DatabaseError as error:
             os.close(self._lock)
             raise InputError(
@@ -147,7 +148,9 @@ class Journal:
                 [(a.result, a.detail, a.answered_s, a.key, a.attempt) for a in answers],
             )
             if state is not None:
-                cursor.execute("insert or replace into state values (?, ?)", (_kind(dry), dumps(state)))
+                cursor.execute(
+                    "insert or replace into state values (?, ?)", (_kind(dry), json.dumps(state, allow_nan=False))
+                )
 
     def forget_state(self, *, dry: bool) -> None:
         """The next process starts afresh (the caps were given back)."""
@@ -196,9 +199,9 @@ class Journal:
         if verdict != "ok":
             raise InputError(f"journal {self.path}: {verdict}")
 
-    def _open(self, identity: Sequence[str]) -> None:
+    def _open(self, identity: Sequence[str], durable: bool) -> None:
         self._database.execute("pragma journal_mode = wal")
-        self._database.execute("pragma synchronous = full")
+        self._database.execute(f"pragma synchronous = {'full' if durable else 'off'}")
         [(verdict,)] = self._database.execute("pragma quick_check(1)").fetchall()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)

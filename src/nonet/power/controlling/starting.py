@@ -123,6 +123,7 @@ def start_controller(
 def _restore(controller: Controller, saved: dict[str, Any]) -> None:
     controller.ledger.restore(saved["ledger"])
     controller.orphans = {int(server): float(level) for server, level in saved["orphans"]}
+    controller.held = {int(server): float(level) for server, level in saved["held"]}
     controller.found = {int(server): float(level) for server, level in saved["found"]}
     if saved["policy_name"] == controller.policy.name:
         controller.policy.restore(saved["policy"])
