@@ -9,7 +9,8 @@ brake u > 1.00                            288 MHz       288 MHz        see `rele
 
 u is row power over the budget of now; clocks are those of an A100 (levels are fractions of 1410 MHz). The way up needs
 no settling except from 2 to 3; the way down takes one mode at a time, each only when the one before has settled. A
-whole-row brake freezes the mode. Blind (no usable sample for three periods) it enters mode 2, then mode 3 once that has settled.
+whole-row brake freezes the mode. Blind (no usable sample for three periods) it enters mode 2, then mode 3 once that has
+settled.
 """
 
 from __future__ import annotations
