@@ -27,7 +27,7 @@ from nonet.common.errors import InputError
 from nonet.power.policies.protocol import Action, Command, Priority
 
 STATE_VERSION = 1
-KEPT_RETIRED = 4
+KEPT_RETIRED = 8
 
 
 class LedgerConfig(BaseModel):
@@ -193,7 +193,7 @@ class CommandLedger:
                 line.brake = command.action is Action.BRAKE
             flight = line.flight
             if flight is not None and not self._still_wanted(line, flight):
-                urgent = line.brake and flight.action is not Action.BRAKE
+                urgent = self._wanted(line) is Action.BRAKE and flight.action is not Action.BRAKE
                 if urgent or not flight.sent:
                     self._retire(line, unknown=flight.sent or flight.attempt > 0)
             writes += self._start(server, now_s)
@@ -399,16 +399,17 @@ class CommandLedger:
         return [Write(server, flight.action, flight.level, flight.key, flight.attempt)]
 
     def _retire(self, line: _Line, unknown: bool) -> None:
-        """End a flight without an answer; when it may have an effect, keep its key and order anew what it changes."""
+        """End a flight without an answer; one that was sent may still land, so its key is kept."""
         flight = line.flight
         if flight is None:
             return
         line.flight = None
         self._num_open -= 1
-        if not unknown:
+        if flight.attempt == 0:
             del self._open[flight.key]
             return
-        self._unknown(line, flight)
+        if unknown:
+            self._unknown(line, flight)
         self._keep(line, flight)
 
     def _keep(self, line: _Line, flight: _Flight) -> None:
