@@ -86,7 +86,7 @@ def test_equals_a_plain_simpy_model(seed, share):
     levels = [(float(t), int(rng.integers(6)), float(rng.choice([1.0, 0.9, 0.75, 0.2]))) for t in times]
     state = RowState(row, load, 20_000)
     end_s = load.duration_s + 20_000.0
-    state.run_until(end_s, landings=levels)
+    state.run_until(end_s, landings=[(t, (s,), x) for t, s, x in levels])
     state.settle(end_s)
     plain = PlainRow(load, [(int(s.priority), s.profile, s.instances, s.max_batch) for s in row.servers], share, levels)
     first, done = plain.run(end_s)

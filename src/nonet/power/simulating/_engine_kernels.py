@@ -360,7 +360,6 @@ def run(a, until_s, low_w, high_w, landing_s, landing_server, landing_values):
         change_s = landing_s[landed] if landed < num_landings else _NEVER
         now_s = min(end_s, arrival_s, change_s, tick_s)
         if now_s > until_s:
-            clock.landing = landed
             return REACHED
         if end_s == now_s:
             _serve_event(a, _first(tree, leaves), now_s)
@@ -379,7 +378,6 @@ def run(a, until_s, low_w, high_w, landing_s, landing_server, landing_values):
             if visible >= 0:
                 seen_w = a.seen_w[visible]
                 if not (low_w < seen_w and seen_w < high_w):
-                    clock.landing = landed
                     return OUTSIDE
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ class Record:
         policy: name.
         seed: of the run.
         commands: (time, command) as ordered.
-        landings: (time, server, level) as landed.
+        landings: (time, action, units, level in force from then on) as landed.
         capped_s: see `Result`.
         counts: of the command ledger.
         strictest_s: see `Result`.
@@ -37,7 +38,7 @@ class Record:
     policy: str
     seed: int
     commands: list[tuple[float, Command]] = field(default_factory=list)
-    landings: list[tuple[float, int, float]] = field(default_factory=list)
+    landings: list[tuple[float, Action, tuple[int, ...], float]] = field(default_factory=list)
     capped_s: dict[tuple[Priority, float], float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     strictest_s: float = 0.0
@@ -45,7 +46,7 @@ class Record:
 
     @property
     def brakes(self) -> int:
-        """BRAKE commands, one for each moment at which any was ordered."""
+        """BRAKE commands of the policy."""
         return sum(command.action is Action.BRAKE for _, command in self.commands)
 
 
@@ -106,24 +107,31 @@ def _extrapolation(state: RowState, load: RequestLoad, record: Record, duration_
 
 def _command_table(commands: list[tuple[float, Command]]) -> pa.Table:
     classes = [c.servers.name.lower() if isinstance(c.servers, Priority) else "" for _, c in commands]
-    named = [[] if isinstance(c.servers, Priority) else list(c.servers) for _, c in commands]
     return pa.table(
         {
             "time_s": arrow_array(np.array([time_s for time_s, _ in commands], np.float64)),
             "action": arrow_strings([str(c.action) for _, c in commands]),
             "priority": arrow_strings(classes),
-            "servers": pa.array(named, pa.list_(pa.int32())),
+            "servers": _lists([() if isinstance(c.servers, Priority) else c.servers for _, c in commands]),
             "level": arrow_array(np.array([c.level for _, c in commands], np.float64)),
             "reason": arrow_strings([c.reason for _, c in commands]),
         }
     )
 
 
-def _landing_table(landings: list[tuple[float, int, float]]) -> pa.Table:
+def _landing_table(landings: list[tuple[float, Action, tuple[int, ...], float]]) -> pa.Table:
     return pa.table(
         {
             "time_s": arrow_array(np.array([landing[0] for landing in landings], np.float64)),
-            "server": arrow_array(np.array([landing[1] for landing in landings], np.int32)),
-            "level": arrow_array(np.array([landing[2] for landing in landings], np.float64)),
+            "action": arrow_strings([str(landing[1]) for landing in landings]),
+            "servers": _lists([landing[2] for landing in landings]),
+            "level": arrow_array(np.array([landing[3] for landing in landings], np.float64)),
         }
     )
+
+
+def _lists(values: Sequence[Sequence[int]]) -> pa.Array:
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([len(value) for value in values], out=offsets[1:])
+    flat = np.fromiter(chain.from_iterable(values), np.int32, int(offsets[-1]))
+    return pa.ListArray.from_arrays(arrow_array(offsets), arrow_array(flat))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from nonet.common.errors import InputError
 from nonet.power.policies.protocol import Policy, Priority
 from nonet.power.simulating.assembling import Record, assemble
+from nonet.power.simulating.plant import Plant
 from nonet.power.simulating.result import Result
 from nonet.power.simulating.row import Row
 from nonet.power.simulating.state import RowState
@@ -76,10 +77,14 @@ def simulate(
     num_ticks = math.ceil((end_s + drain_s) / row.telemetry_period_s) + _STEP_TICKS
     state = RowState(row, load, num_ticks)
     run = _Run(state, load, end_s, drain_s, progress)
+    if policy is not None:
+        return assemble(state, load, Plant(state, policy, seed, quiet).run(run.next_stop, run.report))
     for server, level in _fixed_levels(row, levels):
         state.set_level(server, level, 0.0)
-    run.go_on()
-    return assemble(state, load, Record("none", seed))
+    while (stop := run.next_stop()) is not None:
+        state.run_until(stop * row.telemetry_period_s)
+        run.report(stop * row.telemetry_period_s)
+    return assemble(state, load, _fixed_record(row, seed, levels, state.ticks * row.telemetry_period_s))
 
 
 class _Run:
@@ -104,12 +109,10 @@ class _Run:
             return min(self.end_tick, (tick // self.report_ticks + 1) * self.report_ticks)
         return min(self.last_tick, tick + _STEP_TICKS)
 
-    def go_on(self) -> None:
-        """Without a policy."""
-        while (stop := self.next_stop()) is not None:
-            self.state.run_until(stop * self.state.row.telemetry_period_s)
-            if self.progress is not None:
-                self.progress(stop * self.state.row.telemetry_period_s)
+    def report(self, time_s: float) -> None:
+        """Tell how far it is."""
+        if self.progress is not None:
+            self.progress(time_s)
 
 
 def _check(row: Row, load: RequestLoad, policy: Policy | None, levels: Mapping[Priority, float] | None) -> None:
@@ -127,6 +130,17 @@ def _check(row: Row, load: RequestLoad, policy: Policy | None, levels: Mapping[P
                     f"simulate: {num} requests of {priority.name} priority, but no server of the row serves them;"
                     " change low_priority_share, or share the servers"
                 )
+
+
+def _fixed_record(row: Row, seed: int, levels: Mapping[Priority, float] | None, duration_s: float) -> Record:
+    record = Record("none" if not levels else "fixed", seed)
+    for server, level in _fixed_levels(row, levels):
+        if level < 1.0:
+            for priority in Priority if row.shared else (row.servers[server].priority,):
+                key = (priority, level)
+                record.capped_s[key] = record.capped_s.get(key, 0.0) + duration_s
+            record.below_fit_s += duration_s * (level < row.servers[server].profile.clock.min_level)
+    return record
 
 
 def _fixed_levels(row: Row, levels: Mapping[Priority, float] | None) -> list[tuple[int, float]]:

@@ -93,7 +93,6 @@ CLOCK = np.dtype(
         ("lag_ticks", "i8"),  # age of the newest sample that a policy can see
         ("events", "i8"),
         ("num_done", "i8"),
-        ("landing", "i8"),  # landings done of the list at hand
         ("leaves", "i8"),
     ],
     align=True,

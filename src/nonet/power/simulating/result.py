@@ -66,12 +66,12 @@ class Result:
         capped_s: seconds of a class's servers together, by (class, level), for levels below 1.
         brakes: BRAKE commands of the policy.
         commands: what the policy ordered, one row each: time_s, action, priority, servers, level, reason.
-        landings: what took effect: time_s, server, level.
+        landings: what took effect: time_s, action, servers, level in force on them from then on (of shared servers
+            the pods: server, or server + number of servers for high priority).
         ledger_counts: writes sent, resent, landed, late, refused, given up.
         extrapolation: what to doubt.
         strictest_s: server seconds in which high-priority requests ran at a level that only the low class was told
             (shared servers).
-        guards: notes of the run, such as a policy that went to its safe side.
     """
 
     row: Row
@@ -157,7 +157,7 @@ class Result:
     def capped_share(self, priority: Priority, level: float | None = None) -> float:
         """Part of the time that a server of the class was capped, at `level` or at any level below 1."""
         seconds = [s for (p, at), s in self.capped_s.items() if p == priority and (level is None or at == level)]
-        servers = sum(server.priority == priority for server in self.row.servers) or 1
+        servers = sum(self.row.shared or server.priority == priority for server in self.row.servers) or 1
         return sum(seconds) / (servers * self.duration_s) if self.duration_s else 0.0
 
     def summary(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +42,7 @@ class RowState:
         largest = max(server.max_batch for server in row.servers)
         self.tables = Tables.of([by_name[name] for name in profiles], largest, load.prompt_tokens)
         self.profile_of = [profiles.index(server.profile.name) for server in row.servers]
-        self.levels = [1.0] * row.num_servers
-        self._values: dict[tuple[int, float], tuple[float, ...]] = {}
+        self._values: dict[float, NDArray[np.float64]] = {}
         servers, instances = self._servers(), self._instances()
         slots = int(instances["slots"].max())
         self.base_w = self._base_w()
@@ -56,27 +56,28 @@ class RowState:
         until_s: float,
         low_w: float = -math.inf,
         high_w: float = math.inf,
-        landings: list[tuple[float, int, float]] | None = None,
+        landings: Sequence[tuple[float, Sequence[int], float]] | None = None,
     ) -> bool:
         """Go on up to and with `until_s`; True when it stopped before, after a tick whose visible sample is outside.
 
         Args:
             until_s: seconds.
             low_w, high_w: bounds of the sample, both outside.
-            landings: (time, server, level), ascending, none after `until_s`; when it stops before, `clock["landing"]`
-                says how many were done.
+            landings: (time, servers, level), ascending, none after `until_s`; those after a tick with a sample outside
+                are lost.
         """
         if landings:
-            times = np.array([landing[0] for landing in landings])
-            who = np.array([landing[1] for landing in landings])
-            values = np.array([self._level_values(landing[1], landing[2]) for landing in landings])
+            sizes = [len(landing[1]) for landing in landings]
+            times = np.repeat([landing[0] for landing in landings], sizes)
+            who = np.concatenate([np.array(landing[1], np.int64) for landing in landings])
+            values = np.concatenate([self._level_values(landing[1], landing[2]) for landing in landings])
         else:
             times, who, values = _NO_TIMES, _NO_SERVERS, _NO_VALUES
         return bool(run(self.arrays, until_s, low_w, high_w, times, who, values) == OUTSIDE)
 
     def set_level(self, server: int, level: float, time_s: float) -> None:
         """Go on up to `time_s` and change the clock of a server there."""
-        self.run_until(time_s, landings=[(time_s, server, level)])
+        self.run_until(time_s, landings=[(time_s, (server,), level)])
 
     def settle(self, time_s: float) -> None:
         """Book energy and work of every server up to `time_s`, at or after the last event."""
@@ -95,9 +96,9 @@ class RowState:
         return int(self.arrays.clock[0]["num_done"])
 
     @property
-    def num_landed(self) -> int:
-        """Landings done of the list handed to the last `run_until`."""
-        return int(self.arrays.clock[0]["landing"])
+    def lag_ticks(self) -> int:
+        """Age of the newest sample that a policy can see, in periods."""
+        return int(self.arrays.clock[0]["lag_ticks"])
 
     def server_power_w(self) -> NDArray[np.float64]:
         """Power of each server at this moment, watts, (servers,)."""
@@ -107,12 +108,12 @@ class RowState:
 
     # -- building
 
-    def _level_values(self, server: int, level: float) -> tuple[float, ...]:
-        key = (self.profile_of[server], level)
-        values = self._values.get(key)
+    def _level_values(self, servers: Sequence[int], level: float) -> NDArray[np.float64]:
+        values = self._values.get(level)
         if values is None:
-            values = self._values[key] = self.tables.level_values(*key)
-        return values
+            by_profile = [self.tables.level_values(k, level) for k in range(len(self.tables.profiles))]
+            values = self._values[level] = np.array(by_profile)[self.profile_of]
+        return values[list(servers)]
 
     def _base_w(self) -> NDArray[np.float64]:
         base_w = np.empty(self.row.num_servers)
