@@ -1,0 +1,174 @@
+"""Predictions of profiles at given points: what `calibrate --predict points.csv` prints."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from nonet.common.errors import InputError
+from nonet.power.profiles.hardware import gpu_name
+from nonet.power.profiles.profile import PowerProfile
+
+ALIASES = {
+    "hardware": ("hardware", "gpu", "gpu_model"),
+    "model": ("model", "model_id"),
+    "tensor_parallel": ("tensor_parallel", "tp", "num_gpus"),
+    "prompt_tokens": ("prompt_tokens", "prompt_size", "prompt", "prompt_len"),
+    "batch": ("batch", "batch_size", "avg_batch_size"),
+    "clock_mhz": ("clock_mhz", "clock", "sm_clock_mhz", "sm_clock", "freq_mhz", "frequency"),
+    "level": ("level",),
+}
+_NUMBERS = ("tensor_parallel", "prompt_tokens", "batch", "clock_mhz", "level")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Power and time at one point; power in W of each GPU, times in seconds.
+
+    Attributes:
+        profile: which profile it comes from.
+        level: clock over the highest clock.
+        prefill_s, prefill_w: the prompt phase of the whole batch; NaN when the point has no prompt.
+        decode_s_per_token, decode_w: one step of the batch.
+        extrapolated: some quantity lies outside what was measured on this model and GPU.
+        reasons: why, separated by "; ".
+    """
+
+    profile: str
+    level: float
+    prefill_s: float
+    prefill_w: float
+    decode_s_per_token: float
+    decode_w: float
+    extrapolated: bool
+    reasons: str
+
+
+def predict(profile: PowerProfile | Iterable[PowerProfile], points: Path | pl.DataFrame) -> pl.DataFrame:
+    """The points with the columns of `Prediction` beside them, one row each, order kept.
+
+    Args:
+        profile: one, or several of which each row takes that of its hardware, model and tensor parallelism; where
+            none is of that model, the nearest in size on the same GPU, flagged.
+        points: a CSV file or frame; columns by any name of `ALIASES`. `batch` is 1 and the level is 1 when absent.
+
+    Raises:
+        InputError: the file cannot be read, has neither prompt nor batch, or a value is no positive number.
+    """
+    profiles = [profile] if isinstance(profile, PowerProfile) else list(profile)
+    if not profiles:
+        raise InputError("no profile to predict with; give one")
+    where = "points" if isinstance(points, pl.DataFrame) else str(points)
+    frame = points if isinstance(points, pl.DataFrame) else _read(points)
+    rename = {key: next((n for n in names if n in frame.columns), None) for key, names in ALIASES.items()}
+    if rename["prompt_tokens"] is None and rename["batch"] is None:
+        raise InputError(f"{where}: neither a prompt nor a batch column; name them prompt_tokens and batch")
+    if len(profiles) > 1 and rename["hardware"] is None:
+        raise InputError(f"{where}: no hardware column to choose a profile by; add it or give one profile")
+    answers = []
+    for number, row in enumerate(frame.iter_rows(named=True), start=2):
+        point = {key: row[name] for key, name in rename.items() if name is not None and row[name] is not None}
+        for key in _NUMBERS:
+            if key in point:
+                point[key] = _positive(point[key], f"{where}, line {number}, {rename[key]}")
+        chosen, why = _choose(profiles, point, f"{where}, line {number}")
+        answers.append(predict_point(chosen, point, why))
+    columns = {name: [getattr(a, name) for a in answers] for name in Prediction.__slots__}
+    return frame.hstack(pl.DataFrame(columns).rename({n: f"predicted_{n}" for n in columns if n in frame.columns}))
+
+
+def predict_point(profile: PowerProfile, point: dict[str, float], why: str = "") -> Prediction:
+    """One point, keys of `ALIASES` with numbers; `why` says what already makes it an extrapolation.
+
+    Raises:
+        InputError: the clock lies above the profile's highest one.
+    """
+    level = point.get("level", point.get("clock_mhz", profile.max_clock_mhz) / profile.max_clock_mhz)
+    batch = point.get("batch", 1.0)
+    tokens = point["prompt_tokens"] * batch if "prompt_tokens" in point else math.nan
+    has_prompt = not math.isnan(tokens)
+    reasons = [why] if why else []
+    low, high = profile.prefill.range_tokens
+    if has_prompt and not low <= tokens <= high:
+        reasons.append(f"{tokens:g} prompt tokens outside {low:g}-{high:g}")
+    for quantity, (first, last) in (("time", profile.decode.range_batch), ("power", profile.decode.range_batch_power)):
+        if not first <= batch <= last:
+            reasons.append(f"batch {batch:g} outside {first:g}-{last:g} for decode {quantity}")
+    if level < profile.clock.min_level - 1e-9:
+        reasons.append(f"level {level:.3f} below {profile.clock.min_level:.3f}")
+    quantities = ("decode_seconds", "decode_watts") + (("prefill_seconds", "prefill_watts") if has_prompt else ())
+    used = [(name, profile.provenance[name]) for name in (*quantities, *(("clock",) if level < 1 else ()))]
+    reasons += [f"{name} {source.kind}" for name, source in used if not source.stands_on_data]
+    return Prediction(
+        profile.name,
+        level,
+        profile.prefill_seconds(tokens, level, batch) if has_prompt else math.nan,
+        profile.prefill_watts(tokens, level, batch) if has_prompt else math.nan,
+        profile.decode_seconds_per_token(batch, level),
+        profile.decode_watts(batch, level),
+        bool(reasons),
+        "; ".join(reasons),
+    )
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
+
+
+def _positive(value: object, where: str) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise InputError(f"{where}: {value!r} is no positive number")
+    return number
+
+
+def _plain(model: str) -> str:
+    """A model's name without owner, punctuation and the words that all variants carry.
+
+    >>> _plain("meta-llama/Llama-3.1-70B-Instruct")
+    'llama3170b'
+    """
+    name = re.sub(r"[^a-z0-9]", "", model.lower().rsplit("/", 1)[-1])
+    return re.sub(r"(instruct|chat|hf)+$", "", name)
+
+
+def _billions(model: str) -> float:
+    found = re.search(r"(\d+(?:\.\d+)?)b(?![a-z0-9])", model.lower())
+    return float(found.group(1)) if found else 70.0
+
+
+def _choose(profiles: list[PowerProfile], point: dict[str, str], where: str) -> tuple[PowerProfile, str]:
+    candidates = profiles
+    if "hardware" in point:
+        gpu = gpu_name(str(point["hardware"]))
+        candidates = [p for p in profiles if p.gpu == gpu]
+        if not candidates:
+            raise InputError(f"{where}: no profile for {point['hardware']}; calibrate one or leave the row out")
+    model, tp = str(point.get("model", "")), point.get("tensor_parallel")
+    size = _billions(model)
+    ranked = sorted(
+        candidates,
+        key=lambda p: (
+            bool(model) and _plain(p.model) != _plain(model),
+            tp is not None and p.tensor_parallel != tp,
+            abs(math.log(_billions(p.model) / p.tensor_parallel / size * float(tp or 1))),
+        ),
+    )
+    best = ranked[0]
+    reasons = []
+    if model and _plain(best.model) != _plain(model):
+        reasons.append(f"{model} was not calibrated, {best.model} was")
+    if tp is not None and best.tensor_parallel != tp:
+        reasons.append(f"tensor parallelism {float(tp):g} was not calibrated, {best.tensor_parallel} was")
+    return best, "; ".join(reasons)
