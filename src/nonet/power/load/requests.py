@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,9 @@ class RequestLoad:
         if num_falls:
             mended["out of order, sorted"] = mended.get("out of order, sorted", 0) + num_falls
             order = order[np.argsort(times[order], kind="stable")]
-        columns = (times[order], prompts[order], outputs[order], priorities[order], services[order])
-        return cls(*columns, service_names=tuple(service_names), repairs=mended)
+        priorities, services = priorities[order], services[order]
+        names = tuple(service_names)
+        return cls(times[order], prompts[order], outputs[order], priorities, services, names, mended)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -124,8 +125,14 @@ class RequestLoad:
 
     def select(self, which: Any) -> RequestLoad:
         """Some of the requests, by mask or indices in order."""
-        columns = (self.arrival_s, self.prompt_tokens, self.output_tokens, self.priority, self.service)
-        return RequestLoad(*(c[which] for c in columns), service_names=self.service_names, repairs=self.repairs)
+        return replace(
+            self,
+            arrival_s=self.arrival_s[which],
+            prompt_tokens=self.prompt_tokens[which],
+            output_tokens=self.output_tokens[which],
+            priority=self.priority[which],
+            service=self.service[which],
+        )
 
     def of_priority(self, priority: Priority) -> RequestLoad:
         """The requests of one class."""
@@ -135,8 +142,7 @@ class RequestLoad:
         """The requests that arrive in [start_s, end_s), with the clock set to `start_s`."""
         low, high = np.searchsorted(self.arrival_s, [start_s, end_s])
         part = self.select(slice(low, high))
-        columns = (part.prompt_tokens, part.output_tokens, part.priority, part.service)
-        return RequestLoad(part.arrival_s - start_s, *columns, service_names=self.service_names, repairs=self.repairs)
+        return replace(part, arrival_s=part.arrival_s - start_s)
 
     def with_priorities(self, low_share: float | Mapping[str, float], *, seed: int = 0) -> RequestLoad:
         """The same requests with priorities drawn anew.
@@ -161,8 +167,7 @@ class RequestLoad:
         share = np.array([shares[name] for name in self.service_names])[self.service]
         low = np.random.Generator(np.random.Philox(seed)).random(len(self)) < share
         priority = np.where(low, Priority.LOW, Priority.HIGH).astype(np.int8)
-        columns = (self.arrival_s, self.prompt_tokens, self.output_tokens, priority, self.service)
-        return RequestLoad(*columns, service_names=self.service_names, repairs=self.repairs)
+        return replace(self, priority=priority)
 
     def to_arrow(self) -> pa.Table:
         """A table with the columns of the class, services by name."""
@@ -194,11 +199,11 @@ def merge(loads: Sequence[RequestLoad]) -> RequestLoad:
     for load in loads:
         for kind, count in load.repairs.items():
             repairs[kind] = repairs.get(kind, 0) + count
-    parts = ([load.prompt_tokens for load in loads], [load.output_tokens for load in loads])
-    tokens = [np.concatenate(part)[order] for part in parts]
+    prompts = np.concatenate([load.prompt_tokens for load in loads])[order]
+    outputs = np.concatenate([load.output_tokens for load in loads])[order]
     priority = np.concatenate([load.priority for load in loads])[order]
     service = np.concatenate(services)[order]
-    return RequestLoad(times[order], *tokens, priority, service, service_names=names, repairs=repairs)
+    return RequestLoad(times[order], prompts, outputs, priority, service, names, repairs)
 
 
 def _whole(values: Any, name: str) -> Ints:
