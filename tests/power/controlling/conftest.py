@@ -115,7 +115,7 @@ retry_s = 0.1
 @pytest.fixture
 def write_row(tmp_path):
     def write(**parts: str) -> Path:
-        values = {"backend": "dry", "low": "", "high": "", "policy": "small", "control": "", "ledger": "", "more": ""}
+        values = {"backend": "dry", "low": "", "high": "", "policy": "polca", "control": "", "ledger": "", "more": ""}
         path = tmp_path / "row.toml"
         path.write_text(ROW.format(**values | parts))
         return path

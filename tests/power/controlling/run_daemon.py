@@ -22,10 +22,11 @@ def main() -> int:
     parser.add_argument("--allow", action="append", default=[])
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--replay", type=Path)
+    parser.add_argument("--own-policy", action="store_true", help="the row file's instead of the small one")
     given = parser.parse_args()
     options = RunOptions(given.apply, tuple(given.allow), given.once, given.replay)
     try:
-        report = run_row(load_row_file(given.row), SmallPolicy(), options)
+        report = run_row(load_row_file(given.row), None if given.own_policy else SmallPolicy(), options)
     except NonetError as error:
         print(f"error: {error}")
         return error.exit_code

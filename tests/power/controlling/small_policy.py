@@ -17,13 +17,17 @@ class SmallPolicy:
         self.reset()
 
     def reset(self) -> None:
-        self.mode, self.brake = 0, False
+        self.mode, self.brake, self.good_s = 0, False, float("-inf")
 
     def decide(self, now_s, sample, view):
         if sample is None:
             return []
-        if now_s - sample.measured_at_s > self._stale_after_periods * view.telemetry_period_s:
+        if 0.0 <= sample.power_w < 3.0 * view.budget_w:
+            self.good_s = sample.measured_at_s
+        if now_s - self.good_s > self._stale_after_periods * view.telemetry_period_s:
             return self._to(max(self.mode, 2), "telemetry lost")
+        if self.good_s != sample.measured_at_s:
+            return []
         u = sample.power_w / view.budget_w
         if u > 1.0 and not self.brake:
             self.brake = True

@@ -259,3 +259,23 @@ def test_the_guardian_leaves_a_row_alone_that_another_daemon_took(make_gpus, mak
     assert second.end(signal.SIGTERM) == 0
     time.sleep(0.5)
     assert gpus.clocks() == [1275, 1275, 0, 0]
+
+
+def test_a_row_over_its_budget_is_back_within_the_promised_time(make_gpus, make_feeder, write_row, start_daemon):
+    """Closed loop, the power follows the clocks: telemetry age + brake latency + two ticks + the test machine's lag."""
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    feeder = make_feeder(850.0, 0.02)
+    daemon = start_daemon(row, "--apply", "--allow", "*", "--own-policy")
+    assert eventually(lambda: gpus.clocks() == [1275, 1275, 0, 0])
+    time.sleep(0.5)
+    over_since = None
+    longest_s, began = 0.0, time.monotonic()
+    while time.monotonic() - began < 2.0:
+        now = time.monotonic()
+        feeder.power_w = 1300.0 * sum((clock or 1410) / 1410 for clock in gpus.clocks()) / 4
+        over_since = (over_since or now) if feeder.power_w > 1000.0 else None
+        longest_s = max(longest_s, now - over_since) if over_since else longest_s
+        time.sleep(0.005)
+    assert 0.0 < longest_s <= (0.02 + 0.05) + 0.2 + 2 * 0.1 + 0.4
+    assert gpus.clocks() == [285] * 4
+    assert daemon.end(signal.SIGTERM) == 0

@@ -21,7 +21,7 @@ WRITE = Write(0, Action.CAP, 0.9, "k-1", 1)
 
 
 def commit(journal, state=None, commands=(), writes=(), **more):
-    journal.commit(state, commands, writes, **({"dry": False, "control_s": 1.0, "wall_s": 2.0} | more))
+    journal.commit(state or {}, commands, writes, **({"dry": False, "control_s": 1.0, "wall_s": 2.0} | more))
 
 
 def test_a_step_is_kept_whole(tmp_path):
@@ -29,7 +29,7 @@ def test_a_step_is_kept_whole(tmp_path):
     with Journal(path, NAMES) as journal:
         orders = [Command(Action.CAP, Priority.LOW, 0.9, "why"), Command(Action.BRAKE, (1,))]
         commit(journal, {"x": [1, None]}, orders, [WRITE])
-        commit(journal, None, answers=[Answer("k-1", 1, "landed", "", 3.0)])
+        commit(journal, answers=[Answer("k-1", 1, "landed", "", 3.0)])
     with Journal(path, NAMES) as journal:
         assert journal.saved(dry=False) == {"x": [1, None]}
         assert journal.saved(dry=True) is None
@@ -129,7 +129,7 @@ for n in range(start, 10**9):
 def test_pruning_keeps_what_is_still_open(tmp_path):
     with Journal(tmp_path / "j.sqlite", NAMES) as journal:
         commit(journal, {}, [Command(Action.CAP, (0,), 0.5)], [WRITE, Write(1, Action.CAP, 0.9, "k-2", 1)], wall_s=5.0)
-        commit(journal, None, answers=[Answer("k-2", 1, "landed", "", 3.0)])
+        commit(journal, answers=[Answer("k-2", 1, "landed", "", 3.0)])
         journal.sample(1.0, 5.0, 100.0, 200.0, "1")
         journal.event("start", "now", None, 50.0)
         journal.prune(10.0)

@@ -19,16 +19,16 @@ SCRIPT = (700.0, 850.0, 950.0, 1050.0, 780.0, 700.0, 920.0)
 LEVEL_OF_CLOCK = {0: 1.0} | {clock: clock / 1410 for clock in range(210, 1411, 15)}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_moments(make_gpus, make_feeder, write_row, start_daemon, seed):
+@pytest.mark.parametrize(("seed", "arguments"), [(1, ()), (2, ()), (3, ("--own-policy",))])
+def test_killed_at_random_moments(make_gpus, make_feeder, write_row, start_daemon, seed, arguments):
     draw = random.Random(seed)
-    gpus, row = make_gpus(4), nvml_row(write_row)
+    gpus, row = make_gpus(4), nvml_row(write_row, policy='polca"\nbrake_min_hold_s = 0.5 # "')
     for index in range(4):
         gpus[index].delay_ms = 15  # so that many kills fall into a write
     feeder = make_feeder(700.0, 0.03)
     for kill in range(8):
         feeder.power_w = SCRIPT[kill % len(SCRIPT)]
-        daemon = start_daemon(row, "--apply", "--allow", "*")
+        daemon = start_daemon(row, "--apply", "--allow", "*", *arguments)
         assert daemon.says("start: ")
         # From the very start of the process to some periods later; the power changes in between.
         time.sleep(draw.uniform(0.0, 0.25))
@@ -39,17 +39,20 @@ def test_killed_at_random_moments(make_gpus, make_feeder, write_row, start_daemo
             gpus[index].in_write = 0  # the writer died in the driver; a real driver ends the call with its process
         check_journal(row, gpus)
     feeder.power_w = 950.0
-    daemon = start_daemon(row, "--apply", "--allow", "*")
-    assert eventually(lambda: gpus.clocks() == CAPPED or gpus.clocks() == [285] * 4)
+    daemon = start_daemon(row, "--apply", "--allow", "*", *arguments)
+    assert eventually(lambda: gpus.clocks()[:2] == [1110, 1110] or gpus.clocks() == [285] * 4)
     feeder.power_w = 790.0  # a brake is released
     assert eventually(lambda: 285 not in gpus.clocks())
     feeder.power_w = 950.0
-    assert eventually(lambda: gpus.clocks() == CAPPED)
-    time.sleep(0.5)
+    assert eventually(lambda: gpus.clocks()[:2] == [1110, 1110])
+    time.sleep(1.5)
     assert daemon.end(signal.SIGTERM) == 0
     check_journal(row, gpus)
+    # POLCA goes on to mode 3, since capping low priority did not bring the power down.
+    mode, high_mhz = (3, 1305) if arguments else (2, 0)
+    assert gpus.clocks() == [1110, 1110, high_mhz, high_mhz]
     with Journal(row.with_name("row.sqlite"), NAMES) as journal:
-        assert journal.saved(dry=False)["policy"] == {"mode": 2, "brake": False}
+        assert journal.saved(dry=False)["policy"]["state"]["mode"] == mode
         latest = {write["server"]: write for write in journal.rows("writes")}
         assert {write["result"] for write in latest.values()} == {"landed"}  # nothing was lost
 
@@ -64,8 +67,8 @@ def check_journal(row, gpus) -> None:
         own = [(c["action"], round(c["level"], 4)) for c in commands if c["servers"] == priority]
         caps = [order for order in own if order[0] == "cap"]
         assert all(a != b for a, b in pairwise(caps)), caps
-        brakes = [order[0] for order in own if order[0] != "cap"]
-        assert all(a != b for a, b in pairwise(brakes)), brakes
+    brakes = [c["action"] for c in commands if c["action"] != "cap" and "high" not in c["servers"]]
+    assert not any(a == b == "brake" for a, b in pairwise(brakes)), brakes
     # Never sent without having been written down first: writes to a GPU are covered by attempts in the journal.
     sent = Counter((w.gpu, w.value) for w in gpus.writes())
     known = Counter((w["server"], clock_of(w["level"])) for w in writes)

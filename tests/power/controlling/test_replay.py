@@ -14,6 +14,7 @@ from nonet.power.controlling.daemon import RunOptions, run_row
 from nonet.power.controlling.journal import Journal
 from nonet.power.policies.ledger import CommandLedger
 from nonet.power.policies.protocol import Action, Sample
+from nonet.power.policies.registry import POLICIES, build_policy
 from tests.power.controlling.small_policy import SmallPolicy
 
 EPOCH_S = 1_700_000_000
@@ -40,7 +41,7 @@ def recording(tmp_path, seed, periods=3000, gaps=False):
     return path, lines
 
 
-def plain_loop(row, lines):
+def plain_loop(row, lines, policy=None):
     """Shadow mode in its plainest form: landing after the latency, nothing changes the recorded power."""
 
     class View:
@@ -51,7 +52,7 @@ def plain_loop(row, lines):
         last_landed_s = property(lambda self: ledger.last_landed_s)
 
     ledger = CommandLedger([0, 0, 1, 1], row.ledger_config(one_lever=False), "plain")
-    policy, view, landing, log = SmallPolicy(), View(), [], []
+    policy, view, landing, log = policy or SmallPolicy(), View(), [], []
 
     def land(until_s):
         while landing and min(landing)[0] <= until_s:
@@ -88,6 +89,15 @@ def test_the_same_commands_as_a_plain_loop(tmp_path, row, seed):
             (at_s, str(c.action), c.level) for at_s, c in expected
         ]
         assert {write["dry"] for write in journal.rows("writes")} == {1}
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_every_registered_policy_does_in_the_daemon_what_it_does_in_a_plain_loop(tmp_path, row, name):
+    path, lines = recording(tmp_path, 7, periods=2000)
+    report = run_row(row, build_policy(name), RunOptions(replay=path))
+    expected = plain_loop(row, lines, build_policy(name))
+    assert report.commands == expected
+    assert name == "null" or len(expected) >= 2
 
 
 def test_a_thousand_times_as_fast(tmp_path, row):

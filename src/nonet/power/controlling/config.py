@@ -19,7 +19,8 @@ from nonet.common.errors import InputError
 from nonet.power.controlling.actuators.protocol import ACTUATORS, ActuatorConfig, Scale, Server
 from nonet.power.controlling.telemetry.protocol import TELEMETRY, TelemetryConfig
 from nonet.power.policies.ledger import LedgerConfig
-from nonet.power.policies.protocol import Priority
+from nonet.power.policies.protocol import Policy, Priority
+from nonet.power.policies.registry import build_policy, load_policy
 
 Model = TypeVar("Model", bound=BaseModel)
 PREFILL_POWER_EXPONENT = 0.93
@@ -132,7 +133,7 @@ class RowFile(_Section):
     servers: list[ServerGroup] = Field(min_length=1)
     scale: ScaleSection = ScaleSection()
     telemetry: dict[str, Any] = Field(description="`source` and what that source needs.")
-    policy: dict[str, Any] = {"name": "polca"}
+    policy: dict[str, Any] = Field(default={"name": "polca"}, description="`name` and parameters, or `file`.")
     ledger: dict[str, Any] = {}
     control: ControlSection = ControlSection()
     metrics: MetricsSection = MetricsSection()
@@ -180,6 +181,17 @@ class RowFile(_Section):
         """The checked section of the source."""
         own = {key: value for key, value in self.telemetry.items() if key != "source"}
         return _checked(TELEMETRY[self.telemetry["source"]].config, own, "telemetry")
+
+    def make_policy(self) -> Policy:
+        """A fresh policy: `name` and its parameters, or `file` with a policy file.
+
+        Raises:
+            InputError: an unknown policy or parameter.
+        """
+        values = {key: value for key, value in self.policy.items() if key not in ("name", "file")}
+        if "file" in self.policy:
+            return load_policy(str(self.policy["file"]))
+        return build_policy(str(self.policy.get("name", "polca")), **values)
 
     def ledger_config(self, one_lever: bool) -> LedgerConfig:
         """Times of the ledger: what the file says, the rest from the row's latencies."""
@@ -234,8 +246,16 @@ def load_row_file(path: str | Path) -> RowFile:
     telemetry = dict(row.telemetry)
     if isinstance(telemetry.get("path"), str):
         telemetry["path"] = str(path.parent / telemetry["path"])
-    row = row.model_copy(update={"control": control, "telemetry": telemetry})
-    row.telemetry_config(), row.ledger_config(one_lever=False), row.server_list()  # all errors now, not later
+    policy = dict(row.policy)
+    if isinstance(policy.get("file"), str) and (path.parent / policy["file"]).is_file():
+        policy["file"] = str(path.parent / policy["file"])  # else the name of a preset
+    row = row.model_copy(update={"control": control, "telemetry": telemetry, "policy": policy})
+    (
+        row.telemetry_config(),
+        row.ledger_config(one_lever=False),
+        row.server_list(),
+        row.make_policy(),
+    )  # all errors now, not later
     for backend in row.actuators:
         row.actuator_config(backend)
     return row

@@ -25,6 +25,8 @@ from nonet.power.policies.ledger import CommandLedger, Write
 from nonet.power.policies.protocol import Action, Command, Policy, Priority, Sample
 
 SAVED_EVERY_S = 10.0
+_SHOWN = 5
+_MOST_EVENTS = 1000
 
 
 class RowState:
@@ -105,6 +107,9 @@ class Controller:
         self.row, self.policy, self.ledger, self.live = row, policy, ledger, live
         self.view = RowState(row, ledger, clock)
         self.sample: Sample | None = None
+        """The latest, whatever it says; policies judge it themselves."""
+        self.usable: Sample | None = None
+        """The latest that the guard believes; what levels may be raised on."""
         self.orphans: dict[int, float] = {}
         """Caps found at the first start and to be lifted once the row is low, by server."""
         self.held: dict[int, float] = {}
@@ -119,6 +124,7 @@ class Controller:
         self._saved = ""
         self._saved_s = self._sampled_s = self._observed_s = -math.inf
         self._audited = 0
+        self._events: list[tuple[str, str]] = []
         self._telemetry_error = self._journal_error = ""
         self._lost = False
 
@@ -172,17 +178,15 @@ class Controller:
 
     def is_low(self) -> bool:
         """Whether caps may be given back: a fresh sample below `restore_below`, and no brake."""
-        sample, control = self.sample, self.row.control
+        sample, control = self.usable, self.row.control
         if sample is None or any(self.ledger.braked):
             return False
         fresh = self._clock.now_s() - sample.measured_at_s <= 3 * self.row.row.telemetry_period_s
         return fresh and sample.power_w < control.restore_below * self.view.budget_w
 
     def state(self) -> dict[str, Any]:
-        """What a restart needs, as JSON values."""
+        """What a restart needs beside the policy's state, as JSON values."""
         return {
-            "policy_name": self.policy.name,
-            "policy": self.policy.state(),
             "ledger": self.ledger.state(),
             "live": sorted(self.live),
             "orphans": sorted(self.orphans.items()),
@@ -191,10 +195,18 @@ class Controller:
         }
 
     def event(self, kind: str, text: str) -> None:
-        """Write down, and say, what happened."""
+        """Say what happened; it is written down with the next step, or by `flush`."""
         note(f"{kind}: {text}")
+        self._events.append((kind, text))
+
+    def flush(self) -> None:
+        """Write down what is still to be written down."""
+        self._finish(_Step())
+
+    def prune(self) -> None:
+        """Drop rows of the journal that are older than `keep_days`."""
         try:
-            self._journal.event(kind, text, self._clock.now_s(), self._clock.wall_s())
+            self._journal.prune(self._clock.wall_s() - self.row.control.keep_days * 86400.0)
         except JournalError as error:
             self._journal_failed(error)
 
@@ -217,14 +229,14 @@ class Controller:
             return
         if arrival.note:
             self.event("telemetry", arrival.note)
-        budget_w = self.view.budget_w
+        budget_w, self.sample = self.view.budget_w, arrival.sample
+        self.view.take_server_power(arrival.server_power_w)
         reason = self._guard(arrival.sample, budget_w)
         if reason:
             self._metrics.count(self._metrics.rejected, reason.split(":")[0])
-            self.event("guard", f"sample of {arrival.sample.power_w:g} W refused: {reason}")
+            self.event("guard", f"sample of {arrival.sample.power_w:g} W not believed: {reason}")
             return
-        self.sample = arrival.sample
-        self.view.take_server_power(arrival.server_power_w)
+        self.usable = arrival.sample
         self.ledger.note_sample(arrival.sample.measured_at_s)
         self._metrics.observe_power(arrival.sample.power_w, budget_w)
         if self._clock.now_s() - self._sampled_s >= self.row.control.samples_every_s:
@@ -232,18 +244,26 @@ class Controller:
             self._write_sample(arrival.sample.power_w, budget_w)
 
     def _take_outcomes(self, step: _Step) -> None:
+        before = len(self._events)
         for outcome in self._carrier.poll():
             if outcome.write is None:
                 step.writes += self._take_read_back(outcome)
             else:
                 step.writes += self._take_answer(outcome, outcome.write, step)
+        told = self._events[before:]
+        for kind, text in told[:_SHOWN]:
+            note(f"{kind}: {text}")
+        if len(told) > _SHOWN:
+            note(f"and {len(told) - _SHOWN} more such lines, in the journal")
 
     def _take_answer(self, outcome: Outcome, write: Write, step: _Step) -> list[Write]:
         now_s, result = self._clock.now_s(), outcome.result
         step.answers.append(Answer(write.key, write.attempt, str(result), outcome.detail, now_s))
         self._metrics.observe_write(outcome.backend, str(write.action), str(result), outcome.took_s)
         if result is not Result.LANDED:
-            self.event("write", f"{write.action} {write.level:.3f} ({write.key}): {result}: {outcome.detail}")
+            self._events.append(
+                ("write", f"{write.action} {write.level:.3f} ({write.key}): {result}: {outcome.detail}")
+            )
         if result is Result.LANDED:
             self.orphans.pop(outcome.server, None)
             if outcome.level is not None:
@@ -285,7 +305,7 @@ class Controller:
     def _fail_safe(self, step: _Step, now_s: float) -> None:
         """Without telemetry cap low priority, whatever the policy does; take it back when samples are fresh again."""
         control, targets = self.row.control, self.ledger.targets
-        last_s = self._began_s if self.sample is None else self.sample.measured_at_s
+        last_s = self._began_s if self.usable is None else self.usable.measured_at_s
         lost = now_s - last_s > control.lost_after_periods * self.row.row.telemetry_period_s
         commands: list[Command] = []
         if lost:
@@ -330,21 +350,29 @@ class Controller:
     def _finish(self, step: _Step) -> None:
         """Commit, then send. A journal that cannot be written (a full disk) does not stop control."""
         now_s = self._clock.now_s()
-        policy_text = json.dumps(self.policy.state(), sort_keys=True)
-        changed = bool(step.commands or step.writes or step.answers) or policy_text != self._saved
-        if changed or now_s - self._saved_s >= SAVED_EVERY_S:
+        policy = {"name": self.policy.name, "state": self.policy.state()}
+        policy_text = json.dumps(policy, sort_keys=True)
+        parts: dict[str, Any] = {} if policy_text == self._saved else {"policy": policy}
+        # The ledger of a row of thousands is long; while nothing moves, only the time of its sample changes.
+        if step.commands or step.writes or step.answers or now_s - self._saved_s >= SAVED_EVERY_S:
+            parts["row"] = self.state()
+        if parts or self._events:
             try:
                 self._journal.commit(
-                    self.state() | {"clock": self._clock.state()},
+                    parts | {"clock": self._clock.state()},
                     step.commands,
                     step.writes,
                     dry=not self.live,
                     control_s=now_s,
                     wall_s=self._clock.wall_s(),
                     answers=step.answers,
+                    events=self._events,
                 )
-                self._saved, self._saved_s, self._journal_error = policy_text, now_s, ""
+                self._events = []
+                self._saved, self._journal_error = policy_text, ""
+                self._saved_s = now_s if "row" in parts else self._saved_s
             except JournalError as error:
+                del self._events[:-_MOST_EVENTS]
                 self._journal_failed(error)
         self._carrier.send(step.writes)
 
@@ -363,7 +391,7 @@ class Controller:
 
     def _tell(self, now_s: float, lag_s: float) -> None:
         """Metrics, and a word when telemetry is lost or back."""
-        age_s = math.inf if self.sample is None else now_s - self.sample.measured_at_s
+        age_s = math.inf if self.usable is None else now_s - self.usable.measured_at_s
         lost = age_s > 3 * self.row.row.telemetry_period_s
         if lost != self._lost:
             self._lost = lost

@@ -48,7 +48,7 @@ from nonet.power.policies.protocol import Action, Command, Policy
 
 _WAKE_PAUSE_S = 0.02  # outcomes of a wave of commands are taken up together
 _FIRST_READING_S = 5.0
-_DAY_S = 86400.0
+_PRUNED_EVERY_S = 3600.0
 # A row draws neither a hundredth of its budget nor five times as much: then one of them is in kW.
 _PLAUSIBLE = (0.01, 5.0)
 
@@ -90,13 +90,17 @@ class RunReport:
 
 
 def run_row(
-    row: RowFile, policy: Policy, options: RunOptions | None = None, *, stop: threading.Event | None = None
+    row: RowFile,
+    policy: Policy | None = None,
+    options: RunOptions | None = None,
+    *,
+    stop: threading.Event | None = None,
 ) -> RunReport:
     """Control a row until SIGTERM, SIGINT, `stop`, or the end of a replay.
 
     Args:
         row: the checked row file.
-        policy: a fresh policy; it is restored from the journal when that has a state of the same policy.
+        policy: a fresh policy, the row file's when None; restored from the journal when that has its state.
         options: see `RunOptions`; a dry run when None.
         stop: ends the run when set.
 
@@ -120,8 +124,9 @@ def run_row(
         stack.callback(carrier.stop)
         one_lever = not all(Capability.BRAKE in actuator.capabilities for actuator in actuators.values())
         ledger = CommandLedger([int(s.priority) for s in servers], row.ledger_config(one_lever), row.row.name)
-        controller = Controller(row, policy, ledger, carrier, journal, clock, metrics, live)
+        controller = Controller(row, policy or row.make_policy(), ledger, carrier, journal, clock, metrics, live)
         start_controller(controller, saved, actuators, servers, clock.now_s())
+        controller.flush()
         loop = _Loop(controller, clock, wake, stop or threading.Event())
         with _signals(loop):
             if readings is not None:
@@ -140,6 +145,7 @@ class _Loop:
         self.report = RunReport()
         self.period_s = controller.row.row.telemetry_period_s
         self.beats_at = time.monotonic()  # watched by /readyz
+        self.prune_every = max(1, round(_PRUNED_EVERY_S / self.period_s))
 
     def tick(self, reading: Reading | None, error: str, lag_s: float) -> None:
         """One control period."""
@@ -158,6 +164,8 @@ class _Loop:
                 break
             lag_s = self.clock.now_s() - at_s
             self.tick(*poller.latest(), lag_s)
+            if self.report.periods % self.prune_every == 0:
+                self.controller.prune()
             if once:
                 self.settle(self.controller.ledger.config.cap_timeout_s)
                 self.report.ended = "one period, as asked"
@@ -358,8 +366,11 @@ def _end(controller: Controller, loop: _Loop, journal: Journal, live: frozenset[
             "stop", f"{loop.report.ended}: caps of {len(capped) - len(left)} servers given back, {len(left)} left"
         )
         if not left:
+            controller.flush()
             journal.forget_state(dry=False)
-    journal.prune(loop.clock.wall_s() - control.keep_days * _DAY_S)
+            return
+    controller.flush()
+    controller.prune()
 
 
 @contextmanager

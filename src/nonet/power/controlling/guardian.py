@@ -69,10 +69,11 @@ def act(row: RowFile, live: frozenset[int]) -> str:
     """
     servers = row.server_list()
     with Journal(row.control.journal, [server.name for server in servers]) as journal:
-        saved = journal.saved(dry=False)
-        if saved is None:
+        parts = journal.saved(dry=False)
+        if parts is None or "row" not in parts:
             return "the journal holds no state: nothing to do"
         ledger = CommandLedger([int(server.priority) for server in servers], row.ledger_config(one_lever=True))
+        saved = parts["row"]
         ledger.restore(saved["ledger"])
         wanted = _wanted(row, ledger, servers, live, saved)
         actuators = build_actuators(row, servers, frozenset(wanted))
@@ -85,8 +86,8 @@ def act(row: RowFile, live: frozenset[int]) -> str:
             journal.forget_state(dry=False)
         else:
             orphans = {int(server): level for server, level in saved["orphans"]} | done
-            state = saved | {"orphans": sorted(orphans.items())}
-            control_s = float(saved["clock"]["control_s"])
+            state = {"row": saved | {"orphans": sorted(orphans.items())}}
+            control_s = float(parts["clock"]["control_s"])
             journal.commit(state, [], [], dry=False, control_s=control_s, wall_s=time.time())
         return text
 

@@ -29,7 +29,7 @@ VERSION = 1
 BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
 create table meta (name text primary key, value text not null);
-create table state (kind text primary key, saved text not null);
+create table state (kind text not null, part text not null, saved text not null, primary key (kind, part));
 create table commands (
     id integer primary key, control_s real not null, wall_s real not null, action text not null, servers text not null,
     level real not null, reason text not null);
@@ -105,13 +105,16 @@ class Journal:
         self.close()
 
     def saved(self, *, dry: bool = True) -> dict[str, Any] | None:
-        """The state of the last commit, None when there is none. A dry run and a real one have states of their own."""
-        row = self._database.execute("select saved from state where kind = ?", (_kind(dry),)).fetchone()
-        return json.loads(row[0]) if row else None
+        """The latest value of each part of the state, None before the first commit.
+
+        A dry run and a real one have states of their own.
+        """
+        rows = self._database.execute("select part, saved from state where kind = ?", (_kind(dry),)).fetchall()
+        return {part: json.loads(saved) for part, saved in rows} or None
 
     def commit(
         self,
-        state: Mapping[str, Any] | None,
+        state: Mapping[str, Any],
         commands: Iterable[Command],
         writes: Iterable[Write],
         *,
@@ -119,17 +122,19 @@ class Journal:
         control_s: float,
         wall_s: float,
         answers: Iterable[Answer] = (),
+        events: Iterable[tuple[str, str]] = (),
     ) -> None:
         """One step: the state after it, its commands, the writes that will be sent next, the answers that came.
 
         Args:
-            state: None leaves the saved state as it is.
+            state: by part, JSON values; parts that are left out stay as they were.
             commands: orders of the policy.
             writes: what the caller will send once this has returned.
             dry: whether the writes are only recorded.
             control_s: control time, seconds.
             wall_s: wall clock, seconds since 1970.
             answers: outcomes of earlier writes.
+            events: (kind, text), see `event`.
 
         Raises:
             JournalError: nothing was written.
@@ -147,10 +152,14 @@ class Journal:
                 "update writes set result = ?, detail = ?, answered_s = ? where key = ? and attempt = ?",
                 [(a.result, a.detail, a.answered_s, a.key, a.attempt) for a in answers],
             )
-            if state is not None:
-                cursor.execute(
-                    "insert or replace into state values (?, ?)", (_kind(dry), json.dumps(state, allow_nan=False))
-                )
+            cursor.executemany(
+                "insert into events values (null, ?, ?, ?, ?)",
+                [(control_s, wall_s, kind, text) for kind, text in events],
+            )
+            cursor.executemany(
+                "insert or replace into state values (?, ?, ?)",
+                [(_kind(dry), part, json.dumps(value, allow_nan=False)) for part, value in state.items()],
+            )
 
     def forget_state(self, *, dry: bool) -> None:
         """The next process starts afresh (the caps were given back)."""

@@ -102,14 +102,14 @@ def start_controller(
         controller.event("start", f"not read back: {problem}")
     if len(problems) > _SHOWN:
         controller.event("start", f"and {len(problems) - _SHOWN} more servers that could not be read back")
-    if saved is None:
+    if saved is None or not {"row", "policy"} <= set(saved):
         controller.event(
             "start", f"first start on this journal; {len(actuators)} of {len(servers)} servers are written to"
         )
         _take_found(controller, levels, actuators)
         return
     _restore(controller, saved)
-    before = set(saved["live"])
+    before = set(saved["row"]["live"])
     new = {index: level for index, level in levels.items() if index not in before}
     gone = sorted(before - set(actuators))
     if gone:
@@ -121,19 +121,20 @@ def start_controller(
 
 
 def _restore(controller: Controller, saved: dict[str, Any]) -> None:
-    controller.ledger.restore(saved["ledger"])
-    controller.orphans = {int(server): float(level) for server, level in saved["orphans"]}
-    controller.held = {int(server): float(level) for server, level in saved["held"]}
-    controller.found = {int(server): float(level) for server, level in saved["found"]}
-    if saved["policy_name"] == controller.policy.name:
-        controller.policy.restore(saved["policy"])
-        mode = saved["policy"].get("mode", "")
+    row, policy = saved["row"], saved["policy"]
+    controller.ledger.restore(row["ledger"])
+    controller.orphans = {int(server): float(level) for server, level in row["orphans"]}
+    controller.held = {int(server): float(level) for server, level in row["held"]}
+    controller.found = {int(server): float(level) for server, level in row["found"]}
+    if policy["name"] == controller.policy.name:
+        controller.policy.restore(policy["state"])
+        mode = policy["state"].get("mode", "")
         controller.event("start", f"going on as {controller.policy.name}" + (f" in mode {mode}" if mode != "" else ""))
     else:
         controller.event(
             "start",
-            f"the policy was {saved['policy_name']} and is {controller.policy.name} now: it starts afresh; caps "
-            "in force stay until it orders otherwise",
+            f"the policy was {policy['name']} and is {controller.policy.name} now: it starts afresh; caps in force "
+            "stay until it orders otherwise",
         )
 
 
