@@ -11,7 +11,7 @@ import copy
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,16 +32,20 @@ class Cohort:
     priority: Priority
     cap: float = 1.0
     braked: bool = False
+    level: float = 1.0
+    since_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A write that has landed: who is told which level from now on."""
+    """A write that has landed: who is told which level from now on, and was told another one for how long."""
 
     time_s: float
     action: Action
     units: tuple[int, ...]
     level: float
+    old_level: float
+    old_since_s: float
 
 
 @dataclass(order=True, slots=True)
@@ -124,7 +128,8 @@ class Channel:
             else:
                 cohort.braked = write.action is Action.BRAKE
             level = self.row.brake_level if cohort.braked else cohort.cap
-            landed.append(Landing(event.time_s, write.action, cohort.units, level))
+            landed.append(Landing(event.time_s, write.action, cohort.units, level, cohort.level, cohort.since_s))
+            cohort.level, cohort.since_s = level, event.time_s
             self._send(self.ledger.confirm(event.key, event.time_s), event.time_s)
         return landed
 
@@ -175,6 +180,8 @@ class Channel:
 
     def _split(self, units: tuple[int, ...]) -> tuple[int, ...]:
         """Lines that hold exactly these units; cohorts that hold others as well are split first."""
+        if len(units) == len(self._line_of) and len(set(units)) == len(units):
+            return tuple(range(len(self.cohorts)))
         chosen = set(units)
         unknown = [unit for unit in units if not 0 <= unit < len(self._line_of)]
         if unknown:
@@ -188,7 +195,7 @@ class Channel:
     def _divide(self, line: int, inside: tuple[int, ...]) -> None:
         """Give `inside` a line of its own that stands where `line` stands, writes on their way included."""
         old = self.cohorts[line]
-        self.cohorts.append(Cohort(inside, old.priority, old.cap, old.braked))
+        self.cohorts.append(replace(old, units=inside))
         old.units = tuple(unit for unit in old.units if unit not in set(inside))
         self._line_of = self._lines(len(self._line_of))
         new = len(self.cohorts) - 1

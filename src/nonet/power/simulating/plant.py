@@ -45,7 +45,6 @@ class Plant:
         num = self.row.num_servers
         self._told = [1.0] * len(self._units)
         self._level, self._high_told, self._since_s = [1.0] * num, [1.0] * num, [0.0] * num
-        self._classes = [tuple(Priority) if self.row.shared else (s.priority,) for s in self.row.servers]
         self._fitted = [server.profile.clock.min_level for server in self.row.servers]
         self._mixed = len(set(state.profile_of)) > 1
         self._snaps: dict[tuple[int, float], float] = {}
@@ -105,7 +104,7 @@ class Plant:
             while self.state.ticks < stop:
                 self._step(stop)
             report(stop * self.telemetry_period_s)
-        self._book(self.now_s, list(enumerate(self._level)))
+        self._book_rest()
         self.record.counts = {**self.channel.counts, "given_up": self.channel.ledger.counts["given_up"]}
         return self.record
 
@@ -226,19 +225,18 @@ class Plant:
 
     def _change(self, landing: Landing) -> list[tuple[float, Sequence[int], float]]:
         """Clocks that a landing changes; the strictest pod of a shared server decides."""
+        if not self.row.shared:
+            groups: list[Sequence[int]] = [landing.units]
+            if self._mixed:
+                by_profile: dict[int, list[int]] = {}
+                for unit in landing.units:
+                    by_profile.setdefault(self.state.profile_of[unit], []).append(unit)
+                groups = list(by_profile.values())
+            for group in groups:
+                self._book_told(group, landing.old_level, landing.time_s - landing.old_since_s)
+            return [(landing.time_s, group, self._snapped(group[0], landing.level)) for group in groups]
         for unit in landing.units:
             self._told[unit] = landing.level
-        if not self.row.shared:
-            servers: Sequence[int] = landing.units
-            level = self._snapped(servers[0], landing.level)
-            if self._mixed:
-                pairs = [(server, self._snapped(server, landing.level)) for server in servers]
-            else:
-                pairs = [(server, level) for server in servers]
-            self._book(landing.time_s, pairs)
-            if not self._mixed:
-                return [(landing.time_s, servers, level)]
-            return [(landing.time_s, (server,), at) for server, at in pairs]
         touched = sorted({self._units[unit][0] for unit in landing.units})
         pairs = [(server, self._snapped(server, min(self._told[u] for u in self._pods(server)))) for server in touched]
         self._book(landing.time_s, pairs)
@@ -253,20 +251,36 @@ class Plant:
             self._snaps[key] = self.row.servers[server].profile.snap(level)
         return self._snaps[key]
 
-    def _book(self, now_s: float, changes: list[tuple[int, float]]) -> None:
-        """Book the time at the old levels, then take the new ones."""
+    def _book_told(self, servers: Sequence[int], level: float, passed_s: float) -> None:
+        """Book the time that servers of one class and profile were at a level."""
+        level = self._snapped(servers[0], level)
+        if level < 1.0 and passed_s > 0.0:
+            key = (self.row.servers[servers[0]].priority, level)
+            self.record.capped_s[key] = self.record.capped_s.get(key, 0.0) + passed_s * len(servers)
+            self.record.below_fit_s += passed_s * len(servers) * (level < self._fitted[servers[0]])
+
+    def _book(self, now_s: float, changes: Sequence[tuple[int, float]]) -> None:
+        """The same for shared servers, which then take new levels."""
         for server, level in changes:
             passed_s, old = now_s - self._since_s[server], self._level[server]
             if passed_s > 0.0 and old < 1.0:
-                for priority in self._classes[server]:
+                for priority in Priority:
                     key = (priority, old)
                     self.record.capped_s[key] = self.record.capped_s.get(key, 0.0) + passed_s
                 self.record.below_fit_s += passed_s * (old < self._fitted[server])
-                if self.row.shared and self._high_told[server] > old:
-                    self.record.strictest_s += passed_s
+                self.record.strictest_s += passed_s * (self._high_told[server] > old)
             self._since_s[server], self._level[server] = now_s, level
-            if self.row.shared:
-                self._high_told[server] = self._snapped(server, self._told[self._pods(server)[1]])
+            self._high_told[server] = self._snapped(server, self._told[self._pods(server)[1]])
+
+    def _book_rest(self) -> None:
+        """At the end: the time since the last changes."""
+        if self.row.shared:
+            self._book(self.now_s, list(enumerate(self._level)))
+            return
+        for cohort in self.channel.cohorts:
+            for server in cohort.units if self._mixed else cohort.units[:1]:
+                group = (server,) if self._mixed else cohort.units
+                self._book_told(group, cohort.level, self.now_s - cohort.since_s)
 
 
 def _units(row: Row) -> list[tuple[int, Priority]]:

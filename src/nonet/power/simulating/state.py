@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NO_TIMES = np.empty(0)
 _NO_SERVERS = np.empty(0, np.int64)
 _NO_VALUES = np.empty((0, 5))
+_KEPT_VALUES = 4096
 
 
 class RowState:
@@ -42,11 +43,14 @@ class RowState:
         largest = max(server.max_batch for server in row.servers)
         self.tables = Tables.of([by_name[name] for name in profiles], largest, load.prompt_tokens)
         self.profile_of = [profiles.index(server.profile.name) for server in row.servers]
-        self._values: dict[float, NDArray[np.float64]] = {}
+        self._values: dict[tuple[tuple[int, ...], float], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         servers, instances = self._servers(), self._instances()
         slots = int(instances["slots"].max())
         self.base_w = self._base_w()
         self.arrays = self._arrays(load, servers, instances, slots)
+        self._tick = np.asarray(self.arrays.clock["tick"])  # a view
+        self.lag_ticks = int(self.arrays.clock["lag_ticks"][0])
+        """Age of the newest sample that a policy can see, in periods."""
         begin(self.arrays)
 
     # -- moving on
@@ -67,10 +71,7 @@ class RowState:
                 are lost.
         """
         if landings:
-            sizes = [len(landing[1]) for landing in landings]
-            times = np.repeat([landing[0] for landing in landings], sizes)
-            who = np.concatenate([np.array(landing[1], np.int64) for landing in landings])
-            values = np.concatenate([self._level_values(landing[1], landing[2]) for landing in landings])
+            times, who, values = self._landing_arrays(landings)
         else:
             times, who, values = _NO_TIMES, _NO_SERVERS, _NO_VALUES
         return bool(run(self.arrays, until_s, low_w, high_w, times, who, values) == OUTSIDE)
@@ -88,17 +89,12 @@ class RowState:
     @property
     def ticks(self) -> int:
         """Telemetry periods done."""
-        return int(self.arrays.clock[0]["tick"])
+        return int(self._tick[0])
 
     @property
     def num_done(self) -> int:
         """Requests finished."""
         return int(self.arrays.clock[0]["num_done"])
-
-    @property
-    def lag_ticks(self) -> int:
-        """Age of the newest sample that a policy can see, in periods."""
-        return int(self.arrays.clock[0]["lag_ticks"])
 
     def server_power_w(self) -> NDArray[np.float64]:
         """Power of each server at this moment, watts, (servers,)."""
@@ -108,12 +104,27 @@ class RowState:
 
     # -- building
 
-    def _level_values(self, servers: Sequence[int], level: float) -> NDArray[np.float64]:
-        values = self._values.get(level)
-        if values is None:
-            by_profile = [self.tables.level_values(k, level) for k in range(len(self.tables.profiles))]
-            values = self._values[level] = np.array(by_profile)[self.profile_of]
-        return values[list(servers)]
+    def _landing_arrays(
+        self, landings: Sequence[tuple[float, Sequence[int], float]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+        """Time, server and values of each server whose clock changes."""
+        parts = [self._level_values(tuple(servers), level) for _, servers, level in landings]
+        if len(landings) == 1:
+            who, values = parts[0]
+            return np.full(len(who), landings[0][0]), who, values
+        times = np.repeat([time_s for time_s, _, _ in landings], [len(who) for who, _ in parts])
+        return times, np.concatenate([who for who, _ in parts]), np.concatenate([values for _, values in parts])
+
+    def _level_values(self, servers: tuple[int, ...], level: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        key = (servers, level)
+        found = self._values.get(key)
+        if found is None:
+            if len(self._values) > _KEPT_VALUES:
+                self._values.clear()
+            who = np.array(servers, np.int64)
+            by_profile = np.array([self.tables.level_values(k, level) for k in range(len(self.tables.profiles))])
+            found = self._values[key] = who, by_profile[np.array(self.profile_of)[who]]
+        return found
 
     def _base_w(self) -> NDArray[np.float64]:
         base_w = np.empty(self.row.num_servers)
