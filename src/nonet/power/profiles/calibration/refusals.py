@@ -51,16 +51,19 @@ def exact_multiple(original: Floats, other: Floats) -> float | None:
     return float(f"{factor:.10g}")
 
 
-def derived_groups(columns: Mapping[str, Mapping[str, Floats]]) -> dict[str, tuple[str, dict[str, float]]]:
+def derived_groups(
+    columns: Mapping[str, Mapping[str, Floats]], num_powers: Mapping[str, int]
+) -> dict[str, tuple[str, dict[str, float]]]:
     """Groups of rows that were computed from those of another group.
 
     Args:
         columns: by group (e.g. hardware), its columns by name, float64 (n,), rows in the same order in every group.
+        num_powers: by group, how many of its rows have a measured power.
 
     Returns:
         By derived group: the group that it was computed from, and the factor of each column. Of two groups that are
-        multiples of each other, the derived one is that whose factors are the shorter decimals (1.3, not 0.769...);
-        of equal copies, the later one.
+        multiples of each other, the derived one is that with fewer measured powers; else that whose factors are the
+        shorter decimals (1.3, not 0.769...); of equal copies, the later one.
     """
     names = list(columns)
     derived: dict[str, tuple[str, dict[str, float]]] = {}
@@ -70,7 +73,7 @@ def derived_groups(columns: Mapping[str, Mapping[str, Floats]]) -> dict[str, tup
             if factors is None or first in derived or second in derived:
                 continue
             back = {name: 1.0 / factor for name, factor in factors.items()}
-            if _num_digits(back) < _num_digits(factors):
+            if (num_powers[first], _num_digits(back)) < (num_powers[second], _num_digits(factors)):
                 derived[first] = (second, back)
             else:
                 derived[second] = (first, factors)

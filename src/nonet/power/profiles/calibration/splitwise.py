@@ -78,7 +78,8 @@ def _derived(rows: pl.DataFrame) -> dict[str, tuple[str, dict[str, float]]]:
         for name in pair:
             part = ordered.filter(pl.col("hardware") == name)
             columns[name] = {c: part[c].to_numpy().astype(np.float64) for c in ("prompt_time", "token_time")}
-        found |= derived_groups(columns)
+        powers = {name: int(((rows["hardware"] == name) & (rows["peak_power"] > 0)).sum()) for name in pair}
+        found |= derived_groups(columns, powers)
     return found
 
 
