@@ -33,6 +33,7 @@ ALIASES = {
     "e2e": ("e2e_s", "e2e", "latency_s", "duration_s"),
 }
 _MAX_BINS = 16
+_EARLY = 0.1  # of a prompt phase: samples before it still show what ran before
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,7 +94,7 @@ def observe(gpu: GpuLog, log: RequestLog) -> Observations:
     running = _active(gpu.time_s, first, end)
     cells, steps = [], []
     for i in range(len(start)):
-        window = slice(*np.searchsorted(gpu.time_s, [start[i], first[i]]))
+        window = slice(*np.searchsorted(gpu.time_s, [start[i] + _EARLY * log.ttft_s[i], first[i]]))
         overlapping = int(np.sum((start < first[i]) & (first > start[i])))
         if overlapping == 1:
             watts = float(gpu.watts[window].max()) if window.stop > window.start else None
@@ -172,17 +173,18 @@ def profile_from_logs(
 
 
 def _binned(cells: Sequence[Cell]) -> list[Cell]:
-    """Medians over at most 16 groups of neighbouring prompt lengths."""
-    ordered = sorted(cells, key=lambda cell: cell.tokens)
-    parts = [p for p in np.array_split(np.arange(len(ordered)), min(_MAX_BINS, max(1, len(ordered)))) if len(p)]
-    binned: dict[int, Cell] = {}
-    for part in parts:
-        group = [ordered[i] for i in part]
+    """Medians of each prompt length, or of at most 16 groups of neighbouring ones where there are more."""
+    lengths = sorted({cell.tokens for cell in cells})
+    binned = []
+    for part in np.array_split(np.array(lengths), max(1, min(_MAX_BINS, len(lengths)))):
+        group = [cell for cell in cells if len(part) and part[0] <= cell.tokens <= part[-1]]
+        if not group:
+            continue
         watts = [cell.watts for cell in group if cell.watts is not None]
         tokens = round(statistics.median(cell.tokens for cell in group))
         seconds = statistics.median(cell.seconds for cell in group)
-        binned[tokens] = Cell(tokens, 1, seconds, statistics.median(watts) if watts else None)
-    return list(binned.values())
+        binned.append(Cell(tokens, 1, seconds, statistics.median(watts) if watts else None))
+    return binned
 
 
 def _decode(steps: Sequence[tuple[float, float]], powers: Sequence[tuple[float, float]]) -> DecodeTable:
