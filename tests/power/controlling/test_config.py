@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
 
 from nonet.common.errors import InputError
 from nonet.power.controlling.config import allowed, expand, load_row_file
+from nonet.power.profiles import PROFILES
 
 GOOD = """
 [row]
@@ -106,3 +109,29 @@ def test_ranges():
     for wrong in ("", "n[1-2", "n[2-1]", "n[1-9999999]", "n[a-b]"):
         with pytest.raises(InputError):
             expand(wrong)
+
+
+def test_the_example_is_a_row_file():
+    row = load_row_file(resources.files("nonet.power.controlling") / "examples" / "row.toml")
+    servers = row.server_list()
+    assert (len(servers), servers[51].address) == (52, "http://node52:4938")
+    assert len(allowed(servers, row.control.allow)) == 52
+    assert row.make_policy().name == "polca"
+    assert row.make_scale().server_limit_w(1.0) == pytest.approx(450 + 1.64 * 8 * 400)
+
+
+def test_a_policy_file_beside_the_row_file_or_a_preset(tmp_path):
+    (tmp_path / "own.toml").write_text('policy = "polca"\nt2 = 0.85\n')
+    row = load(tmp_path, GOOD + '[policy]\nfile = "own.toml"\n')
+    assert row.make_policy().config.t2 == 0.85
+    assert load(tmp_path, GOOD + '[policy]\nfile = "polca.toml"\n').make_policy().config.t2 == 0.89
+    with pytest.raises(InputError, match="t1"):
+        load(tmp_path, GOOD + '[policy]\nname = "polca"\nt1 = 0.95\n')
+
+
+def test_a_profile_gives_the_scale(tmp_path):
+    profile = PROFILES["a100-bloom-176b-tp8"]
+    scale = load(tmp_path, GOOD + '[scale]\nprofile = "a100-bloom-176b-tp8"\n').make_scale()
+    assert scale.max_clock_mhz == profile.max_clock_mhz
+    assert scale.limit_w(0.8) == profile.power_limit_w(0.8)
+    assert scale.gpus_per_server == profile.server.num_gpus

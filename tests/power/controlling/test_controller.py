@@ -147,7 +147,34 @@ def test_without_telemetry_the_daemon_caps_even_if_the_policy_does_not(rig):
         assert rig.tick(None) == []
     assert rig.carrier.level == pytest.approx([1110 / 1410] * 2 + [1.0] * 2)
     [back] = rig.tick(700.0)
-    assert (back.servers, back.level, back.reason) == ((0, 1), 1.0, "telemetry is back")
+    assert (back.servers, back.level, back.reason) == ((0, 1), 1.0, "end of fail safe")
+
+
+def test_a_policy_that_fails_is_taken_for_blind(rig):
+    def fail(*_):
+        raise ZeroDivisionError("division by zero")
+
+    good = rig.policy.decide
+    rig.tick(700.0)
+    rig.policy.decide = fail
+    [command] = rig.tick(700.0)
+    assert (command.servers, command.reason) == ((0, 1), "fail safe")
+    assert rig.tick(700.0) == []
+    rig.policy.decide = good
+    [back] = rig.tick(700.0)
+    assert (back.servers, back.level) == ((0, 1), 1.0)
+    rig.tick(700.0)
+    assert rig.events("policy") == ["small failed: ZeroDivisionError: division by zero"]
+
+
+def test_a_sensor_that_fails_for_hours_is_said_once(rig):
+    for n in range(200):
+        rig.tick(-5.0 - n)
+    assert len(rig.events("guard")) == 1
+    rig.tick(700.0)
+    rig.tick(-5.0)
+    rig.tick(700.0)
+    assert len(rig.events("guard")) == 2
 
 
 def test_one_tenfold_outlier_does_nothing(rig):

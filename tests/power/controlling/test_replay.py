@@ -65,8 +65,9 @@ def plain_loop(row, lines, policy=None):
 
     for at_s, power_w in lines:
         now_s = float(at_s)
-        land(now_s)
+        land(now_s - 1e-9)
         ledger.note_sample(now_s)
+        land(now_s)
         send(ledger.advance(now_s), now_s)
         for command in policy.decide(now_s, Sample(power_w, now_s), view):
             log.append((now_s, command))

@@ -100,14 +100,16 @@ class ControlSection(_Section):
         default=0.75, gt=0, lt=1, description="Share of the budget below which caps may be given back."
     )
     lost_after_periods: float = Field(
-        default=5.0, ge=1, description="Without a usable sample for so many periods the daemon caps by itself."
+        default=5.0, ge=1, description="Without a usable sample for so many periods, the daemon caps by itself."
     )
     lost_level: float = Field(
         default=1110 / 1410, gt=0, le=1, description="Level of low priority without telemetry, if the policy caps less."
     )
     max_threads: int = Field(default=32, ge=2, le=512, description="Threads that write, half of them for brakes only.")
     caps_per_s: float | None = Field(
-        default=None, gt=0, description="Most caps sent a second; twice what the row needs when left out."
+        default=None,
+        gt=0,
+        description="Most caps sent a second; left out: all within a tenth of cap_latency_s.",
     )
     readback_period_s: float = Field(default=60.0, gt=0, description="Every server is read back once in this time.")
     samples_every_s: float = Field(

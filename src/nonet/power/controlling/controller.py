@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from nonet.power.controlling.clock import Clock
 from nonet.power.controlling.config import RowFile
 from nonet.power.controlling.journal import Answer, Journal, JournalError
 from nonet.power.controlling.metrics import RowMetrics
+from nonet.power.controlling.row_state import RowState
 from nonet.power.controlling.sampling import Stamps, implausible
 from nonet.power.controlling.telemetry.protocol import Reading
 from nonet.power.controlling.writing import Carrier, Outcome, Result
@@ -27,45 +29,6 @@ from nonet.power.policies.protocol import Action, Command, Policy, Priority, Sam
 SAVED_EVERY_S = 10.0
 _SHOWN = 5
 _MOST_EVENTS = 1000
-
-
-class RowState:
-    """The `View` of a live row."""
-
-    def __init__(self, row: RowFile, ledger: CommandLedger, clock: Clock) -> None:
-        self._row, self._ledger, self._clock = row, ledger, clock
-        self.priorities: Sequence[int] = ledger.priorities
-        self.telemetry_period_s = row.row.telemetry_period_s
-        self.cap_latency_s = row.row.cap_latency_s
-        self.brake_latency_s = row.row.brake_latency_s
-        self.server_power_w: Sequence[float] | None = None
-
-    @property
-    def budget_w(self) -> float:
-        """Budget now, watts."""
-        return self._row.budget_w_at(self._clock.wall_s())
-
-    @property
-    def cap_levels(self) -> Sequence[float]:
-        """Confirmed cap level of each server."""
-        return self._ledger.cap_levels
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether any command is open."""
-        return self._ledger.in_flight
-
-    @property
-    def last_landed_s(self) -> float:
-        """When a command last took effect."""
-        return self._ledger.last_landed_s
-
-    def take_server_power(self, powers: Mapping[int, float] | None) -> None:
-        """Per-server powers of the latest reading."""
-        if powers is None:
-            self.server_power_w = None
-        else:
-            self.server_power_w = [powers.get(server, math.nan) for server in range(len(self.priorities))]
 
 
 @dataclass
@@ -126,7 +89,8 @@ class Controller:
         self._audited = 0
         self._events: list[tuple[str, str]] = []
         self._telemetry_error = self._journal_error = ""
-        self._lost = False
+        self._lost = self._policy_failed = False
+        self._said: dict[str, str] = {}  # gist of what goes on, by kind
 
     # -- steps
 
@@ -140,14 +104,12 @@ class Controller:
         """
         step, now_s = _Step(), self._clock.now_s()
         self._note_times(error)
-        self._take_outcomes(step)
         self._take_reading(reading)
+        self._take_outcomes(step)
         step.writes += self.ledger.advance(now_s)
         self._lift_orphans(step, now_s)
-        for command in self.policy.decide(now_s, self.sample, self.view):
-            step.commands.append(command)
-            step.writes += self.ledger.submit(command, now_s)
-            self._count(command)
+        for command in self._decide(now_s):
+            self._submit(command, step, now_s)
         self._fail_safe(step, now_s)
         self._finish(step)
         self._audit()
@@ -228,14 +190,17 @@ class Controller:
         if arrival is None:
             return
         if arrival.note:
-            self.event("telemetry", arrival.note)
+            self._say_once("time stamps", arrival.note)
+        else:
+            self._said.pop("time stamps", None)
         budget_w, self.sample = self.view.budget_w, arrival.sample
         self.view.take_server_power(arrival.server_power_w)
         reason = self._guard(arrival.sample, budget_w)
         if reason:
             self._metrics.count(self._metrics.rejected, reason.split(":")[0])
-            self.event("guard", f"sample of {arrival.sample.power_w:g} W not believed: {reason}")
+            self._say_once("guard", f"sample of {arrival.sample.power_w:g} W not believed: {reason}")
             return
+        self._said.pop("guard", None)
         self.usable = arrival.sample
         self.ledger.note_sample(arrival.sample.measured_at_s)
         self._metrics.observe_power(arrival.sample.power_w, budget_w)
@@ -306,7 +271,7 @@ class Controller:
         """Without telemetry cap low priority, whatever the policy does; take it back when samples are fresh again."""
         control, targets = self.row.control, self.ledger.targets
         last_s = self._began_s if self.usable is None else self.usable.measured_at_s
-        lost = now_s - last_s > control.lost_after_periods * self.row.row.telemetry_period_s
+        lost = self._policy_failed or now_s - last_s > control.lost_after_periods * self.row.row.telemetry_period_s
         commands: list[Command] = []
         if lost:
             milder = [
@@ -316,18 +281,16 @@ class Controller:
             ]
             if milder:
                 self.held |= {server: targets[server] for server in milder}
-                commands = [Command(Action.CAP, tuple(milder), control.lost_level, "no telemetry: fail safe")]
+                commands = [Command(Action.CAP, tuple(milder), control.lost_level, "fail safe")]
         elif self.held:
             by_level: dict[float, list[int]] = {}
             for server, level in self.held.items():
                 if targets[server] == control.lost_level:  # else the policy has ordered something since
                     by_level.setdefault(level, []).append(server)
-            commands = [Command(Action.CAP, tuple(own), level, "telemetry is back") for level, own in by_level.items()]
+            commands = [Command(Action.CAP, tuple(own), level, "end of fail safe") for level, own in by_level.items()]
             self.held = {}
         for command in commands:
-            step.commands.append(command)
-            step.writes += self.ledger.submit(command, now_s)
-            self._count(command)
+            self._submit(command, step, now_s)
 
     def _audit(self) -> None:
         """Ask for the levels of some servers, so that all are read once in `readback_period_s`."""
@@ -343,9 +306,30 @@ class Controller:
         """Ask a server for its level."""
         self._carrier.read_back(server, self._expected(server))
 
-    def _count(self, command: Command) -> None:
+    def _decide(self, now_s: float) -> Sequence[Command]:
+        """The policy's commands. A defect in a policy must not end control: it counts as being blind."""
+        try:
+            commands = list(self.policy.decide(now_s, self.sample, self.view))
+            self._policy_failed = False
+        except Exception as error:
+            self._policy_failed = True
+            self._say_once("policy", f"{self.policy.name} failed: {type(error).__name__}: {error}")
+            return []
+        self._said.pop("policy", None)
+        return commands
+
+    def _submit(self, command: Command, step: _Step, now_s: float) -> None:
+        step.commands.append(command)
+        step.writes += self.ledger.submit(command, now_s)
         self._metrics.count_order(str(command.action), command.action is Action.BRAKE)
         note(f"{command.action} {command.servers} {command.level:.3f}: {command.reason}")
+
+    def _say_once(self, kind: str, text: str) -> None:
+        """Say what goes on for many periods when it begins; numbers alone do not make it new."""
+        gist = re.sub(r"[-+.\d]+", "#", text)
+        if self._said.get(kind) != gist:
+            self._said[kind] = gist
+            self.event(kind, text)
 
     def _finish(self, step: _Step) -> None:
         """Commit, then send. A journal that cannot be written (a full disk) does not stop control."""

@@ -49,6 +49,7 @@ from nonet.power.policies.protocol import Action, Command, Policy
 _WAKE_PAUSE_S = 0.02  # outcomes of a wave of commands are taken up together
 _FIRST_READING_S = 5.0
 _PRUNED_EVERY_S = 3600.0
+_KEPT_COMMANDS = 100_000
 # A row draws neither a hundredth of its budget nor five times as much: then one of them is in kW.
 _PLAUSIBLE = (0.01, 5.0)
 
@@ -77,7 +78,7 @@ class RunReport:
     """What a run did.
 
     Args:
-        commands: the policy's orders, each with its control time, seconds.
+        commands: orders, each with its control time, seconds; the latest 100,000.
         periods: control periods.
         ended: why it ended.
         caps: servers under a cap at the end.
@@ -151,6 +152,7 @@ class _Loop:
         """One control period."""
         now_s = self.clock.now_s()
         self.report.commands += [(now_s, command) for command in self.controller.tick(reading, error, lag_s)]
+        del self.report.commands[:-_KEPT_COMMANDS]
         self.report.periods += 1
         self.beats_at = time.monotonic()
         _notify("WATCHDOG=1")
@@ -218,7 +220,7 @@ def _run_live(
 ) -> None:
     source = TELEMETRY[row.telemetry["source"]].build(row.telemetry_config(), row.server_list())
     _check_budget(row, controller, ask(source, None)[0], bool(live))
-    poller = Poller(source, min(row.row.telemetry_period_s / 2, 1.0))
+    poller = Poller(source, row.row.telemetry_period_s / 4)
     stack.callback(poller.stop)
     if live and row.control.on_crash != "keep":
         stack.callback(Guardian(row, live).leave)
@@ -293,7 +295,8 @@ def _carrier(row: RowFile, actuators: dict[int, Actuator], clock: Clock, wake: t
     dry = DryCarrier(clock, row.row.cap_latency_s, row.row.brake_latency_s)
     if not actuators:
         return dry
-    caps_per_s = row.control.caps_per_s or max(20.0, 2 * len(actuators) / max(row.row.cap_latency_s, 1.0))
+    # All servers within a tenth of the latency that policy and ledger reckon with.
+    caps_per_s = row.control.caps_per_s or max(20.0, 10 * len(actuators) / max(row.row.cap_latency_s, 1.0))
     return LiveCarrier(
         row.server_list(),
         actuators,
