@@ -12,7 +12,7 @@ from nonet.common.datasets import find_file
 from nonet.common.errors import InputError
 from nonet.power.bench.calibration import MLENERGY, SPLITWISE, calibration_findings
 from nonet.power.profiles import PROFILES
-from nonet.power.profiles.calibration.clock_table import ClockRow, fit_clock
+from nonet.power.profiles.calibration.clock_table import ClockRow, fit_clock, read_clock_table
 from nonet.power.profiles.calibration.mlenergy import fit_logistic
 from nonet.power.profiles.calibration.publish import published_profiles, write_published
 from nonet.power.profiles.calibration.splitwise import groups, profile_from_splitwise, read_splitwise
@@ -131,6 +131,16 @@ def test_the_answer_to_the_clock_is_found_again() -> None:
         fit_clock(rows[:3], 1410)
     with pytest.raises(InputError, match="no row at"):
         fit_clock([r for r in rows if r.clock_mhz < 1410 or r.batch > 1], 1410)
+
+
+def test_a_clock_sweep_is_read_from_csv(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("sm_clock_mhz,batch_size,power_w,latency_ms\n1410,4,300,21.5\n")
+    assert read_clock_table(path) == [ClockRow(1410.0, 4.0, 300.0, 21.5)]
+    for text, match in (("batch\n1\n", "clock_mhz"), (path.read_text() + "a,4,1,1\n", "sm_clock_mhz")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=match):
+            read_clock_table(path)
 
 
 @needs_data

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.power.profiles.clock import ClockResponse
+
+
+COLUMNS = {
+    "clock_mhz": ("clock_mhz", "sm_clock_mhz", "sm_clock", "clock", "freq_mhz", "frequency"),
+    "batch": ("batch", "batch_size"),
+    "watts": ("watts", "power_w", "avg_power_watts", "power"),
+    "seconds": ("seconds", "latency_s", "seconds_per_token", "latency_ms", "token_time"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,28 @@ class ClockFit:
     power_rmse: float
     time_rmse: float
     num_rows: int
+
+
+def read_clock_table(path: Path) -> list[ClockRow]:
+    """Read a sweep from CSV, columns by any name of `COLUMNS`; the unit of time does not matter to the fit.
+
+    Raises:
+        InputError: the file cannot be read, a column is missing, or a value is no number.
+    """
+    try:
+        frame = pl.read_csv(path, infer_schema_length=None)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
+    columns = []
+    for names in COLUMNS.values():
+        name = next((n for n in names if n in frame.columns), None)
+        if name is None:
+            raise InputError(f"{path}: no column of {', '.join(names)}")
+        values = frame[name].cast(pl.Float64, strict=False)
+        if values.null_count() or not values.is_finite().all():
+            raise InputError(f"{path}: column {name} has a value that is no number; remove those rows")
+        columns.append(values.to_list())
+    return [ClockRow(*values) for values in zip(*columns, strict=True)]
 
 
 def fit_clock(rows: Sequence[ClockRow], max_clock_mhz: float) -> ClockFit:
