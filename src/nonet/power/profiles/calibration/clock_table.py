@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from nonet.common.errors import InputError
 from nonet.power.profiles.clock import ClockResponse
 
-
 COLUMNS = {
     "clock_mhz": ("clock_mhz", "sm_clock_mhz", "sm_clock", "clock", "freq_mhz", "frequency"),
     "batch": ("batch", "batch_size"),
