@@ -161,32 +161,32 @@ class Plant:
         for command in commands:
             self.record.commands.append((now_s, command))
             self.channel.submit(command, now_s)
-        self._promise = self.policy.quiet(now_s, self) if self.believes else None
+        honest = self._fault_at(now_s - self.state.lag_ticks * self.telemetry_period_s) is None
+        asks = self.believes and honest and self._next_lie() > self.state.ticks + 1
+        self._promise = self.policy.quiet(now_s, self) if asks else None
 
     # -- telemetry
 
     def _see(self) -> None:
         """Take the newest sample that has arrived; a usable one is noted in the ledger."""
         visible = self.state.ticks - 1 - self.state.lag_ticks
-        if visible < 0:
-            return
+        fault = self._fault_at((visible + 1) * self.telemetry_period_s)
+        if fault is not None and fault.kind == "gap":
+            visible, fault = self._last_before(fault), None
         measured_at_s = (visible + 1) * self.telemetry_period_s
-        if self._sample is not None and self._sample.measured_at_s >= measured_at_s:
+        if visible < 0 or (self._sample is not None and self._sample.measured_at_s >= measured_at_s):
             return
         watts = float(self.state.arrays.seen_w[visible])
-        fault = self._fault_at(measured_at_s)
         if fault is not None:
-            if fault.kind == "gap":
-                return
-            before = self._true_before(fault)
-            watts = fault.value(watts, before)
+            last = self._last_before(fault)
+            watts = fault.value(watts, float(self.state.arrays.seen_w[last]) if last >= 0 else math.nan)
         self._sample = Sample(watts, measured_at_s)
         if 0.0 < watts < _PLAUSIBLE * self.budget_w:
             self.channel.ledger.note_sample(measured_at_s)
 
-    def _true_before(self, fault: TelemetryFault) -> float:
-        last = max(0, math.ceil(fault.start_s / self.telemetry_period_s) - 2)
-        return float(self.state.arrays.seen_w[last])
+    def _last_before(self, fault: TelemetryFault) -> int:
+        """Index of the last sample before a fault; -1 when it began at the start."""
+        return max(-1, math.ceil(fault.start_s / self.telemetry_period_s) - 2)
 
     def _fault_at(self, time_s: float) -> TelemetryFault | None:
         while self._faults and self._faults[0].end_s <= time_s:
