@@ -44,6 +44,7 @@ class FlakyCarrier:
         self.sent = []
         self.answered = []
         self.raised_blindly = []
+        self.asked, self.read = [], []
         self.sample_age_s = lambda: math.inf
 
     def send(self, writes):
@@ -60,7 +61,10 @@ class FlakyCarrier:
                 self.landing.append((self.clock.now_s() + delay_s, write, result))
 
     def read_back(self, server, expected):
-        return None
+        if server in self.asked:
+            return False
+        self.asked.append(server)
+        return True
 
     def poll(self):
         due = sorted((e for e in self.landing if e[0] <= self.clock.now_s()), key=lambda e: e[0])
@@ -69,7 +73,9 @@ class FlakyCarrier:
             self.answered.append((self.clock.now_s(), write))
             if result is Result.LANDED:
                 self.level[write.server] = write.level
-        return [Outcome(w.server, w, r, None, "", "flaky", 1.0) for _, w, r in due]
+        read, self.read = self.read, []
+        self.asked = [server for server in self.asked if server not in {outcome.server for outcome in read}]
+        return [Outcome(w.server, w, r, None, "", "flaky", 1.0) for _, w, r in due] + read
 
     def next_event_s(self):
         return min((e[0] for e in self.landing), default=math.inf)
@@ -208,6 +214,25 @@ def test_a_full_disk_does_not_stop_control(rig, monkeypatch):
     rig.tick(950.0)
     assert len(rig.carrier.sent) == 2
     assert rig.value("journal_errors_total") >= 1
+
+
+def test_a_read_back_that_a_write_overtook_is_no_drift(rig):
+    rig.tick(700.0)
+    for _ in range(6):
+        rig.tick(700.0)
+    assert 0 in rig.carrier.asked
+    for _ in range(30):
+        rig.tick(950.0)  # caps are sent, and land, while the question is out
+    uncapped = Outcome(0, None, Result.READ, 1.0, "", "flaky", 0.1)
+    rig.carrier.read = [uncapped]
+    rig.tick(950.0)
+    assert rig.value("drifts_total") == 0
+    while 0 not in rig.carrier.asked:
+        rig.tick(950.0)
+    rig.carrier.read = [uncapped]  # asked after the caps landed: somebody took the cap away
+    rig.tick(950.0)
+    assert rig.value("drifts_total") == 1
+    assert rig.carrier.sent[-1][1].level == pytest.approx(1110 / 1410)
 
 
 def test_metrics_say_what_is_in_force(rig):

@@ -86,6 +86,7 @@ class Controller:
         self._in_force: dict[int, float] = {}  # as last read back, by server
         self._saved = ""
         self._saved_s = self._sampled_s = self._observed_s = -math.inf
+        self._overtaken: set[int] = set()  # written to since they were asked for their level
         self._audited = 0
         self._events: list[tuple[str, str]] = []
         self._telemetry_error = self._journal_error = ""
@@ -244,7 +245,7 @@ class Controller:
 
     def _take_read_back(self, outcome: Outcome) -> list[Write]:
         server, level = outcome.server, outcome.level
-        if level is None or server in self.orphans:
+        if level is None or server in self.orphans or server in self._overtaken:
             return []
         expected = self._expected(server)
         if abs(level - expected) <= self.ledger.config.resolution and server not in self.ledger.given_up:
@@ -304,7 +305,8 @@ class Controller:
 
     def read_back(self, server: int) -> None:
         """Ask a server for its level."""
-        self._carrier.read_back(server, self._expected(server))
+        if self._carrier.read_back(server, self._expected(server)):
+            self._overtaken.discard(server)
 
     def _decide(self, now_s: float) -> Sequence[Command]:
         """The policy's commands. A defect in a policy must not end control: it counts as being blind."""
@@ -358,6 +360,7 @@ class Controller:
             except JournalError as error:
                 del self._events[:-_MOST_EVENTS]
                 self._journal_failed(error)
+        self._overtaken.update(write.server for write in step.writes)
         self._carrier.send(step.writes)
 
     def _write_sample(self, power_w: float, budget_w: float) -> None:

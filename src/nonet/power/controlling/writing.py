@@ -76,8 +76,8 @@ class Carrier(Protocol):
     def send(self, writes: Sequence[Write]) -> None:
         """Take writes; returns at once."""
 
-    def read_back(self, server: int, expected: float) -> None:
-        """Ask for the level in force; the answer comes as an outcome."""
+    def read_back(self, server: int, expected: float) -> bool:
+        """Ask for the level in force; the answer comes as an outcome. False when the server is busy: ask later."""
 
     def poll(self) -> list[Outcome]:
         """What came back since the last call."""
@@ -114,8 +114,9 @@ class DryCarrier:
             at_s = self._clock.now_s() + self._latency_s[write.action]
             heapq.heappush(self._landing, (at_s, next(self._order), write))
 
-    def read_back(self, server: int, expected: float) -> None:
+    def read_back(self, server: int, expected: float) -> bool:
         """Nothing can be read, so nothing comes back."""
+        return False
 
     def poll(self) -> list[Outcome]:
         """See `Carrier`."""
@@ -199,13 +200,16 @@ class LiveCarrier:
                         self._slow.forget(write.server)  # a cap that waits is older than this brake or release
             self._condition.notify_all()
 
-    def read_back(self, server: int, expected: float) -> None:
-        """See `Carrier`. Left out while a write waits for the same server."""
-        if server in self._actuators:
-            with self._condition:
-                if not self._slow.has(server) and not self._fast.has(server):
-                    self._slow.add(_Job(server, None, expected))
-                    self._condition.notify_all()
+    def read_back(self, server: int, expected: float) -> bool:
+        """See `Carrier`."""
+        if server not in self._actuators:
+            return False
+        with self._condition:
+            if self._slow.has(server) or self._fast.has(server):
+                return False
+            self._slow.add(_Job(server, None, expected))
+            self._condition.notify_all()
+        return True
 
     def poll(self) -> list[Outcome]:
         """See `Carrier`."""
@@ -240,10 +244,14 @@ class LiveCarrier:
                 if outcome is not None:
                     self._outcomes.append(outcome)
                 elif job.server not in lanes.waiting:  # else a newer write has taken its place
-                    lanes.settling[job.server] = (self._clock.now_s() + _VERIFY_PAUSE_S, job)
+                    lanes.settling[job.server] = (self._clock.now_s() + self._pause_s(job), job)
                 self._condition.notify_all()
             if outcome is not None:
                 self._wake.set()
+
+    def _pause_s(self, job: _Job) -> float:
+        """Until the next read-back of a write whose effect does not show yet: ten in the time that it may take."""
+        return max(_VERIFY_PAUSE_S, self._actuators[job.server].settle_s / 10)
 
     def _next(self, lanes: _Lanes) -> _Job | None:
         with self._condition:
