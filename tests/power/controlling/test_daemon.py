@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.power.controlling.actuators import nvml
+from nonet.power.controlling.config import load_row_file
+from nonet.power.controlling.daemon import RunOptions, run_row
 from nonet.power.controlling.journal import Journal
 from tests.power.controlling.conftest import eventually
+from tests.power.controlling.small_policy import SmallPolicy
 
 NAMES = ["low0", "low1", "high0", "high1"]
 CAPPED = [1110, 1110, 0, 0]
@@ -76,6 +81,38 @@ def test_apply_without_an_allow_list_or_privileges_is_refused(make_gpus, make_fe
     assert daemon.process.wait(20) == 2
     assert "'node*' names no server" in daemon.log.read_text()
     assert gpus.writes() == []
+
+
+def test_apply_without_privileges_is_refused_before_anything_is_written(make_gpus, make_feeder, write_row, monkeypatch):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    make_feeder(950.0)
+    monkeypatch.setattr(nvml, "may_write", lambda: False)
+    with pytest.raises(InputError, match=r"root or CAP_SYS_ADMIN.*or leave --apply out"):
+        run_row(load_row_file(row), SmallPolicy(), RunOptions(apply=True, allow=("*",), once=True))
+    run_row(load_row_file(row), SmallPolicy(), RunOptions(once=True))  # a dry run says it and goes on
+    assert gpus.writes() == []
+
+
+def test_a_dry_run_needs_no_driver_and_says_what_would_fail(make_gpus, make_feeder, write_row, capsys):
+    gpus, row = make_gpus(4), nvml_row(write_row)
+    gpus.state.driver_missing = 1
+    make_feeder(950.0)
+    report = run_row(load_row_file(row), SmallPolicy(), RunOptions(once=True))
+    assert (report.periods, len(report.commands)) == (1, 1)
+    assert "--apply would not work now: nvmlInit: nvmlInit: Driver Not Loaded" in capsys.readouterr().err
+
+
+def test_a_stop_event_ends_a_run_in_a_thread(make_feeder, write_row):
+    make_feeder(500.0)
+    stop, reports = threading.Event(), []
+    row = load_row_file(write_row())
+    thread = threading.Thread(target=lambda: reports.append(run_row(row, SmallPolicy(), stop=stop)))
+    thread.start()
+    time.sleep(0.8)
+    stop.set()
+    thread.join(10)
+    assert reports[0].ended == "asked to stop"
+    assert 3 <= reports[0].periods <= 10
 
 
 def test_sigterm_gives_back_what_was_found_when_the_row_is_low(make_gpus, make_feeder, write_row, start_daemon):

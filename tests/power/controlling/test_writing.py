@@ -16,8 +16,8 @@ from nonet.power.controlling.actuators.protocol import (
 )
 from nonet.power.controlling.clock import LiveClock, ReplayClock
 from nonet.power.controlling.writing import DryCarrier, LiveCarrier, Result
-from nonet.power.policies.ledger import Write
-from nonet.power.policies.protocol import Action, Priority
+from nonet.power.policies.ledger import CommandLedger, LedgerConfig, Write
+from nonet.power.policies.protocol import Action, Command, Priority
 from tests.power.controlling.conftest import eventually
 
 
@@ -197,3 +197,30 @@ def test_servers_that_may_not_be_written_to_are_only_recorded():
     assert (outcome.server, outcome.result, outcome.level) == (0, Result.READ, 0.8)
     assert {server for _, server, _, _ in actuator.calls} == {0}
     carrier.stop()
+
+
+def test_a_cap_that_hung_and_lands_after_the_brake_does_not_end_the_brake(make_carrier):
+    """Locked clocks are one lever: the late cap undoes the brake on the device, and the ledger brakes again."""
+    actuator = SlowActuator()
+    carrier = make_carrier(actuator, 1, max_threads=2)
+    ledger = CommandLedger([Priority.LOW], LedgerConfig(one_lever=True))
+    clock = LiveClock()
+    ledger.note_sample(clock.now_s())
+    actuator.hanging.add(0)
+    carrier.send(ledger.submit(Command(Action.CAP, (0,), 0.8), clock.now_s()))
+    assert eventually(lambda: len(actuator.calls) == 1)
+    carrier.send(ledger.submit(Command(Action.BRAKE, (0,)), clock.now_s()))
+    assert eventually(lambda: len(actuator.levels.get(0, [])) == 1)
+    actuator.hang.set()
+
+    def braked_again() -> bool:
+        for outcome in carrier.poll():
+            if outcome.result is Result.LANDED:
+                carrier.send(ledger.confirm(outcome.write.key, clock.now_s(), outcome.level))
+            else:
+                carrier.send(ledger.refuse(outcome.write.key, clock.now_s()))
+        carrier.send(ledger.advance(clock.now_s()))
+        return [round(level, 3) for _, level in actuator.levels[0]][-2:] == [0.8, 0.204] and not ledger.in_flight
+
+    assert eventually(braked_again, 15.0)
+    assert ledger.braked == [True]
