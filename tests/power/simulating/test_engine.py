@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.power.bench.plain_row import PlainRow
 from nonet.power.load.requests import RequestLoad
 from nonet.power.policies.protocol import Priority
 from nonet.power.simulating.engine import simulate
 from nonet.power.simulating.row import Row, Server
 from nonet.power.simulating.state import RowState
 from tests.power.simulating.parts import poisson_load, profile
-from tests.power.simulating.plain_row import PlainRow
 
 BUDGET_W = 300_000.0
 

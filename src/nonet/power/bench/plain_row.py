@@ -4,33 +4,65 @@ One instance is a process that sleeps until its next event or until somebody wak
 out anew from scratch at each step: prompts in seconds at level 1, decodes in tokens that each request still needs.
 """
 
-import simpy
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from nonet.common.errors import MissingExtraError
+
+_NEVER_S = float("inf")
+_CLOSE = 1e-9
 
 
 class Instance:
-    def __init__(self, env, server, slots):
+    """One model instance."""
+
+    def __init__(self, env: Any, server: int, slots: int) -> None:
         self.env, self.server, self.slots = env, server, slots
-        self.prompt, self.prompt_left = None, 0.0
-        self.waiting = []
-        self.left = {}  # request -> tokens left
+        self.prompt: int | None = None
+        self.prompt_left = 0.0
+        self.waiting: list[int] = []
+        self.left: dict[int, float] = {}  # request -> tokens left
         self.load = 0
-        self.since = 0.0  # when `load` became what it is, as a counter
+        self.since = 0  # when `load` became what it is, as a counter
         self.wake = env.event()
-        self.began, self.watts = 0.0, 0.0  # of the phase it is in
+        self.began_s, self.watts = 0.0, 0.0  # of the phase it is in
 
 
 class PlainRow:
-    """`servers`: list of (pool, profile, instances, slots); `levels`: list of (time, server, level) in order."""
+    """A row as SimPy processes.
 
-    def __init__(self, load, servers, prefill_share=1.0, levels=()):
+    Args:
+        load: with `arrival_s`, `prompt_tokens`, `output_tokens`, `priority`.
+        servers: (priority, profile, instances, slots of each).
+        prefill_share: see `Row`.
+        levels: (time, server, level) in order of time.
+
+    Raises:
+        MissingExtraError: SimPy is not installed.
+    """
+
+    def __init__(
+        self,
+        load: Any,
+        servers: Sequence[tuple[int, Any, int, int]],
+        prefill_share: float = 1.0,
+        levels: Sequence[tuple[float, int, float]] = (),
+    ) -> None:
+        try:
+            import simpy
+        except ImportError as error:
+            raise MissingExtraError("the rival SimPy is not installed: pip install simpy") from error
         self.env = simpy.Environment()
         self.load, self.servers, self.share = load, servers, prefill_share
         self.level = [1.0] * len(servers)
-        self.queues = {}
+        self.queues: dict[int, list[int]] = {}
         self.counter = 0
-        self.first, self.done = {}, {}
+        self.first: dict[int, float] = {}
+        self.done: dict[int, float] = {}
         self.joules = [0.0] * len(servers)
-        self.instances = []
+        self.instances: list[Instance] = []
         for s, (pool, _, count, slots) in enumerate(servers):
             self.queues.setdefault(pool, [])
             for _ in range(count):
@@ -42,13 +74,15 @@ class PlainRow:
         self.env.process(self.arrivals())
         self.env.process(self.level_changes(levels))
 
-    def run(self, until):
+    def run(self, until: float) -> tuple[dict[int, float], dict[int, float]]:
+        """(time of the first token, time of the last) by request, seconds."""
         self.env.run(until)
         for instance in self.instances:  # asleep since its last event
-            self.joules[instance.server] += instance.watts * (until - instance.began)
+            self.joules[instance.server] += instance.watts * (until - instance.began_s)
         return self.first, self.done
 
-    def arrivals(self):
+    def arrivals(self) -> Generator[Any, Any, None]:
+        """Requests come."""
         load = self.load
         for r in range(len(load)):
             yield self.env.timeout(load.arrival_s[r] - self.env.now)
@@ -56,24 +90,27 @@ class PlainRow:
             self.queues[pool].append(r)
             self.dispatch(pool)
 
-    def level_changes(self, levels):
+    def level_changes(self, levels: Sequence[tuple[float, int, float]]) -> Generator[Any, Any, None]:
+        """Clocks change."""
         for time, server, level in levels:
             yield self.env.timeout(time - self.env.now)
             yield from self.settle_server(server)
             self.level[server] = level
             self.poke(server)
 
-    def settle_server(self, server):
-        # Wake the instances so that each books the time until now at the old level, then go on.
+    def settle_server(self, server: int) -> Generator[Any, Any, None]:
+        """Wake the instances so that each books the time until now at the old level, then go on."""
         self.poke(server)
         yield self.env.timeout(0)
 
-    def poke(self, server):
+    def poke(self, server: int) -> None:
+        """Wake the instances of a server."""
         for instance in self.instances:
             if instance.server == server and not instance.wake.triggered:
                 instance.wake.succeed()
 
-    def dispatch(self, pool):
+    def dispatch(self, pool: int) -> None:
+        """Give what waits to instances with a free slot."""
         queue = self.queues[pool]
         while queue:
             free = [i for i in self.instances if self.servers[i.server][0] == pool and i.load < i.slots]
@@ -86,12 +123,14 @@ class PlainRow:
             if not chosen.wake.triggered:
                 chosen.wake.succeed()
 
-    def set_load(self, instance, load):
+    def set_load(self, instance: Instance, load: int) -> None:
+        """An instance holds `load` requests from now on."""
         instance.load = load
         self.counter += 1
         instance.since = self.counter
 
-    def rates(self, instance):
+    def rates(self, instance: Instance) -> tuple[float, float, float]:
+        """(share of the prompt, prompt seconds a second, tokens a second)."""
         _, profile, _, _ = self.servers[instance.server]
         level = self.level[instance.server]
         share = 0.0 if instance.prompt is None else (self.share if instance.left else 1.0)
@@ -101,7 +140,8 @@ class PlainRow:
             token_rate = (1 - share) / profile.decode_seconds_per_token(len(instance.left), level)
         return share, prompt_rate, token_rate
 
-    def watts(self, instance, share):
+    def watts(self, instance: Instance, share: float) -> float:
+        """Power of an instance at the wall."""
         _, profile, _, _ = self.servers[instance.server]
         level = self.level[instance.server]
         gpu = profile.idle_w
@@ -113,7 +153,8 @@ class PlainRow:
                 gpu += (1 - share) * profile.decode_watts(len(instance.left), level)
         return gpu * profile.server.gpu_factor * profile.tensor_parallel
 
-    def work(self, instance):
+    def work(self, instance: Instance) -> Generator[Any, Any, None]:
+        """What an instance does."""
         env, load = self.env, self.load
         while True:
             if instance.prompt is None and instance.waiting:
@@ -122,14 +163,14 @@ class PlainRow:
                 instance.prompt_left = profile.prefill_seconds(int(load.prompt_tokens[instance.prompt]))
             share, prompt_rate, token_rate = self.rates(instance)
             watts = self.watts(instance, share)
-            prompt_in = instance.prompt_left / prompt_rate if prompt_rate > 0 else float("inf")
+            prompt_in = instance.prompt_left / prompt_rate if prompt_rate > 0 else _NEVER_S
             least = min(instance.left.values(), default=0.0)
-            decode_in = least / token_rate if token_rate > 0 else float("inf")
+            decode_in = least / token_rate if token_rate > 0 else _NEVER_S
             start, instance.wake = env.now, env.event()
-            instance.began, instance.watts = start, watts
+            instance.began_s, instance.watts = start, watts
             sleep = min(prompt_in, decode_in)
             slept = False
-            if sleep == float("inf"):
+            if sleep == _NEVER_S:
                 yield instance.wake
             else:
                 timer = env.timeout(sleep)
@@ -141,19 +182,20 @@ class PlainRow:
                 instance.left[request] -= passed * token_rate
             if not slept:
                 continue
-            if prompt_in <= decode_in:
-                request, instance.prompt = instance.prompt, None
-                self.first[request] = env.now
-                if load.output_tokens[request] > 1:
-                    instance.left[request] = float(load.output_tokens[request] - 1)
+            if instance.prompt is not None and prompt_in <= decode_in:
+                prompt, instance.prompt = instance.prompt, None
+                self.first[prompt] = env.now
+                if load.output_tokens[prompt] > 1:
+                    instance.left[prompt] = float(load.output_tokens[prompt] - 1)
                 else:
-                    self.end(instance, request)
+                    self.end(instance, prompt)
             else:
-                for request in [r for r, left in instance.left.items() if left <= 1e-9]:
+                for request in [r for r, left in instance.left.items() if left <= _CLOSE]:
                     del instance.left[request]
                     self.end(instance, request)
             self.dispatch(self.servers[instance.server][0])
 
-    def end(self, instance, request):
+    def end(self, instance: Instance, request: int) -> None:
+        """A request is done."""
         self.done[request] = self.env.now
         self.set_load(instance, instance.load - 1)
