@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nonet.power.policies.protocol import Priority
 from nonet.power.simulating.engine import simulate
 from nonet.power.simulating.row import Row, Server
 from nonet.power.simulating.state import RowState
+from tests.conftest import needs
 from tests.power.simulating.parts import poisson_load, profile
 
 BUDGET_W = 300_000.0
@@ -79,6 +81,7 @@ def _mixed_row(seed, share):
 
 @pytest.mark.parametrize(("seed", "share"), [(1, 1.0), (2, 0.6), (3, 1.0)])
 def test_equals_a_plain_simpy_model(seed, share):
+    needs(find_spec("simpy") is not None, "SimPy")
     row = _mixed_row(seed, share)
     load = poisson_load(5000 if seed == 1 else 1500, 1.1, seed, outputs=(1, 200))
     rng = np.random.default_rng(seed)
@@ -202,7 +205,8 @@ def test_long_prompts_and_odd_numbers_are_flagged():
 def test_same_seed_same_bytes_and_interpreted_equals_compiled():
     code = (
         "import numpy as np, sys\n"
-        "from tests.power.simulating.parts import poisson_load, profile\n"
+        "from tests.conftest import needs
+from tests.power.simulating.parts import poisson_load, profile\n"
         "from nonet.power.simulating.engine import simulate\n"
         "from nonet.power.simulating.row import Row\n"
         "from nonet.power.policies.protocol import Priority\n"
@@ -218,3 +222,21 @@ def test_same_seed_same_bytes_and_interpreted_equals_compiled():
     assert found[0] == found[1]
     compiled, plain = (np.frombuffer(out[128:], np.float64) for out in found[1:])
     assert compiled == pytest.approx(plain, abs=1e-9)
+
+
+def test_nothing_to_do():
+    row = Row.uniform(2, profile(), budget_w=6000)
+    nothing = RequestLoad.of([], [], [])
+    assert simulate(row, nothing).duration_s == 0.0
+    idle = simulate(row, nothing, duration_s=10.0)
+    assert idle.row_w == pytest.approx([2 * (450 + 1.64 * 640)] * 5, rel=1e-6)
+    assert idle.summary()["high"]["requests"] == 0
+
+
+def test_profiles_of_one_name_are_told_apart():
+    quick, slow = profile(), profile(decode_s=(0.5, 0.6, 1.0))
+    row = Row.uniform(2, quick, budget_w=6000)
+    mixed = Row((row.servers[0], Server("slow", row.servers[1].priority, slow)), row.budget)
+    load = RequestLoad.of([0.0, 0.0], [128, 128], [11, 11], priority=[0, 1])
+    found = sorted(simulate(mixed, load).e2e_s)
+    assert found == pytest.approx([0.1 + 0.5, 0.1 + 5.0])

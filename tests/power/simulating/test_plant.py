@@ -286,6 +286,7 @@ def test_added_servers_keep_the_mix_and_the_budget():
     row = a_row().with_added(0.3)
     assert (row.num_servers, row.num_low) == (13, 6) or (row.num_servers, row.num_low) == (13, 7)
     assert row.budget == a_row().budget
+    assert row.with_added(0.1).num_servers == 14
 
 
 def test_a_promise_ends_when_its_time_is_over():

@@ -67,8 +67,8 @@ def simulate(
     >>> from nonet.power.profiles import PROFILES
     >>> row = Row.uniform(2, PROFILES["a100-bloom-176b-tp8"], budget_w=10_000)
     >>> result = simulate(row, RequestLoad.of([0.5, 1.0], [1024, 1024], [64, 64], priority=[0, 1]))
-    >>> result.unfinished(), result.latency_s(0.5, Priority.LOW) == result.latency_s(0.5, Priority.HIGH)
-    (0, True)
+    >>> result.unfinished(), round(result.latency_s(0.5, Priority.LOW), 2), result.brakes
+    (0, 3.39, 0)
     """
     if profile is not None:
         row = row.with_profile(profile)

@@ -79,9 +79,7 @@ def _check(result: Result, uncapped: Result) -> None:
         raise InputError(f"impact: compare with a run without a policy, not with {uncapped.policy!r}")
     if result.seed != uncapped.seed:
         raise InputError(f"impact: seeds {result.seed} and {uncapped.seed} differ; compare runs of one seed")
-    ours = [(s.name, s.priority, s.profile.name, s.instances, s.max_batch) for s in result.row.servers]
-    theirs = [(s.name, s.priority, s.profile.name, s.instances, s.max_batch) for s in uncapped.row.servers]
-    if ours != theirs:
+    if result.row.servers != uncapped.row.servers:
         raise InputError("impact: the servers differ; compare runs of the same servers")
     if result.load is not uncapped.load:
         for name in ("arrival_s", "prompt_tokens", "output_tokens", "priority"):

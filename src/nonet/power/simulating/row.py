@@ -165,10 +165,11 @@ class Row:
         num_low = round(total * self.num_low / self.num_servers) - self.num_low
         added = [(Priority.LOW, num_low), (Priority.HIGH, total - self.num_servers - num_low)]
         new: list[Server] = []
+        before = sum(server.name.startswith("added") for server in self.servers)
         for priority, count in added:
             for _ in range(count):
                 model = next(server for server in self.servers if server.priority == priority)
-                new.append(replace(model, name=f"added{len(new):03d}"))
+                new.append(replace(model, name=f"added{before + len(new):03d}"))
         return replace(self, servers=(*self.servers, *new))
 
     @property

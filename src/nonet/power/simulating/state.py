@@ -16,6 +16,7 @@ from nonet.power.simulating.tables import Tables
 
 if TYPE_CHECKING:
     from nonet.power.load.requests import RequestLoad
+    from nonet.power.profiles.profile import PowerProfile
     from nonet.power.simulating.row import Row
 
 _NO_TIMES = np.empty(0)
@@ -38,11 +39,10 @@ class RowState:
     def __init__(self, row: Row, load: RequestLoad, num_ticks: int) -> None:
         self.row = row
         self.num_ticks = num_ticks
-        profiles = list(dict.fromkeys(server.profile.name for server in row.servers))
-        by_name = {server.profile.name: server.profile for server in row.servers}
+        profiles: list[PowerProfile] = []
+        self.profile_of = [_index(server.profile, profiles) for server in row.servers]
         largest = max(server.max_batch for server in row.servers)
-        self.tables = Tables.of([by_name[name] for name in profiles], largest, load.prompt_tokens)
-        self.profile_of = [profiles.index(server.profile.name) for server in row.servers]
+        self.tables = Tables.of(profiles, largest, load.prompt_tokens)
         self._values: dict[tuple[tuple[int, ...], float], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         servers, instances = self._servers(), self._instances()
         slots = int(instances["slots"].max())
@@ -230,3 +230,12 @@ class RowState:
             seen_w=np.empty(self.num_ticks, np.float32) if num_nodes else row_w,
             node_w=np.empty((num_nodes, self.num_ticks), np.float32),
         )
+
+
+def _index(profile: PowerProfile, profiles: list[PowerProfile]) -> int:
+    """Where a profile stands in the list; it is appended when it is new."""
+    for k, known in enumerate(profiles):
+        if known is profile or known == profile:
+            return k
+    profiles.append(profile)
+    return len(profiles) - 1

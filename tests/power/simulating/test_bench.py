@@ -1,0 +1,26 @@
+"""What the bench of the simulator measures, in small."""
+
+from importlib.util import find_spec
+
+from nonet.power.bench import simulator
+from tests.conftest import needs
+
+
+def test_exactness_and_balances():
+    needs(find_spec("simpy") is not None, "SimPy")
+    assert simulator.simpy_error(400) < 1e-9
+    energy, work = simulator.balances(5000)
+    assert energy < 1e-6 and work < 1e-9
+    assert simulator.erlang_c_error(400_000, runs=3) < 0.03
+
+
+def test_faster_than_the_fleet_simulator():
+    needs(find_spec("fleet_sim") is not None, "vllm-sr-sim")
+    found = simulator.speed_vs_vllm_sr_sim(3000, 8)
+    assert found["ratio"] > 10
+    assert found["ours_per_s"] > 100_000
+
+
+def test_six_weeks_in_small():
+    found = simulator.six_weeks(20_000, days=1.0)
+    assert found["seconds"] < 10 and found["rss_gib"] < 2
