@@ -205,8 +205,7 @@ def test_long_prompts_and_odd_numbers_are_flagged():
 def test_same_seed_same_bytes_and_interpreted_equals_compiled():
     code = (
         "import numpy as np, sys\n"
-        "from tests.conftest import needs
-from tests.power.simulating.parts import poisson_load, profile\n"
+        "from tests.power.simulating.parts import poisson_load, profile\n"
         "from nonet.power.simulating.engine import simulate\n"
         "from nonet.power.simulating.row import Row\n"
         "from nonet.power.policies.protocol import Priority\n"
