@@ -148,7 +148,8 @@ def _six_weeks(scale: Scale) -> list[Finding]:
     num = 2_000_000 if scale == "quick" else 8_000_000
     found = six_weeks(num)
     given = f"synthetic: {num:,} requests, 52 servers, 42 days, POLCA, budget of 40 servers"
-    text = f"{found['cpu_s']:.1f} s of one core; {found['brakes']} brakes, low priority capped {found['low_capped_share']:.0%} of the time"
+    capped = f"low priority capped {found['low_capped_share']:.0%} of the time"
+    text = f"{found['cpu_s']:.1f} s of one core; {found['brakes']} brakes, {capped}"
     return [
         _finding("six_weeks_seconds", found["seconds"], "s", "lower", given, 10.0, note=text),
         _finding("six_weeks_rss_gib", found["rss_gib"], "GiB", "lower", given, 2.0, note="whole process"),
