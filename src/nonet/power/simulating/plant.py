@@ -51,28 +51,16 @@ class Plant:
         self._faults = sorted(self.row.telemetry_faults, key=lambda fault: fault.start_s)
         self._sample: Sample | None = None
         self._promise: Quiet | None = None
+        self._lag_ticks, self._seen_w = state.lag_ticks, state.arrays.seen_w
         self._row_budget, self._node_budgets = self.row.row_budget, self.row.node_budgets
         self._varies = any(len(budget.watts) > 1 for budget in (self._row_budget, *self._node_budgets))
+        self.telemetry_period_s = self.row.telemetry_period_s
+        self.cap_latency_s, self.brake_latency_s = self.row.cap_latency.most_s, self.row.brake_latency.most_s
         self.now_s = 0.0
         self.budget_w = self._row_budget.at(0.0)
         policy.reset()
 
     # -- the view
-
-    @property
-    def telemetry_period_s(self) -> float:
-        """See `View`."""
-        return self.row.telemetry_period_s
-
-    @property
-    def cap_latency_s(self) -> float:
-        """See `View`."""
-        return self.row.cap_latency.most_s
-
-    @property
-    def brake_latency_s(self) -> float:
-        """See `View`."""
-        return self.row.brake_latency.most_s
 
     @property
     def cap_levels(self) -> Sequence[float]:
@@ -161,25 +149,27 @@ class Plant:
         for command in commands:
             self.record.commands.append((now_s, command))
             self.channel.submit(command, now_s)
-        honest = self._fault_at(now_s - self.state.lag_ticks * self.telemetry_period_s) is None
-        asks = self.believes and honest and self._next_lie() > self.state.ticks + 1
+        asks = self.believes
+        if asks and self._faults:
+            honest = self._fault_at(now_s - self._lag_ticks * self.telemetry_period_s) is None
+            asks = honest and self._next_lie() > self.state.ticks + 1
         self._promise = self.policy.quiet(now_s, self) if asks else None
 
     # -- telemetry
 
     def _see(self) -> None:
         """Take the newest sample that has arrived; a usable one is noted in the ledger."""
-        visible = self.state.ticks - 1 - self.state.lag_ticks
-        fault = self._fault_at((visible + 1) * self.telemetry_period_s)
+        visible = self.state.ticks - 1 - self._lag_ticks
+        fault = self._fault_at((visible + 1) * self.telemetry_period_s) if self._faults else None
         if fault is not None and fault.kind == "gap":
             visible, fault = self._last_before(fault), None
         measured_at_s = (visible + 1) * self.telemetry_period_s
         if visible < 0 or (self._sample is not None and self._sample.measured_at_s >= measured_at_s):
             return
-        watts = float(self.state.arrays.seen_w[visible])
+        watts = float(self._seen_w[visible])
         if fault is not None:
             last = self._last_before(fault)
-            watts = fault.value(watts, float(self.state.arrays.seen_w[last]) if last >= 0 else math.nan)
+            watts = fault.value(watts, float(self._seen_w[last]) if last >= 0 else math.nan)
         self._sample = Sample(watts, measured_at_s)
         if 0.0 < watts < _PLAUSIBLE * self.budget_w:
             self.channel.ledger.note_sample(measured_at_s)
@@ -197,7 +187,9 @@ class Plant:
 
     def _next_lie(self) -> int:
         """First tick from now on whose visible sample is a lie or missing; far away without."""
-        period_s, lag = self.telemetry_period_s, self.state.lag_ticks
+        if not self._faults:
+            return _FAR
+        period_s, lag = self.telemetry_period_s, self._lag_ticks
         next_measured_s = (self.state.ticks + 1 - lag) * period_s
         for fault in self._faults:
             if fault.end_s > next_measured_s:
