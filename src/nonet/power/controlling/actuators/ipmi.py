@@ -52,7 +52,9 @@ class IpmiConfig(ActuatorConfig):
 
     user: str = Field("admin", max_length=16, description="User of the BMC.")
     password_env: str = Field("NONET_IPMI_PASSWORD", description="Variable of the environment with the password.")
-    cipher_suite: Literal[3, 17] = Field(17, description="RMCP+ cipher suite: 17 (SHA-256), or 3 (SHA-1) for old BMCs.")
+    cipher_suites: list[Literal[3, 17]] = Field(
+        default=[17, 3], min_length=1, description="RMCP+ cipher suites, tried in this order: 17 is SHA-256, 3 SHA-1."
+    )
     privilege: Literal["operator", "administrator"] = Field("administrator", description="Level asked for.")
     timeout_s: float = Field(5.0, gt=0, description="Longest time for one command with all its messages, seconds.")
     settle_s: float = Field(40.0, ge=0, description="Longest time until a limit shows in a read-back, seconds.")
@@ -201,9 +203,8 @@ class IpmiSession:
 
     def _open(self, deadline: Deadline) -> None:
         library = load_ipmi()
-        interface = library.interfaces.create_interface(
-            "rmcpplus", cipher_suite=self._config.cipher_suite, keep_alive_interval=0
-        )
+        interface = library.interfaces.create_interface("rmcpplus", keep_alive_interval=0)
+        interface.cipher_suites = list(self._config.cipher_suites)
         ipmi = library.create_connection(interface)
         ipmi.session.set_session_type_rmcp(self._host, port=self._port)
         ipmi.session.set_auth_type_user(self._config.user, self._password)
@@ -267,7 +268,7 @@ def _told(server: Server) -> Iterator[None]:
             f"{server.name}: its BMC does not let us in: {error}; check user and password"
         ) from error
     except (errors.MessageStatusCodeError, errors.NotSupportedError) as error:
-        text = f"{server.name}: no session: {error}; check cipher_suite, user and privilege"
+        text = f"{server.name}: no session: {error}; check cipher_suites, user and privilege"
         raise NoPermissionError(text) from error
     except (errors.IpmiConnectionError, OSError) as error:
         if isinstance(error, TimeoutError):

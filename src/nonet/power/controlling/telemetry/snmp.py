@@ -49,6 +49,7 @@ class SnmpConfig(TelemetryConfig):
     version: Literal["2c", "3"] = Field("2c", description="Of SNMP.")
     community_env: str = Field("NONET_SNMP_COMMUNITY", description="Variable with the community (2c); public without.")
     user: str = Field("", description="User (version 3).")
+    context: str = Field("", description="Context name (version 3); most PDUs have none.")
     auth_env: str = Field("NONET_SNMP_AUTH", description="Variable with the authentication pass phrase (version 3).")
     auth: Literal["SHA", "SHA256", "SHA512"] = Field(
         "SHA256", description="How messages are authenticated (version 3)."
@@ -85,13 +86,14 @@ class SnmpTelemetry:
         self._indices = [indices[meter.server] if meter.server else None for meter in config.meters]
         self._snmp = _load()
         self._credentials = _credentials(self._snmp, config)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._engine: Any = None
+        self._context = self._snmp.ContextData(contextName=config.context.encode())
+        self._loop: asyncio.AbstractEventLoop | None = asyncio.new_event_loop()
+        self._engine = self._loop.run_until_complete(self._start())
 
     def read(self) -> Reading | None:
         """The sum of the meters now. See `Telemetry.read`."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            raise TelemetryError("snmp: closed")
         powers_w = self._loop.run_until_complete(self._read_all())
         own: dict[int, float] = {}
         for index, power_w in zip(self._indices, powers_w, strict=True):
@@ -101,15 +103,28 @@ class SnmpTelemetry:
 
     def close(self) -> None:
         """Close the sockets."""
-        if self._engine is not None:
-            self._engine.close_dispatcher()
         if self._loop is not None:
+            self._loop.run_until_complete(self._end())
             self._loop.close()
-        self._loop = self._engine = None
+        self._loop = None
+
+    async def _start(self) -> Any:
+        """An engine that has read its tables, which takes longer than a reading may."""
+        from pysnmp.hlapi.varbinds import MibViewControllerManager
+
+        engine = self._snmp.SnmpEngine()
+        view = MibViewControllerManager.get_mib_view_controller(engine.cache)
+        self._snmp.ObjectType(self._snmp.ObjectIdentity(self._config.meters[0].oid.lstrip("."))).resolve_with_mib(view)
+        return engine
+
+    async def _end(self) -> None:
+        self._engine.close_dispatcher()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}  # timers of the library
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     async def _read_all(self) -> list[float]:
-        if self._engine is None:
-            self._engine = self._snmp.SnmpEngine()
         questions = [asyncio.ensure_future(self._ask(meter)) for meter in self._config.meters]
         try:
             async with asyncio.timeout(self._config.timeout_s):
@@ -130,7 +145,7 @@ class SnmpTelemetry:
                 (host, port), timeout=config.timeout_s / (config.retries + 1), retries=config.retries
             )
             error, status, _, bindings = await snmp.get_cmd(
-                self._engine, self._credentials, target, snmp.ContextData(),
+                self._engine, self._credentials, target, self._context,
                 snmp.ObjectType(snmp.ObjectIdentity(meter.oid.lstrip("."))), lookupMib=False,
             )  # fmt: skip
         except Exception as problem:  # pysnmp raises its own errors, and those of sockets
