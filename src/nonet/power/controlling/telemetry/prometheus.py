@@ -97,6 +97,7 @@ class PrometheusTelemetry:
         self._indices = {server.name: server.index for server in servers}
         self._label = DCGM_HOST_LABEL if config.dcgm is not None else config.server_label
         self._unit_w = 1.0 if config.dcgm is not None else config.unit_w
+        self._latest: Reading | None = None
         token = os.environ.get(config.token_env, "")
         self._client = httpx2.Client(
             base_url=config.url.rstrip("/"),
@@ -112,7 +113,7 @@ class PrometheusTelemetry:
         for labels, value in self._vector(self._ask("query", {"query": query})):
             powers.setdefault(labels.get(_PART, ""), []).append((labels, value))
         if not powers["power"]:
-            return None
+            return self._latest  # the series has ended; its last reading goes on ageing
         if len(powers["power"]) > 1:
             raise TelemetryError(f"prometheus: the query gives {len(powers['power'])} series, not one; write sum(...)")
         measured_s = [value for _, value in powers["time"]]
@@ -123,7 +124,8 @@ class PrometheusTelemetry:
             for labels, value in powers["server"]
             if labels.get(self._label) in self._indices
         }
-        return Reading(powers["power"][0][1] * self._unit_w, measured_s[0], own or None)
+        self._latest = Reading(powers["power"][0][1] * self._unit_w, measured_s[0], own or None)
+        return self._latest
 
     def history(self, start_s: float, end_s: float, step_s: float) -> tuple[np.ndarray, np.ndarray]:
         """What Prometheus recorded in a stretch of time, without the repetitions with which it fills gaps.
@@ -166,7 +168,7 @@ class PrometheusTelemetry:
         where = f"{self._config.url}: {what}"
         end_s = time.monotonic() + self._config.timeout_s
         body = bytearray()
-        question = question | {"timeout": f"{self._config.timeout_s:g}s"}
+        question = question | {"timeout": f"{math.ceil(self._config.timeout_s * 1000)}ms"}
         try:
             with self._client.stream("POST", f"/api/v1/{what}", data=question) as answer:
                 for chunk in answer.iter_bytes():
