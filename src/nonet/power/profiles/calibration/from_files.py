@@ -1,0 +1,103 @@
+"""Profiles from the files that people have: which kind a file is, what it yields, what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nonet.common.errors import InputError
+from nonet.power.profiles.calibration import mlenergy, splitwise
+from nonet.power.profiles.calibration.clock_table import fit_clock, read_clock_table
+from nonet.power.profiles.calibration.gpu_log import read_gpu_log
+from nonet.power.profiles.calibration.server_log import profile_from_logs, read_request_log
+from nonet.power.profiles.hardware import GPUS, gpu_name
+from nonet.power.profiles.profile import PowerProfile, Provenance
+from nonet.power.profiles.published import PROFILES
+
+_MAX_HEADER_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration found.
+
+    Attributes:
+        profiles: one for each configuration that could be fitted.
+        refusals: rows and columns that are no measurements, and configurations that cannot be fitted, with the reason.
+    """
+
+    profiles: tuple[PowerProfile, ...]
+    refusals: tuple[str, ...] = ()
+
+
+def calibrate_table(path: Path) -> Calibration:
+    """Profiles from a published table: a splitwise `perf_model.csv` or configurations of ML.ENERGY.
+
+    Raises:
+        InputError: the file cannot be read, or its header is neither's.
+    """
+    columns = _header(path)
+    if {"prompt_time", "token_time", "peak_power"} <= columns:
+        measured = splitwise.read_splitwise(path)
+        profiles = [
+            splitwise.profile_from_splitwise(measured, group, path.name) for group in splitwise.groups(measured)
+        ]
+        return Calibration(tuple(profiles), tuple(str(refusal) for refusal in measured.refusals))
+    if {"avg_power_watts", "avg_batch_size", "median_itl_ms"} <= columns:
+        return _from_sweeps(path)
+    raise InputError(
+        f"{path}: neither a splitwise perf_model.csv nor ML.ENERGY configurations; for logs of your own give "
+        "--gpu-log and --requests"
+    )
+
+
+def calibrate_logs(gpu_log: Path, requests: Path, gpu: str, model: str, tensor_parallel: int = 1) -> Calibration:
+    """A profile from the power log of one server's GPUs and the requests that it served.
+
+    Raises:
+        InputError: a file cannot be read, or shows too little of a phase.
+    """
+    found = profile_from_logs(read_gpu_log(gpu_log), read_request_log(requests), gpu, model, tensor_parallel)
+    return Calibration((found,))
+
+
+def with_clock_table(profile: PowerProfile, path: Path) -> PowerProfile:
+    """The profile with its clock response fitted to a table of power and time by clock.
+
+    Raises:
+        InputError: the table cannot be read, or has too few clocks.
+    """
+    rows = read_clock_table(path)
+    found = fit_clock(rows, profile.max_clock_mhz)
+    source = Provenance(kind="measured", source=path.name, num_points=len(rows))
+    return profile.model_copy(update={"clock": found.response, "provenance": {**profile.provenance, "clock": source}})
+
+
+def _from_sweeps(path: Path) -> Calibration:
+    profiles, refusals = [], []
+    for sweep in mlenergy.read_mlenergy(path):
+        name = "-".join(str(part) for part in sweep.key).replace("/", "-").replace(" ", "-").lower()
+        try:
+            donor = _donor(sweep.gpu)
+            text = f"prefill of {donor.name}"
+            profiles.append(mlenergy.profile_from_sweep(sweep, donor.prefill, text, path.name, name))
+        except (InputError, ValueError) as error:
+            refusals.append(f"{name}: {error}")
+    return Calibration(tuple(profiles), tuple(refusals))
+
+
+def _donor(gpu: str) -> PowerProfile:
+    key = gpu_name(gpu)
+    for profile in map(PROFILES.__getitem__, PROFILES):
+        if profile.gpu == key:
+            return profile
+    raise InputError(f"no shipped profile on {gpu} to borrow the prompt phase from; there are {', '.join(GPUS)}")
+
+
+def _header(path: Path) -> set[str]:
+    try:
+        with path.open("rb") as file:
+            line = file.read(_MAX_HEADER_BYTES).split(b"\n", 1)[0]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    return {name.strip() for name in line.decode("utf-8", "replace").split(",")}
