@@ -6,6 +6,7 @@ weeks are asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,7 @@ Floats = NDArray[np.float64]
 DAY_S = 86_400.0
 _MINUTES = 1440
 _TABLE = Path(__file__).with_name("week_shape.csv")
-_STEADY, _BURSTS = 1, 2
+_STEADY, _BURSTS, _EVEN = 1, 2, 3
 
 
 class WeekConfig(BaseModel):
@@ -136,17 +137,42 @@ def _day(config: WeekConfig, minute_rates: Floats, seed: int, day: int) -> tuple
         times = np.concatenate([times, np.repeat(starts, sizes) + spread_s])
     times = np.sort(times)
     num = len(times)
-    shares = np.array([s.share for s in config.services])
-    service = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], steady.random(num), side="right").astype(np.int16)
-    prompt_at, output_at, low_at = steady.random(num), steady.random(num), steady.random(num)
+    return times, *_properties(config.services, steady, num)
+
+
+def even_requests(rates_per_s: Floats, step_s: float, services: Sequence[Service], *, seed: int = 0) -> RequestLoad:
+    """Requests at given rates, one at a random moment of every stretch in which one is due.
+
+    Args:
+        rates_per_s: by steps of `step_s` seconds; not negative.
+        step_s: length of a step.
+        services: mix of the requests.
+        seed: of every draw.
+
+    >>> len(even_requests(np.array([0.5, 2.0]), 60.0, POLCA_MIX, seed=1))
+    150
+    """
+    due = np.concatenate([[0.0], np.cumsum(np.maximum(rates_per_s, 0.0) * step_s)])
+    num = int(due[-1] + 1e-9)
+    draws = _stream(seed, 0, _EVEN)
+    at = np.arange(num) + draws.random(num)
+    # A flat stretch of `due` is a time without requests; the interpolation takes its end.
+    times = np.interp(at, due, np.arange(len(due)) * step_s)
+    return RequestLoad(times, *_properties(services, draws, num), tuple(s.name for s in services))
+
+
+def _properties(services: Sequence[Service], draws: np.random.Generator, num: int) -> tuple[Any, Any, Any, Any]:
+    shares = np.array([s.share for s in services])
+    service = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], draws.random(num), side="right").astype(np.int16)
+    prompt_at, output_at, low_at = draws.random(num), draws.random(num), draws.random(num)
     prompts, outputs = np.empty(num, np.int32), np.empty(num, np.int32)
     priority = np.empty(num, np.int8)
-    for index, kind in enumerate(config.services):
+    for index, kind in enumerate(services):
         own = service == index
         prompts[own] = kind.draw("prompt", prompt_at[own])
         outputs[own] = kind.draw("output", output_at[own])
         priority[own] = np.where(low_at[own] < kind.low_share, Priority.LOW, Priority.HIGH)
-    return times, prompts, outputs, priority, service
+    return prompts, outputs, priority, service
 
 
 def _arrivals(draws: np.random.Generator, per_minute: Floats) -> Floats:
