@@ -42,6 +42,7 @@ class Faults:
     text: str | None = None  # answer every GET below Systems and Chassis with this
     rounding_w: float = 0.0  # set points are stored as a multiple of this
     no_etags: bool = False
+    broken: str = "-"  # what lies below this path is answered with 500
 
 
 class RedfishMock:
@@ -201,6 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         if method in faults.status:
             self._error(faults.status[method], "Injected")
+            return True
+        if self._path().startswith(faults.broken):
+            self._error(500, "Injected")
             return True
         basic = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         token = self.headers.get("X-Auth-Token", "")

@@ -150,10 +150,10 @@ class RedfishActuator:
                 try:
                     with _told(server):
                         levels.append(self._write(session, server, path, level, deadline))
-                except RefusedError as error:  # cap the others all the same
+                except ActuatorError as error:  # cap the others all the same
                     failed = failed or error
-        if failed is not None:
-            raise failed
+            if failed is not None:
+                raise failed
         return max(levels)
 
     def read_level(self, server: Server, expected: float = 1.0) -> float:
