@@ -1,4 +1,9 @@
-"""A base row: servers, traffic and budget as one small record, with the statistics that it was fitted to have."""
+"""A base row: servers, traffic and budget as one small record, with the statistics that it was fitted to have.
+
+The preset `polca-base` is written by
+
+    python -c 'from nonet.power.load.fit import fit; fit(progress=print).base.to_json("polca-base.json")'
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,244 @@
+"""Reads measured row power as an even series: CSV, Parquet, Prometheus range JSON, nvidia-smi and DCGM exports.
+
+Sensors are summed: each is averaged over every period and held over gaps of up to `hold_periods`; a period in which
+any sensor has nothing is a gap (NaN), never a smaller sum.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nonet.common.errors import InputError
+from nonet.power.load.times import parse_times
+
+Unit = Literal["W", "kW", "MW", "mW"]
+_TO_W = {"W": 1.0, "kW": 1e3, "MW": 1e6, "mW": 1e-3}
+_MAX_BYTES = 2 << 30
+_TIME_NAMES = (
+    "timestamp",
+    "time",
+    "ts",
+    "date",
+    "datetime",
+    "t",
+    "t_s",
+    "time_s",
+    "timestamp_ms",
+    "epoch",
+    "measured_at",
+)
+_SENSOR_NAMES = ("sensor", "server", "host", "hostname", "instance", "pdu", "outlet", "index", "gpu", "uuid", "name")
+_POWER = re.compile(r"power|watt|(^|_)k?w$|dcgm_fi_dev_power_usage", re.IGNORECASE)
+_NOT_POWER = re.compile(r"limit|cap|budget|violation|factor", re.IGNORECASE)
+_PLAUSIBLE = (0.02, 1.7)
+
+
+@dataclass(frozen=True, eq=False)
+class PowerLog:
+    """An even series of row power.
+
+    Attributes:
+        start_s: epoch seconds (or seconds of the log) of the first period's begin.
+        period_s: length of a period.
+        power_w: float64, mean watts by period, NaN in gaps.
+        notes: what was mended, by kind, with counts.
+    """
+
+    start_s: float
+    period_s: float
+    power_w: NDArray[np.float64]
+    notes: dict[str, int]
+
+
+def read_power_log(
+    path: str | Path,
+    *,
+    budget_w: float | None = None,
+    unit: Unit | None = None,
+    time_column: str | None = None,
+    power_columns: Sequence[str] | None = None,
+    sensor_column: str | None = None,
+    period_s: float = 2.0,
+    hold_periods: int = 2,
+) -> PowerLog:
+    """Read a log of row power.
+
+    Args:
+        path: .csv, .tsv, .parquet or .json (the answer of Prometheus' query_range).
+        budget_w: of the row; a log that fits it only in another unit is refused.
+        unit: of the power columns; by default from their names, else watts.
+        time_column, power_columns, sensor_column: by default found by name; several power columns are summed.
+        period_s: of the result.
+        hold_periods: gaps of a sensor up to so many periods are filled with its last value.
+
+    Raises:
+        InputError: no such file, no time or power column, no usable row, or a unit that does not fit the budget.
+    """
+    source = Path(path)
+    if not period_s > 0:
+        raise InputError(f"period must be above 0 s, got {period_s}")
+    frame = _read(source)
+    rows, notes = _long(frame, source, time_column, power_columns, sensor_column, unit)
+    log = _even(rows, period_s, hold_periods, notes, source)
+    if budget_w is not None:
+        _check_unit(log.power_w, budget_w, source)
+    return log
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: larger than {_MAX_BYTES >> 30} GiB; split it by day")
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path)
+        if path.suffix == ".json":
+            return _prometheus(json.loads(path.read_bytes()), path)
+        separator = "\t" if path.suffix == ".tsv" else ","
+        frame = pl.read_csv(
+            path, separator=separator, infer_schema=False, comment_prefix="#", truncate_ragged_lines=True
+        )
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    return frame.rename({name: name.strip() for name in frame.columns})
+
+
+def _prometheus(answer: Any, path: Path) -> pl.DataFrame:
+    data = answer.get("data", answer) if isinstance(answer, dict) else {}
+    series = data.get("result") if isinstance(data, dict) else None
+    if not isinstance(series, list) or not series:
+        raise InputError(f"{path}: no series in it; give the JSON answer of Prometheus' /api/v1/query_range")
+    times: list[float] = []
+    watts: list[float] = []
+    sensors: list[str] = []
+    try:
+        for one in series:
+            name = json.dumps(one.get("metric", {}), sort_keys=True)
+            for at, value in one["values"]:
+                times.append(float(at))
+                watts.append(float(value))
+                sensors.append(name)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: a series without [time, value] pairs ({error!r}); use query_range") from error
+    metric = str((series[0].get("metric") or {}).get("__name__", ""))
+    column = "power_kw" if re.search(r"kilowatt|_kw$", metric) else "power"
+    return pl.DataFrame({"timestamp": times, column: watts, "sensor": sensors})
+
+
+def _long(
+    frame: pl.DataFrame,
+    path: Path,
+    time_column: str | None,
+    power_columns: Sequence[str] | None,
+    sensor_column: str | None,
+    unit: Unit | None,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    time_name = time_column or _by_name(frame.columns, _TIME_NAMES)
+    if time_name not in frame.columns:
+        raise InputError(f"{path}: no time column; name it (found {', '.join(frame.columns[:12])})")
+    names = list(power_columns or [n for n in frame.columns if _POWER.search(n) and not _NOT_POWER.search(n)])
+    missing = [name for name in names if name not in frame.columns]
+    if not names or missing:
+        what = f"no column {missing[0]!r}" if missing else "no column that looks like power; name it"
+        raise InputError(f"{path}: {what} (found {', '.join(frame.columns[:12])})")
+    sensor_name = sensor_column or _by_name([n for n in frame.columns if n not in names], _SENSOR_NAMES)
+    seconds, formats = parse_times(frame[time_name], _time_unit(time_name))
+    notes = {"time formats": formats} if formats > 1 else {}
+    parts = []
+    for name in names:
+        scale = _TO_W[unit or _unit_of(name)]
+        watts = _numbers(frame[name]) * scale
+        sensor = frame[sensor_name].cast(pl.String) if sensor_name else pl.Series([""] * len(frame), dtype=pl.String)
+        parts.append(pl.DataFrame({"s": seconds, "w": watts, "sensor": sensor + f"/{name}"}))
+    rows = pl.concat(parts)
+    _count(notes, "cells without a time", int(np.isnan(seconds).sum()))
+    usable = rows.filter(pl.col("s").is_finite() & pl.col("w").is_finite() & (pl.col("w") >= 0))
+    _count(notes, "negative powers, left out", rows.filter(pl.col("w") < 0).height)
+    _count(notes, "powers that are no numbers, left out", rows.filter(~pl.col("w").is_finite()).height)
+    if usable.is_empty():
+        raise InputError(f"{path}: no row with a time and a power; check the columns {time_name!r} and {names[0]!r}")
+    _count(notes, "out of order, sorted", int((np.diff(seconds[~np.isnan(seconds)]) < 0).sum()))
+    single = usable.unique(["s", "sensor"], keep="last", maintain_order=True)
+    _count(notes, "duplicates, last kept", usable.height - single.height)
+    return single.sort("s"), notes
+
+
+def _even(rows: pl.DataFrame, period_s: float, hold: int, notes: dict[str, int], path: Path) -> PowerLog:
+    start_s = math.floor(float(rows["s"][0]) / period_s) * period_s
+    ticks = ((rows["s"].to_numpy() - start_s) / period_s + 1e-9).astype(np.int64)
+    num = int(ticks[-1]) + 1
+    if num > 200_000_000 or num > 1000 * rows.height + 1000:
+        raise InputError(f"{path}: {rows.height} rows over {num * period_s:.0f} s; is a time in another unit?")
+    total = np.zeros(num)
+    sensors = rows["sensor"].to_numpy()
+    watts = rows["w"].to_numpy()
+    for sensor in sorted(set(sensors.tolist())):
+        own = sensors == sensor
+        counts = np.bincount(ticks[own], minlength=num)
+        sums = np.bincount(ticks[own], weights=watts[own], minlength=num)
+        total += _held(np.divide(sums, counts, out=np.full(num, np.nan), where=counts > 0), hold)
+    _count(notes, "gaps", int(np.isnan(total).sum()))
+    return PowerLog(start_s, period_s, total, notes)
+
+
+def _held(values: NDArray[np.float64], hold: int) -> NDArray[np.float64]:
+    at = np.arange(len(values))
+    last = np.maximum.accumulate(np.where(np.isnan(values), -1, at))
+    ages = at - last
+    return np.where((last >= 0) & (ages <= hold), values[np.maximum(last, 0)], np.nan)
+
+
+def _check_unit(power_w: NDArray[np.float64], budget_w: float, path: Path) -> None:
+    if not (math.isfinite(budget_w) and budget_w > 0):
+        raise InputError(f"budget must be above 0 W, got {budget_w}")
+    middle = float(np.nanmedian(power_w)) / budget_w
+    if _PLAUSIBLE[0] <= middle <= _PLAUSIBLE[1]:
+        return
+    for factor, hint in ((1e3, "the log in kW"), (1e-3, "the budget in kW"), (1e-6, "the log in mW")):
+        if _PLAUSIBLE[0] <= middle * factor <= _PLAUSIBLE[1]:
+            raise InputError(
+                f"{path}: median {middle * budget_w:.6g} W against a budget of {budget_w:.6g} W: is {hint}? give it"
+            )
+    raise InputError(f"{path}: median {middle * budget_w:.6g} W does not fit a budget of {budget_w:.6g} W in any unit")
+
+
+def _by_name(columns: Sequence[str], known: Sequence[str]) -> str | None:
+    lowered = {name.lower(): name for name in reversed(columns)}
+    return next((lowered[name] for name in known if name in lowered), None)
+
+
+def _unit_of(name: str) -> Unit:
+    if re.search(r"\[kw\]|kilowatt|(^|[^a-z])kw$", name, re.IGNORECASE):
+        return "kW"
+    if re.search(r"\[mW\]|milliwatt|_mw$", name):
+        return "mW"
+    return "W"
+
+
+def _time_unit(name: str) -> str:
+    found = re.search(r"_(ms|us|ns)$", name.lower())
+    return found.group(1) if found else ""
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    if column.dtype == pl.String:
+        column = column.str.strip_chars().str.replace(r"\s*[kKmM]?[wW]$", "").cast(pl.Float64, strict=False)
+    return column.cast(pl.Float64, strict=False).fill_null(math.nan).to_numpy().astype(np.float64)
+
+
+def _count(notes: dict[str, int], kind: str, count: int) -> None:
+    if count:
+        notes[kind] = count

@@ -1,0 +1,187 @@
+"""Reads request logs: Azure LLM traces (2023, 2024, 2025), BurstGPT, Mooncake, splitwise-sim, own CSV and Parquet.
+
+The format is told by the columns. Files are CSV (also .gz), Parquet, or JSON lines (Mooncake).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from nonet.common.errors import InputError
+from nonet.common.registry import Registry
+from nonet.power.load.requests import RequestLoad
+from nonet.power.load.times import parse_times
+from nonet.power.policies.protocol import Priority
+
+_LONGEST_JUMP_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFormat:
+    """Columns of a request log.
+
+    Args:
+        time, prompt, output: names of the columns.
+        unit: of numeric times; "" is judged by size.
+        service: column of the service, "" when there is none.
+        priority: column of the priority (0 low, 1 high, or "low", "high"), "" when there is none.
+    """
+
+    time: str
+    prompt: str
+    output: str
+    unit: str = ""
+    service: str = ""
+    priority: str = ""
+
+
+FORMATS: Registry[RequestFormat] = Registry("request format")
+FORMATS.add("nonet", RequestFormat("arrival_s", "prompt_tokens", "output_tokens", "s", "service", "priority"))
+FORMATS.add("azure", RequestFormat("TIMESTAMP", "ContextTokens", "GeneratedTokens"))
+FORMATS.add("burstgpt", RequestFormat("Timestamp", "Request tokens", "Response tokens", "s", "Model"))
+FORMATS.add("mooncake", RequestFormat("timestamp", "input_length", "output_length", "ms"))
+FORMATS.add("mooncake-reduced", RequestFormat("timestamp_ms", "input_tokens", "output_tokens", "ms"))
+FORMATS.add("splitwise", RequestFormat("arrival_timestamp", "prompt_size", "token_size", "s"))
+
+
+def read_requests(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    low_share: float | Mapping[str, float] = 0.5,
+    seed: int = 0,
+) -> RequestLoad:
+    """Read a request log; time 0 is the first arrival.
+
+    Rows without a time or with cells that are no numbers are left out and counted in `repairs`, as are rows with zero
+    tokens; rows out of order are sorted. When more than half of the rows are unusable, the file is refused.
+
+    Args:
+        path: the log.
+        columns: for own tables: `{"time": ..., "prompt": ..., "output": ..., "service": ..., "priority": ...}`, where
+            the last two may be left out and "unit" says the unit of numeric times.
+        low_share: share of low priority, one for all or by service; used when the log has no priorities.
+        seed: of the priorities.
+
+    Raises:
+        InputError: no such file, unknown columns, or too many unusable rows.
+    """
+    source = Path(path)
+    frame = _read(source)
+    layout = _mapped(columns, frame, source) if columns else _told_by_columns(frame, source)
+    seconds, formats = parse_times(frame[layout.time], layout.unit)
+    prompts, outputs = (_numbers(frame[name]) for name in (layout.prompt, layout.output))
+    usable = np.isfinite(seconds) & np.isfinite(prompts) & np.isfinite(outputs) & (prompts >= 0) & (outputs >= 0)
+    repairs = {"unusable, left out": int((~usable).sum())} if not usable.all() else {}
+    if usable.sum() * 2 < len(usable) or not usable.any():
+        line = int(np.argmin(usable)) + 2
+        raise InputError(
+            f"{source}: {int((~usable).sum())} of {len(usable)} rows are unusable, the first in line {line}"
+        )
+    if formats > 1:
+        repairs["time formats"] = formats
+    own = frame.filter(pl.Series(usable))
+    times = seconds[usable]
+    jumps = int((np.abs(np.diff(times)) > _LONGEST_JUMP_S).sum())
+    if jumps:
+        repairs["jumps of more than an hour, kept"] = jumps
+    services, names = _services(own, layout)
+    load = RequestLoad.of(
+        times - times.min(),
+        prompts[usable],
+        outputs[usable],
+        priority=_priorities(own, layout, source),
+        service=services,
+        service_names=names,
+        repairs=repairs,
+    )
+    return load if layout.priority else load.with_priorities(low_share, seed=seed)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        elif path.suffix in (".jsonl", ".ndjson"):
+            frame = _json_lines(path)
+        else:
+            frame = pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    if frame.is_empty():
+        raise InputError(f"{path}: no requests in it")
+    return frame
+
+
+def _json_lines(path: Path) -> pl.DataFrame:
+    rows: list[dict[str, Any]] = []
+    names = [FORMATS["mooncake"].time, FORMATS["mooncake"].prompt, FORMATS["mooncake"].output]
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                rows.append({name: float(record[name]) for name in names})
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path}, line {number}: no request with {', '.join(names)} ({error!r})") from error
+    return pl.DataFrame(rows)
+
+
+def _told_by_columns(frame: pl.DataFrame, path: Path) -> RequestFormat:
+    for name in FORMATS:
+        known = FORMATS[name]
+        if {known.time, known.prompt, known.output} <= set(frame.columns):
+            service = known.service if known.service in frame.columns else ""
+            priority = known.priority if known.priority in frame.columns else ""
+            return RequestFormat(known.time, known.prompt, known.output, known.unit, service, priority)
+    found = ", ".join(frame.columns[:12])
+    raise InputError(f"{path}: no known request log ({', '.join(FORMATS)}); name its columns (found {found})")
+
+
+def _mapped(columns: Mapping[str, str], frame: pl.DataFrame, path: Path) -> RequestFormat:
+    unknown = set(columns) - {"time", "prompt", "output", "service", "priority", "unit"}
+    missing = {"time", "prompt", "output"} - set(columns)
+    if unknown or missing:
+        raise InputError(f"{path}: column map has {sorted(unknown)} too many and {sorted(missing)} too few")
+    if columns.get("unit", "") not in ("", "s", "ms", "us", "ns"):
+        raise InputError(f"{path}: unit of times must be s, ms, us or ns, got {columns['unit']!r}")
+    for field, name in columns.items():
+        if field != "unit" and name not in frame.columns:
+            raise InputError(f"{path}: no column {name!r} for {field}; found {', '.join(frame.columns[:12])}")
+    return RequestFormat(**columns)
+
+
+def _services(frame: pl.DataFrame, layout: RequestFormat) -> tuple[Any, tuple[str, ...]]:
+    if not layout.service:
+        return 0, ("all",)
+    column = frame[layout.service].cast(pl.String).fill_null("")
+    names = tuple(sorted(column.unique().to_list()))
+    places = {name: index for index, name in enumerate(names)}
+    return column.replace_strict(places, return_dtype=pl.Int16).to_numpy(), names
+
+
+def _priorities(frame: pl.DataFrame, layout: RequestFormat, path: Path) -> Any:
+    if not layout.priority:
+        return Priority.HIGH
+    texts = frame[layout.priority].cast(pl.String).str.to_lowercase()
+    known = {"0": 0, "low": 0, "lp": 0, "1": 1, "high": 1, "hp": 1}
+    wrong = texts.filter(~texts.is_in(list(known)))
+    if len(wrong):
+        raise InputError(f"{path}: priority {wrong[0]!r} is not 0, 1, low or high")
+    return texts.replace_strict(known, return_dtype=pl.Int8).to_numpy()
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    return column.cast(pl.Float64, strict=False).fill_null(math.nan).to_numpy().astype(np.float64)
