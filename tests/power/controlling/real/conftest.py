@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import random
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,42 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class Babbler:
+    """Answers every datagram on a UDP port with random bytes, or with the datagram itself with one byte changed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                data, sender = self._socket.recvfrom(4096)
+            except OSError:
+                return
+            if not data:
+                return
+            noise = self._random.randbytes(self._random.randint(0, 60))
+            answer = bytearray(data if self._random.random() < 0.5 else noise)
+            if answer:
+                answer[self._random.randrange(len(answer))] = self._random.randrange(256)
+            self._socket.sendto(answer, sender)
+
+    def stop(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self._socket.getsockname())
+
+
+@pytest.fixture(params=range(3))
+def babbler(request):
+    found = Babbler(request.param)
+    yield found
+    found.stop()
 
 
 @pytest.fixture

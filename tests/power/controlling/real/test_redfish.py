@@ -281,6 +281,7 @@ def test_nobody_there_and_nobody_let_in(make_redfish, monkeypatch):
     assert "horse" not in str(problems[0])
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_certificates_are_checked(make_redfish, certificate):
     mock = make_redfish(certificate=certificate)
     actuator, server = actuator_of(mock)

@@ -21,6 +21,7 @@ from tests.conftest import needs
 from tests.power.controlling.conftest import eventually
 from tests.power.controlling.real.conftest import free_port
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pysnmp")
 POWER = "1.3.6.1.4.1.318.1.1.26.4.3.1.5.1"  # rPDU2DeviceStatusPower: hundredths of a kilowatt
 # A walk of a rack PDU as snmpsim records it: oid|type|value, sorted by oid.
 RECORDING = """\
@@ -169,6 +170,16 @@ def test_a_pdu_that_hangs_ends_in_time_and_comes_back(pdu):
         assert time.monotonic() - began < 1.5
     pdu.process.send_signal(signal.SIGCONT)
     assert eventually(lambda: _works(telemetry), 5.0)
+    telemetry.close()
+
+
+def test_noise_is_an_error_in_time(babbler):
+    telemetry = telemetry_of({"address": babbler.address, "oid": POWER}, timeout_s=0.2)
+    for _ in range(5):
+        began = time.monotonic()
+        with pytest.raises(TelemetryError):
+            telemetry.read()
+        assert time.monotonic() - began < 0.6
     telemetry.close()
 
 

@@ -7,6 +7,7 @@ of GPUs, which makes this the coarsest lever of all: use it where nothing else r
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -174,7 +175,7 @@ class IpmiSession:
         if fresh:
             self._open(deadline)
         # A BMC that has forgotten a session keeps silent: leave half of the time for a new one.
-        self._ipmi.interface.set_timeout(deadline.left_s() if fresh else deadline.left_s() / 2)
+        self._ipmi.interface.deadline = deadline if fresh else Deadline(deadline.left_s() / 2)
         try:
             return call(self._ipmi)
         except (errors.RetryError, TimeoutError):
@@ -182,14 +183,13 @@ class IpmiSession:
                 raise
         self.drop()
         self._open(deadline)
-        self._ipmi.interface.set_timeout(deadline.left_s())
         return call(self._ipmi)
 
     def close(self, timeout_s: float) -> None:
         """Tell the BMC that the session is over."""
         if self._ipmi is not None:
             try:
-                self._ipmi.interface.set_timeout(timeout_s)
+                self._ipmi.interface.deadline = Deadline(timeout_s)
                 self._ipmi.session.close()
             except Exception:  # what cannot be closed expires
                 pass
@@ -203,7 +203,7 @@ class IpmiSession:
 
     def _open(self, deadline: Deadline) -> None:
         library = load_ipmi()
-        interface = library.interfaces.create_interface("rmcpplus", keep_alive_interval=0)
+        interface = _interface_class()(keep_alive_interval=0)
         interface.cipher_suites = list(self._config.cipher_suites)
         ipmi = library.create_connection(interface)
         ipmi.session.set_session_type_rmcp(self._host, port=self._port)
@@ -211,9 +211,9 @@ class IpmiSession:
         ipmi.session.set_priv_level(self._config.privilege.upper())
         ipmi.target = library.Target(ipmb_address=0x20)
         interface.open()
+        interface.deadline = deadline
         self._ipmi = ipmi
         try:
-            interface.set_timeout(deadline.left_s())
             ipmi.session.establish()
         except BaseException:
             self.drop()
@@ -233,6 +233,22 @@ def load_ipmi() -> Any:
     except ImportError as error:
         raise MissingExtraError("IPMI needs python-ipmi: pip install 'nonet[power-control]'") from error
     return pyipmi
+
+
+@functools.cache
+def _interface_class() -> type:
+    from pyipmi.interfaces.rmcpplus import RmcpPlus
+
+    class RmcpPlusByDeadline(RmcpPlus):
+        """All messages of a call together end by its deadline; the library has a time-out for each of them."""
+
+        deadline = Deadline(0.0)
+
+        def _receive_rmcp_msg(self) -> Any:
+            self.set_timeout(self.deadline.left_s())
+            return super()._receive_rmcp_msg()
+
+    return RmcpPlusByDeadline
 
 
 def _pool(server: Server, config: IpmiConfig) -> Pool[IpmiSession]:
