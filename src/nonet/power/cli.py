@@ -150,8 +150,8 @@ def rises(
 
     options.start(quiet)
     log = read_power_log(series, budget_w=budget_kw * 1e3)
-    for warning in log.warnings:
-        note(f"{series}: {warning}")
+    for kind, count in log.notes.items():
+        note(f"{series}: {kind}: {count:,}")
     report = analyse_rises(
         log.power_w,
         budget_kw * 1e3,

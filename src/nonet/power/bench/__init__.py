@@ -1,1 +1,69 @@
-"""The bench of the room power."""
+"""The headline experiments of the room: the paper's row, the simulator, calibration and the planner.
+
+Files: `headline` (the base row, +30 % servers under four policies), `simulator` (speed, exactness), `calibration`
+(errors on what was held out), `planner`; `plain_row` is the slow, plain twin of the simulator.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from nonet.common.console import note
+from nonet.common.errors import InputError, MissingExtraError
+from nonet.common.findings import Finding
+
+
+Scale = Literal["quick", "full"]
+
+
+def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
+    """Run the experiments; "quick" takes about a minute on two cores, "full" about ten.
+
+    What an experiment lacks (published data, a rival that is not installed) is said on stderr and leaves its findings
+    out; nothing else is skipped.
+
+    Args:
+        scale: which sizes.
+        only: names from `experiments()`; none means all.
+
+    Raises:
+        InputError: a name that is not one.
+    """
+    known = experiments()
+    if unknown := [name for name in only if name not in known]:
+        raise InputError(f"no experiment {unknown[0]!r}; there are {', '.join(known)}")
+    findings: list[Finding] = []
+    for name, experiment in known.items():
+        if only and name not in only:
+            continue
+        note(f"bench: {name} ...")
+        try:
+            findings += experiment(scale)
+        except MissingExtraError as error:
+            note(f"bench: {error}")
+    return findings
+
+
+def experiments() -> dict[str, Callable[[Scale], list[Finding]]]:
+    """The experiments by name, in the order in which they run."""
+    return {"simulator": _simulator, "headline": _headline, "calibration": _calibration}
+
+
+def _simulator(scale: Scale) -> list[Finding]:
+    from nonet.power.bench.simulator import simulator_findings
+
+    return simulator_findings(scale)
+
+
+def _headline(scale: Scale) -> list[Finding]:
+    from nonet.power.bench.headline import headline_findings
+
+    return headline_findings(scale, workers=os.cpu_count() or 1, progress=lambda text: note(f"bench: headline: {text}"))
+
+
+def _calibration(scale: Scale) -> list[Finding]:
+    from nonet.power.bench.calibration import calibration_findings
+
+    return calibration_findings()
