@@ -40,13 +40,15 @@ static long look_up(const char *wanted, unsigned int cmd, long otherwise)
 
 static void tell(void)
 {
-    char beside[420];
+    char beside[420], fresh[420];
     FILE *file;
     snprintf(beside, sizeof(beside), "%s.limit", path);
-    file = fopen(beside, "w");
+    snprintf(fresh, sizeof(fresh), "%s.fresh", path);
+    file = fopen(fresh, "w");
     if (file) {
         fprintf(file, "%u %u %u\n", limit_w, active, ++writes);
         fclose(file);
+        rename(fresh, beside); /* readers see the old line or the new one */
     }
 }
 

@@ -82,7 +82,9 @@ class Bmc:
         self.process.wait()
 
     def say(self, *lines: str) -> None:
-        self.state.write_text("\n".join(lines) + "\n")
+        fresh = self.state.with_suffix(".next")
+        fresh.write_text("\n".join(lines) + "\n")
+        fresh.replace(self.state)
 
     @property
     def limit(self) -> tuple[int, int, int]:
