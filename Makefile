@@ -26,6 +26,7 @@ test: lint $(VENV)/.test $(VENV)/.kernels ## Lint, types, import rules, then all
 bench: $(VENV)/.tour $(VENV)/.test $(VENV)/.kernels ## The long runs: full benches with their rivals, and the slow tests.
 	$(BIN)/nonet logs bench --full --json benchmarks/logs/results/latest.jsonl
 	$(BIN)/nonet coldstart bench --full --json benchmarks/coldstart/results/latest.jsonl
+	$(BIN)/nonet power bench --full --json benchmarks/power/results/latest.jsonl
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.lint ## ruff, mypy and the import rules.

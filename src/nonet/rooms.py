@@ -60,5 +60,10 @@ ROOMS: dict[str, Room] = {
             "Serverless cold starts: traces, policies, causes.",
             "Joosen et al., Serverless Cold Starts and Where to Find Them, EuroSys 2025",
         ),
+        Room(
+            "power",
+            "Row power of GPU servers: how many more fit, and a controller.",
+            "Patel et al., Characterizing Power Management Opportunities for LLMs in the Cloud (POLCA), ASPLOS 2024",
+        ),
     )
 }
