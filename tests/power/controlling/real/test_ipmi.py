@@ -235,7 +235,7 @@ def test_a_bmc_that_hangs_ends_in_time(bmc):
     began = time.monotonic()
     with pytest.raises((UnansweredError, ServerLostError)):
         actuator.set_level(server, 0.6, "key")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3.0
     bmc.process.send_signal(signal.SIGCONT)
     assert actuator.set_level(server, 0.6, "key") < 0.6
 
@@ -264,7 +264,7 @@ def test_noise_is_an_error_of_the_protocol_in_time(babbler, monkeypatch):
         began = time.monotonic()
         with pytest.raises(ActuatorError) as caught:
             actuator.set_level(server, 0.8, "key")
-        assert time.monotonic() - began < 0.6 and "\n" not in str(caught.value)
+        assert time.monotonic() - began < 3.0 and "\n" not in str(caught.value)
 
 
 def test_wrong_settings_are_seen_at_the_start(bmc, monkeypatch):

@@ -242,7 +242,7 @@ def test_half_open_connections_end_in_time(make_redfish, fault):
     began = time.monotonic()
     with pytest.raises(UnansweredError):
         actuator.set_level(server, 0.5, "key")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3.0
     for name in fault:
         setattr(mock.faults, name, 0)
     assert actuator.set_level(server, 0.5, "key") < 0.5  # the next one is well again
@@ -314,7 +314,7 @@ def test_wrong_settings_are_seen_at_the_start(make_redfish, monkeypatch):
 def telemetry_of(mock: RedfishMock, *meters: dict, servers=(), **config) -> Telemetry:
     kind = TELEMETRY["redfish"]
     meters = tuple({"address": mock.address} | meter for meter in meters)
-    return kind.build(kind.config(meters=meters, **config), servers)
+    return kind.build(kind.config(meters=meters, **({"timeout_s": 5.0} | config)), servers)
 
 
 def test_the_row_is_the_sum_of_its_meters(make_redfish):
@@ -373,7 +373,7 @@ def test_one_meter_that_fails_leaves_no_part_of_a_sum(make_redfish):
     began = time.monotonic()
     with pytest.raises(TelemetryError, match="no answer"):
         telemetry.read()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 3.0
     mock.faults.silent = False
     assert telemetry.read().power_w == 65_460
     with pytest.raises(InputError, match="no server 'node99'"):
