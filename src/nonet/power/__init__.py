@@ -7,7 +7,7 @@ holds the simulator that shows it, the planner that asks it of a row of your own
 Map, in the order in which data flow:
 
 - `profiles`: power and time of prompts and decoding by model, batch and clock; their calibration from logs and tables;
-- `load`: requests (recorded or a synthetic week), row-power logs, rises, the fit of a base row to them; `data`: addresses;
+- `load`: requests (recorded or a synthetic week), row-power logs, rises, the fit of a base row to them;
 - `policies`: what a policy sees and says, POLCA and others, the ledger of commands, shadow mode;
 - `simulating`: row, load and policy to power, latency and brakes, event by event;
 - `planning`: how many more servers, thresholds against servers, one page;

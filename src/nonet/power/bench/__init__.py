@@ -14,7 +14,6 @@ from nonet.common.console import note
 from nonet.common.errors import InputError, MissingExtraError
 from nonet.common.findings import Finding
 
-
 Scale = Literal["quick", "full"]
 
 
