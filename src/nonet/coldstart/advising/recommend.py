@@ -196,8 +196,7 @@ def recommend(
     timer = TimerPrewarm()
     timer.fit(parts.training)
     timers = _timers(timer, parts.training, kept.keep_alive_us)
-    epoch_us = 0 if trace.epoch is None else round(datetime.fromisoformat(trace.epoch).timestamp() * 1e6)
-    schedules = {} if trace.epoch is None else find_schedules(timer.periods, parts.training, epoch_us)
+    schedules, epoch_us = _schedules(trace, timer, parts.training)
     choices, left_out = choose(
         parts.earlier, world, KINDS[platform], timers, schedules, epoch_us, prices,
         max_extra_memory=max_extra_memory, slowdown=slowdown, seed=seed,
@@ -320,6 +319,14 @@ def _timers(timer: TimerPrewarm, training: Training, keep_alive_us: int) -> list
         for f, period in timer.periods.items()
         if period.period_us > max(keep_alive_us, int(training.cold_us[f]) + period.early_us + DEFAULT_MARGIN_US)
     ]
+
+
+def _schedules(trace: Trace, timer: TimerPrewarm, training: Training) -> tuple[dict[int, Schedule], int]:
+    """Timers of the clock, and the epoch of the trace in us; a relative trace has no clock."""
+    if trace.epoch is None:
+        return {}, 0
+    epoch_us = round(datetime.fromisoformat(trace.epoch).timestamp() * 1e6)
+    return find_schedules(timer.periods, training, epoch_us), epoch_us
 
 
 Group = list[Choice]
