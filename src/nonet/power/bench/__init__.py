@@ -1,18 +1,21 @@
 """The headline experiments of the room: the paper's row, the simulator, calibration and the planner.
 
 Files: `headline` (the base row, +30 % servers under four policies), `simulator` (speed, exactness), `calibration`
-(errors on what was held out), `planner`; `plain_row` is the slow, plain twin of the simulator.
+(errors on what was held out), `tour_charts`; `plain_row` is the slow, plain twin of the simulator.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nonet.common.console import note
 from nonet.common.errors import InputError, MissingExtraError
 from nonet.common.findings import Finding
+
+if TYPE_CHECKING:
+    import altair
 
 Scale = Literal["quick", "full"]
 
@@ -48,6 +51,13 @@ def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
 def experiments() -> dict[str, Callable[[Scale], list[Finding]]]:
     """The experiments by name, in the order in which they run."""
     return {"simulator": _simulator, "headline": _headline, "calibration": _calibration}
+
+
+def plots() -> list[tuple[str, altair.TopLevelMixin]]:
+    """Charts for the tour: the fitted base row, and four policies at 30 % more servers."""
+    from nonet.power.bench.tour_charts import charts
+
+    return charts()
 
 
 def _simulator(scale: Scale) -> list[Finding]:
