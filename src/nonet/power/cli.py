@@ -1,6 +1,6 @@
 """The command line of the room: `nonet power VERB`. It parses options, calls the API and prints; no more.
 
-`simulate`, `plan`, `sweep` and `fit` are in `cli_plan`, `shadow` and `run` in `cli_control`, shared options in
+`simulate` and `fit` are in `cli_simulate`, `plan` and `sweep` in `cli_plan`, `run` in `cli_control`, shared options in
 `cli_options`.
 """
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from nonet.power import cli_control, cli_plan
+from nonet.power import cli_control, cli_plan, cli_simulate
 from nonet.power import cli_options as options
 
 app = typer.Typer(
@@ -125,9 +125,9 @@ def calibrate(
             raise InputError(f"{len(fitted)} profiles; choose one with --only to write it to {out}")
         out.write_text(fitted[0].to_json() + "\n", "utf-8")
     if predict_points is not None:
-        cli_plan.print_predictions(fitted, profile or [], predict_points, as_json)
+        cli_simulate.print_predictions(fitted, profile or [], predict_points, as_json)
         return
-    cli_plan.print_profiles(fitted, refusals, as_json)
+    cli_simulate.print_profiles(fitted, refusals, as_json)
 
 
 @app.command()
@@ -163,7 +163,7 @@ def rises(
     if as_json:
         emit_json(report.to_dict())
     else:
-        cli_plan.print_rises(report)
+        cli_simulate.print_rises(report)
     if report.training:
         raise typer.Exit(1)
 
@@ -203,5 +203,6 @@ def bench(
         raise typer.Exit(1)
 
 
+cli_simulate.register(app)
 cli_plan.register(app)
 cli_control.register(app)

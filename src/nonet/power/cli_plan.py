@@ -1,8 +1,7 @@
-"""`simulate` and `fit`, and the tables of the other verbs that compute."""
+"""The verbs `plan` and `sweep` of `nonet power`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,200 +10,178 @@ import typer
 from nonet.power import cli_options as options
 
 if TYPE_CHECKING:
-    from nonet.power.load.rises import RiseReport
-    from nonet.power.profiles import PowerProfile
+    from nonet.power.planning.plan import Plan
+    from nonet.power.planning.scenario import Scenario
 
-_HOUR_S = 3600.0
+_QUICK_DAYS = 2.0
+RowArgument = Annotated[
+    str, typer.Argument(metavar="[ROW]", help="A row file (TOML), or a fitted base row: a preset, or a JSON file.")
+]
+Load = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Requests instead of the row's own: Parquet, CSV, JSON lines.")
+]
+Slos = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CLASS:P50,P99", help="Most more latency in percent, such as hp:1,5. [default: the paper's]"),
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Draws of the traffic. [default: 3]")]
+PlanDays = Annotated[float | None, typer.Option(min=0.01, max=366, help="Length of the traffic. [default: 7]")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(fit)
-    app.command()(simulate)
+    app.command()(plan)
+    app.command()(sweep)
 
 
-def simulate(
-    base: Annotated[
-        str, typer.Argument(metavar="[BASE]", help="A fitted row: a preset, or a file that `fit` wrote.")
-    ] = "polca-base",
+def plan(
+    row: RowArgument = "polca-base",
+    load: Load = None,
     policy: Annotated[
-        str, typer.Option(metavar="NAME|FILE,...", help="Policies to compare; see: nonet power policies.")
-    ] = "polca,one-threshold-low,one-threshold-all,no-cap",
-    added: Annotated[float, typer.Option(min=0.0, max=3.0, help="Servers added under the same budget.")] = 0.3,
-    days: options.Days = 7.0,
-    seed: options.Seed = 1,
-    hungrier: Annotated[float, typer.Option(min=0.1, max=10.0, help="Factor on the power of all work.")] = 1.0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="A run directory a policy.")] = None,
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="Policies; the first is asked for. [default: the row file's, or polca]"),
+    ] = None,
+    slo: Slos = None,
+    max_added: Annotated[float | None, typer.Option(min=0.0, help="Largest share of added servers.")] = None,
+    step: Annotated[float | None, typer.Option(min=0.001, help="Share between steps. [default: 0.025]")] = None,
+    seeds: Seeds = None,
+    days: PlanDays = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two days of traffic.")] = False,
+    with_sweep: Annotated[bool, typer.Option("--sweep", help="A heat map of thresholds on the page, too.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write an HTML page.")] = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Simulate a row with more servers than its budget was made for, under several policies on the same traffic.
+    """Ask how many more servers fit under the budget with no brake and latencies within their limits; exit 1 if none.
 
     Examples:
 
-        nonet power simulate --added 0.3 --days 7
+        nonet power plan --quick
 
-        nonet power simulate mine.json --policy polca.toml,no-cap --added 0.25 -o runs/
+        nonet power plan row.toml --load week.parquet --slo hp:1,5 --slo lp:5,50 --seeds 5 -o plan.html
     """
     from nonet.common.console import emit_json, note
-    from nonet.power.load.base_row import load_base_row
-    from nonet.power.simulating import impact
-    from nonet.power.simulating import simulate as run
+    from nonet.power.planning import plan as ask
+    from nonet.power.planning import sweep as grid
+    from nonet.power.planning.page import write_page
 
     options.start(quiet)
-    found = load_base_row(base)
-    row, load = found.row(added), found.load(days=days, seed=seed, added=added)
-    profile = row.servers[0].profile.scaled_power(hungrier) if hungrier != 1.0 else None
-    note(f"{len(load):,} requests, {row.num_servers} servers, {row.budget.at(0.0) / 1e3:.1f} kW: without a policy ...")
-    uncapped = run(row, load, profile, seed=seed)
-    documents, rows = [], []
-    for name in policy.split(","):
-        note(f"{name} ...")
-        result = run(row, load, profile, options.policy_of(name), seed=seed)
-        costs = impact(result, uncapped)
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            result.write(out / Path(name).stem)
-        costs_json = {priority.name.lower(): vars(cost) for priority, cost in costs.items()}
-        documents.append({**result.summary(), "impact": costs_json})
-        rows.append(
-            [Path(name).stem, result.brakes, result.peak, result.overload_s, *_cost_cells(costs), *_capped(result)]
-        )
+    given = {
+        "max_added": max_added,
+        "step": step,
+        "seeds": seeds,
+        "days": _QUICK_DAYS if quick and days is None else days,
+    }
+    scenario = _scenario(row, load, policy or [], slo or [], given)
+    found = ask(**scenario.arguments(), progress=_progress)
+    if out is not None:
+        thresholds = None
+        if with_sweep:
+            note("thresholds against servers ...")
+            thresholds = grid(**_sweep_arguments(scenario), policy=scenario.policies[0], progress=_progress)
+        write_page(out, found, thresholds)
     if as_json:
-        emit_json({"uncapped": uncapped.summary(), "policies": documents})
-        return
-    _print_policies(rows, uncapped.peak, found.rise_2s, found.rise_40s)
-
-
-def _cost_cells(costs: Any) -> list[str]:
-    from nonet.power.policies.protocol import Priority
-
-    cells = []
-    for priority in (Priority.HIGH, Priority.LOW):
-        cost = costs.get(priority)
-        cells += [_percent(cost.p50), _percent(cost.p99)] if cost else ["", ""]
-    return cells
-
-
-def _capped(result: Any) -> list[str]:
-    from nonet.power.policies.protocol import Priority
-
-    return [f"{result.capped_share(Priority.LOW):.1%}", f"{result.capped_share(Priority.HIGH):.1%}"]
-
-
-def _percent(share: float) -> str:
-    return f"{share:+.2%}"
-
-
-def _print_policies(rows: Sequence[Sequence[Any]], peak: float, rise_2s: float | None, rise_40s: float | None) -> None:
-    from nonet.common.console import print_table
-
-    print_table(
-        ["policy", "brakes", "peak", "over 100% s", "HP p50", "HP p99", "LP p50", "LP p99", "LP capped", "HP capped"],
-        rows,
-    )
-    print(f"latencies against the same servers and requests without a budget, which would peak at {peak:.1%}")
-    if rise_2s is not None and rise_40s is not None:
-        print(f"base row: largest rise within 2 s {rise_2s:.1%}, within 40 s {rise_40s:.1%} of the budget")
-
-
-def fit(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the base row (JSON).")],
-    peak: Annotated[float, typer.Option(min=0.01, max=1.0, help="Peak of the row, share of the budget.")] = 0.79,
-    rise_2s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 2 s.")] = 0.09,
-    rise_40s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 40 s.")] = 0.118,
-    servers: Annotated[int, typer.Option(min=1, help="Servers of the row.")] = 40,
-    profile: Annotated[str, typer.Option(metavar="NAME", help="Profile of its servers.")] = "a100-llama2-70b-tp8",
-    days: options.Days = 42.0,
-    seed: options.Seed = 1,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Find traffic whose simulated row power has a measured peak and measured rises; exit 1 when none comes close.
-
-    Example: nonet power fit --peak 0.79 --rise-2s 0.09 --rise-40s 0.118 -o base.json
-    """
-    from dataclasses import asdict
-
-    from nonet.common.console import emit_json, note
-    from nonet.power.load.base_row import Statistics
-    from nonet.power.load.fit import FitSpace
-    from nonet.power.load.fit import fit as search
-
-    options.start(quiet)
-    target = Statistics(peak, rise_2s, rise_40s)
-    short = min(7.0, days)
-    space = FitSpace(profile=(profile,))
-    found = search(target, space, num_servers=servers, days=days, short_days=short, seed=seed, progress=note)
-    found.base.to_json(out)
-    base = found.base
-    if as_json:
-        emit_json({"base": base.model_dump(mode="json"), "target": asdict(target), "is_close": found.is_close})
+        emit_json(found.to_dict())
     else:
-        print(
-            f"{out}: peak {base.peak:.1%}, rise 2 s {base.rise_2s:.1%}, 40 s {base.rise_40s:.1%} over {days:g} days"
-            f" (asked: {peak:.1%}, {rise_2s:.1%}, {rise_40s:.1%}); {len(found.trials)} candidates tried"
-        )
-    if not found.is_close:
-        note("no candidate comes within 2 points of both rises; try another profile")
+        _print_plan(found)
+        if out is not None:
+            print(f"wrote {out}")
+    if found.best.added == 0:
         raise typer.Exit(1)
 
 
-def print_profiles(profiles: Sequence[PowerProfile], refusals: Sequence[str], as_json: bool) -> None:
-    """What `calibrate` fitted, with the errors on what was held out."""
-    from nonet.common.console import emit_json, print_table
+def sweep(
+    row: RowArgument = "polca-base",
+    load: Load = None,
+    policy: Annotated[str, typer.Option(metavar="NAME|FILE", help="A policy with T1 and T2.")] = "polca",
+    t1: Annotated[str, typer.Option(metavar="T1,T1", help="Lower thresholds. [default: the paper's pairs]")] = "",
+    t2: Annotated[str, typer.Option(metavar="T2,T2", help="Upper thresholds.")] = "",
+    added: Annotated[str, typer.Option(metavar="SHARE,SHARE", help="Added servers.")] = "0.2,0.3,0.35",
+    slo: Slos = None,
+    seeds: Seeds = None,
+    days: PlanDays = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Try thresholds against added servers: brakes and latency of each pair.
 
+    Examples:
+
+        nonet power sweep --days 2 --seeds 1
+
+        nonet power sweep row.toml --t1 0.75,0.8 --t2 0.85,0.9 --added 0.25,0.3
+    """
+    from nonet.common.console import emit_json, print_table
+    from nonet.common.errors import InputError
+    from nonet.power.planning import sweep as grid
+    from nonet.power.planning import threshold_grid
+
+    options.start(quiet)
+    scenario = _scenario(row, load, [policy], slo or [], {"seeds": seeds, "days": days})
+    if bool(t1) != bool(t2):
+        raise InputError("--t1 and --t2 belong together; leave both out for the paper's pairs")
+    pairs: dict[str, Any] = {}
+    if t1:
+        pairs["thresholds"] = threshold_grid(options.numbers(t1, "--t1"), options.numbers(t2, "--t2"))
+    arguments = _sweep_arguments(scenario) | {"added": options.numbers(added, "--added")}
+    found = grid(**arguments, **pairs, policy=scenario.policies[0], progress=_progress)
     if as_json:
-        emit_json({"profiles": [one.model_dump(mode="json") for one in profiles], "refused": list(refusals)})
+        emit_json(found.rows())
         return
+    columns = ["T1-T2", "added", "brakes", "holds", "HP p50", "HP p99", "LP p50", "LP p99", "LP capped"]
     rows = [
         [
-            one.name,
-            quantity,
-            source.kind,
-            ", ".join(f"{name} {error:.1%}" for name, error in source.held_out.items()),
-            source.source,
+            cell["thresholds"], f"{cell['fraction']:.1%}", cell["brakes"], "yes" if cell["holds"] else "no",
+            *(f"{cell[name]:+.2%}" for name in ("hp_p50", "hp_p99", "lp_p50", "lp_p99")), f"{cell['lp_capped']:.0%}",
         ]
-        for one in profiles
-        for quantity, source in one.provenance.items()
-    ]
-    print_table(["profile", "quantity", "how known", "held-out error", "source"], rows)
-    for one in profiles:
-        low, high = one.prefill.range_tokens
-        first, last = one.decode.range_batch
-        print(f"{one.name}: valid for {low:g}-{high:g} prompt tokens in a batch, batches {first:g}-{last:g}")
-    for text in refusals:
-        print(f"refused: {text}")
+        for cell in found.rows()
+    ]  # fmt: skip
+    print_table(columns, rows)
 
 
-def print_predictions(fitted: Sequence[PowerProfile], names: Sequence[str], points: Path, as_json: bool) -> None:
-    """The points with predictions: a JSON list, or CSV on stdout."""
-    from nonet.common.console import emit_json
-    from nonet.power.profiles import PROFILES
-    from nonet.power.profiles.predict import predict
+def _scenario(row: str, load: Path | None, policies: list[str], slo: list[str], given: dict[str, Any]) -> Scenario:
+    from nonet.common.errors import InputError
+    from nonet.power.planning.scenario import base_scenario, load_scenario
 
-    chosen = [*fitted, *(options.profile_of(name) for name in names)] or [PROFILES[name] for name in PROFILES]
-    frame = predict(chosen[0] if len(chosen) == 1 else chosen, points)
-    if as_json:
-        emit_json(frame.to_dicts())
-    else:
-        print(frame.write_csv(), end="")
+    if row.endswith(".toml"):
+        return load_scenario(row, load=load, policies=policies, slo=slo, **given)
+    if load is not None:
+        raise InputError("--load needs a row file (TOML): a fitted base row brings its own traffic")
+    days = given.pop("days") or 7.0
+    return base_scenario(row, days=days, policies=policies or ["polca"], slo=slo, **given)
 
 
-def print_rises(report: RiseReport) -> None:
-    """Peak, rises and thresholds as text."""
+def _sweep_arguments(scenario: Scenario) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in scenario.arguments().items()
+        if name in ("row", "make_load", "slo", "seeds", "days")
+    }
+
+
+def _progress(done: int, text: str) -> None:
+    from nonet.common.console import note
+
+    note(f"{done} runs: {text}")
+
+
+def _print_plan(found: Plan) -> None:
     from nonet.common.console import print_table
 
-    rows = [[f"{r.window_s:g}", f"{r.largest:.1%}", f"{r.quantile:.1%}", f"{r.bound:.1%}"] for r in report.rises]
-    level, sure = f"{report.level:.2%}", f"{report.confidence:.0%}"
-    print_table(["window s", "largest rise", f"{level} quantile", f"its bound ({sure})"], rows)
-    hours = report.seconds / _HOUR_S
-    print(
-        f"peak {report.peak:.1%}, mean {report.mean:.1%} of the budget over {hours:.1f} h, {report.missing:.1%} missing"
+    best = found.best
+    rows = [
+        [
+            f"{step.fraction:.1%}", step.added, step.brakes, f"{step.peak:.1%}",
+            *(f"{step.impact[name]:+.2%}" for name in ("hp_p50", "hp_p99", "lp_p50", "lp_p99")),
+            f"{step.capped['lp']:.0%}", ", ".join(step.broken) if step.broken else "",
+        ]
+        for step in best.steps
+    ]  # fmt: skip
+    print_table(
+        ["added", "servers", "brakes", "peak", "HP p50", "HP p99", "LP p50", "LP p99", "LP capped", "breaks"], rows
     )
-    if report.training:
-        print("a rise of a quarter of the budget within 2 s: this row trains; it is not for oversubscription")
-    elif report.t1 is None or report.t2 is None:
-        print("no room: the largest rise until a cap lands leaves no threshold above zero")
-    else:
-        print(f"T2 = {report.t2:.2f} (the rise until a cap lands still fits), T1 = {report.t1:.2f}")
+    for other in list(found.policies.values())[1:]:
+        print(other.sentence())
+    for warning in found.warnings:
+        print(f"mind: {warning}")
+    print(found.sentence())

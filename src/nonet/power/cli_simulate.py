@@ -1,0 +1,210 @@
+"""`simulate` and `fit`, and the tables of the other verbs that compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nonet.power import cli_options as options
+
+if TYPE_CHECKING:
+    from nonet.power.load.rises import RiseReport
+    from nonet.power.profiles import PowerProfile
+
+_HOUR_S = 3600.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    app.command()(fit)
+    app.command()(simulate)
+
+
+def simulate(
+    base: Annotated[
+        str, typer.Argument(metavar="[BASE]", help="A fitted row: a preset, or a file that `fit` wrote.")
+    ] = "polca-base",
+    policy: Annotated[
+        str, typer.Option(metavar="NAME|FILE,...", help="Policies to compare; see: nonet power policies.")
+    ] = "polca,one-threshold-low,one-threshold-all,no-cap",
+    added: Annotated[float, typer.Option(min=0.0, max=3.0, help="Servers added under the same budget.")] = 0.3,
+    days: options.Days = 7.0,
+    seed: options.Seed = 1,
+    hungrier: Annotated[float, typer.Option(min=0.1, max=10.0, help="Factor on the power of all work.")] = 1.0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="A run directory a policy.")] = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Simulate a row with more servers than its budget was made for, under several policies on the same traffic.
+
+    Examples:
+
+        nonet power simulate --added 0.3 --days 7
+
+        nonet power simulate mine.json --policy polca.toml,no-cap --added 0.25 -o runs/
+    """
+    from nonet.common.console import emit_json, note
+    from nonet.power.load.base_row import load_base_row
+    from nonet.power.simulating import impact
+    from nonet.power.simulating import simulate as run
+
+    options.start(quiet)
+    found = load_base_row(base)
+    row, load = found.row(added), found.load(days=days, seed=seed, added=added)
+    profile = row.servers[0].profile.scaled_power(hungrier) if hungrier != 1.0 else None
+    note(f"{len(load):,} requests, {row.num_servers} servers, {row.budget.at(0.0) / 1e3:.1f} kW: without a policy ...")
+    uncapped = run(row, load, profile, seed=seed)
+    documents, rows = [], []
+    for name in policy.split(","):
+        note(f"{name} ...")
+        result = run(row, load, profile, options.policy_of(name), seed=seed)
+        costs = impact(result, uncapped)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            result.write(out / Path(name).stem)
+        costs_json = {priority.name.lower(): vars(cost) for priority, cost in costs.items()}
+        documents.append({**result.summary(), "impact": costs_json})
+        rows.append(
+            [Path(name).stem, result.brakes, result.peak, result.overload_s, *_cost_cells(costs), *_capped(result)]
+        )
+    if as_json:
+        emit_json({"uncapped": uncapped.summary(), "policies": documents})
+        return
+    _print_policies(rows, uncapped.peak, found.rise_2s, found.rise_40s)
+
+
+def _cost_cells(costs: Any) -> list[str]:
+    from nonet.power.policies.protocol import Priority
+
+    cells = []
+    for priority in (Priority.HIGH, Priority.LOW):
+        cost = costs.get(priority)
+        cells += [_percent(cost.p50), _percent(cost.p99)] if cost else ["", ""]
+    return cells
+
+
+def _capped(result: Any) -> list[str]:
+    from nonet.power.policies.protocol import Priority
+
+    return [f"{result.capped_share(Priority.LOW):.1%}", f"{result.capped_share(Priority.HIGH):.1%}"]
+
+
+def _percent(share: float) -> str:
+    return f"{share:+.2%}"
+
+
+def _print_policies(rows: Sequence[Sequence[Any]], peak: float, rise_2s: float | None, rise_40s: float | None) -> None:
+    from nonet.common.console import print_table
+
+    print_table(
+        ["policy", "brakes", "peak", "over 100% s", "HP p50", "HP p99", "LP p50", "LP p99", "LP capped", "HP capped"],
+        rows,
+    )
+    print(f"latencies against the same servers and requests without a budget, which would peak at {peak:.1%}")
+    if rise_2s is not None and rise_40s is not None:
+        print(f"base row: largest rise within 2 s {rise_2s:.1%}, within 40 s {rise_40s:.1%} of the budget")
+
+
+def fit(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the base row (JSON).")],
+    peak: Annotated[float, typer.Option(min=0.01, max=1.0, help="Peak of the row, share of the budget.")] = 0.79,
+    rise_2s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 2 s.")] = 0.09,
+    rise_40s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 40 s.")] = 0.118,
+    servers: Annotated[int, typer.Option(min=1, help="Servers of the row.")] = 40,
+    profile: Annotated[str, typer.Option(metavar="NAME", help="Profile of its servers.")] = "a100-llama2-70b-tp8",
+    days: options.Days = 42.0,
+    seed: options.Seed = 1,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find traffic whose simulated row power has a measured peak and measured rises; exit 1 when none comes close.
+
+    Example: nonet power fit --peak 0.79 --rise-2s 0.09 --rise-40s 0.118 -o base.json
+    """
+    from dataclasses import asdict
+
+    from nonet.common.console import emit_json, note
+    from nonet.power.load.base_row import Statistics
+    from nonet.power.load.fit import FitSpace
+    from nonet.power.load.fit import fit as search
+
+    options.start(quiet)
+    target = Statistics(peak, rise_2s, rise_40s)
+    short = min(7.0, days)
+    space = FitSpace(profile=(profile,))
+    found = search(target, space, num_servers=servers, days=days, short_days=short, seed=seed, progress=note)
+    found.base.to_json(out)
+    base = found.base
+    if as_json:
+        emit_json({"base": base.model_dump(mode="json"), "target": asdict(target), "is_close": found.is_close})
+    else:
+        print(
+            f"{out}: peak {base.peak:.1%}, rise 2 s {base.rise_2s:.1%}, 40 s {base.rise_40s:.1%} over {days:g} days"
+            f" (asked: {peak:.1%}, {rise_2s:.1%}, {rise_40s:.1%}); {len(found.trials)} candidates tried"
+        )
+    if not found.is_close:
+        note("no candidate comes within 2 points of both rises; try another profile")
+        raise typer.Exit(1)
+
+
+def print_profiles(profiles: Sequence[PowerProfile], refusals: Sequence[str], as_json: bool) -> None:
+    """What `calibrate` fitted, with the errors on what was held out."""
+    from nonet.common.console import emit_json, print_table
+
+    if as_json:
+        emit_json({"profiles": [one.model_dump(mode="json") for one in profiles], "refused": list(refusals)})
+        return
+    rows = [
+        [
+            one.name,
+            quantity,
+            source.kind,
+            ", ".join(f"{name} {error:.1%}" for name, error in source.held_out.items()),
+            source.source,
+        ]
+        for one in profiles
+        for quantity, source in one.provenance.items()
+    ]
+    print_table(["profile", "quantity", "how known", "held-out error", "source"], rows)
+    for one in profiles:
+        low, high = one.prefill.range_tokens
+        first, last = one.decode.range_batch
+        print(f"{one.name}: valid for {low:g}-{high:g} prompt tokens in a batch, batches {first:g}-{last:g}")
+    for text in refusals:
+        print(f"refused: {text}")
+
+
+def print_predictions(fitted: Sequence[PowerProfile], names: Sequence[str], points: Path, as_json: bool) -> None:
+    """The points with predictions: a JSON list, or CSV on stdout."""
+    from nonet.common.console import emit_json
+    from nonet.power.profiles import PROFILES
+    from nonet.power.profiles.predict import predict
+
+    chosen = [*fitted, *(options.profile_of(name) for name in names)] or [PROFILES[name] for name in PROFILES]
+    frame = predict(chosen[0] if len(chosen) == 1 else chosen, points)
+    if as_json:
+        emit_json(frame.to_dicts())
+    else:
+        print(frame.write_csv(), end="")
+
+
+def print_rises(report: RiseReport) -> None:
+    """Peak, rises and thresholds as text."""
+    from nonet.common.console import print_table
+
+    rows = [[f"{r.window_s:g}", f"{r.largest:.1%}", f"{r.quantile:.1%}", f"{r.bound:.1%}"] for r in report.rises]
+    level, sure = f"{report.level:.2%}", f"{report.confidence:.0%}"
+    print_table(["window s", "largest rise", f"{level} quantile", f"its bound ({sure})"], rows)
+    hours = report.seconds / _HOUR_S
+    print(
+        f"peak {report.peak:.1%}, mean {report.mean:.1%} of the budget over {hours:.1f} h, {report.missing:.1%} missing"
+    )
+    if report.training:
+        print("a rise of a quarter of the budget within 2 s: this row trains; it is not for oversubscription")
+    elif report.t1 is None or report.t2 is None:
+        print("no room: the largest rise until a cap lands leaves no threshold above zero")
+    else:
+        print(f"T2 = {report.t2:.2f} (the rise until a cap lands still fits), T1 = {report.t1:.2f}")
