@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nonet.power.load.fit import fit
     from nonet.power.load.requests import RequestLoad
     from nonet.power.load.rises import analyse_rises
+    from nonet.power.planning.plan import plan
+    from nonet.power.planning.sweep import sweep
     from nonet.power.policies.polca import Polca
     from nonet.power.policies.protocol import Policy
     from nonet.power.policies.registry import build_policy
@@ -47,7 +49,9 @@ __all__ = [
     "fit",
     "impact",
     "load_base_row",
+    "plan",
     "simulate",
+    "sweep",
 ]
 
 _HOMES = {
@@ -63,7 +67,9 @@ _HOMES = {
     "fit": "load.fit",
     "impact": "simulating.impact",
     "load_base_row": "load.base_row",
+    "plan": "planning.plan",
     "simulate": "simulating.engine",
+    "sweep": "planning.sweep",
 }
 
 
