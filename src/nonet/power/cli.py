@@ -1,7 +1,7 @@
 """The command line of the room: `nonet power VERB`. It parses options, calls the API and prints; no more.
 
-`simulate` and `fit` are in `cli_simulate`, `plan` and `sweep` in `cli_plan`, `run` in `cli_control`, shared options in
-`cli_options`.
+`simulate` and `fit` are in `cli_simulate`, `plan` and `sweep` in `cli_plan`, `run` and `shadow` in `cli_control`,
+shared options in `cli_options`.
 """
 
 from __future__ import annotations
@@ -137,6 +137,8 @@ def rises(
     at: Annotated[str, typer.Option(metavar="S,S", help="Windows, seconds.")] = "2,5,40",
     cap_latency_s: Annotated[float, typer.Option(min=0.1, help="Longest time that a cap needs to land.")] = 40.0,
     margin: Annotated[float, typer.Option(min=0.0, max=0.5, help="Kept free besides, share of the budget.")] = 0.0,
+    column: options.Columns = None,
+    unit: options.Unit = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -144,14 +146,11 @@ def rises(
 
     Example: nonet power rises row_power.csv --budget-kw 203 --at 2,5,40
     """
-    from nonet.common.console import emit_json, note
-    from nonet.power.load.power_log import read_power_log
+    from nonet.common.console import emit_json
     from nonet.power.load.rises import analyse_rises
 
     options.start(quiet)
-    log = read_power_log(series, budget_w=budget_kw * 1e3)
-    for kind, count in log.notes.items():
-        note(f"{series}: {kind}: {count:,}")
+    log = options.power_log_of(series, budget_kw, column, unit)
     report = analyse_rises(
         log.power_w,
         budget_kw * 1e3,

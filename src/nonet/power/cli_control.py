@@ -1,4 +1,4 @@
-"""`run`: the controller."""
+"""The verbs `run` and `shadow` of `nonet power`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nonet.power import cli_options as options
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command()(run)
+    app.command()(shadow)
 
 
 def run(
@@ -61,3 +62,54 @@ def run(
         emit_json({"ended": report.ended, "periods": report.periods, "caps": report.caps, "commands": commands})
         return
     print(f"{report.ended}: {report.periods} periods, {len(report.commands)} commands, {report.caps} servers capped")
+
+
+def shadow(
+    telemetry: Annotated[Path, typer.Option(metavar="FILE", help="Recorded row power: time and watts.")],
+    policy: Annotated[str, typer.Option(metavar="NAME|FILE", help="The policy; see: nonet power policies.")] = "polca",
+    budget_kw: Annotated[
+        float | None, typer.Option(metavar="KW", help="Budget of the row. [default: the series is power over budget]")
+    ] = None,
+    servers: Annotated[int, typer.Option(min=1, help="Servers of the row.")] = 40,
+    low_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of low-priority servers.")] = 0.5,
+    cap_latency_s: Annotated[float, typer.Option(min=0.0, help="How long a cap takes to land.")] = 40.0,
+    brake_latency_s: Annotated[float, typer.Option(min=0.0, help="How long the brake takes to land.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a command, a line each.")] = False,
+    column: options.Columns = None,
+    unit: options.Unit = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say what a policy would have done on recorded row power; nothing is written anywhere.
+
+    Commands land after their latency as far as the policy can see; the recorded power stays what it was.
+
+    Examples:
+
+        nonet power shadow --telemetry row_power.csv --budget-kw 203
+
+        nonet power shadow --telemetry utilization.csv --policy polca.toml --json
+    """
+    from nonet.common.console import emit_jsonl, print_table
+    from nonet.power.policies.shadow import shadow as follow
+    from nonet.power.policies.view import RowView
+
+    options.start(quiet)
+    log = options.power_log_of(telemetry, budget_kw, column, unit)
+    view = RowView.uniform(servers, low_share, 1.0 if budget_kw is None else budget_kw * 1e3)
+    view.telemetry_period_s, view.cap_latency_s, view.brake_latency_s = log.period_s, cap_latency_s, brake_latency_s
+    times_s = [log.start_s + i * log.period_s for i in range(len(log.power_w))]
+    found = follow(times_s, log.power_w.tolist(), options.policy_of(policy), view)
+    if as_json:
+        emit_jsonl(one.to_dict() for one in found)
+        return
+    rows = [
+        [f"{one.time_s - log.start_s:g}", one.to_dict()["action"], _names(one.to_dict()["servers"]), one.command.level,
+         one.mode, one.command.reason]
+        for one in found
+    ]  # fmt: skip
+    print_table(["after s", "command", "servers", "level", "mode", "why"], rows)
+    print(f"{len(found)} commands in {len(times_s) * log.period_s / 3600:,.1f} h")
+
+
+def _names(servers: str | list[int]) -> str:
+    return servers if isinstance(servers, str) else f"{len(servers)} servers"

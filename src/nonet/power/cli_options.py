@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nonet.common.console import set_quiet
+from nonet.common.console import note, set_quiet
 from nonet.common.errors import InputError
 
 if TYPE_CHECKING:
+    from nonet.power.load.power_log import PowerLog
     from nonet.power.policies.protocol import Policy
     from nonet.power.profiles import PowerProfile
 
@@ -18,6 +19,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
 Days = Annotated[float, typer.Option(min=0.01, max=366, help="Length of the simulated time.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Columns of power; several are summed. [default: by their names]"),
+]
+Unit = Annotated[str | None, typer.Option(metavar="W|kW|MW|mW", help="Unit of the power. [default: by its name]")]
 BudgetKw = Annotated[float, typer.Option(metavar="KW", help="Budget of the row, kilowatts.")]
 
 
@@ -51,6 +57,21 @@ def policy_of(text: str) -> Policy:
     from nonet.power.policies import POLICIES, build_policy, load_policy
 
     return build_policy(text) if text in POLICIES else load_policy(text)
+
+
+def power_log_of(path: Path, budget_kw: float | None, columns: list[str] | None, unit: str | None) -> PowerLog:
+    """A log of row power, what was repaired in it said on stderr; without a budget, of power over budget."""
+    from nonet.power.load.power_log import read_power_log
+
+    units = ("W", "kW", "MW", "mW")
+    if unit is not None and unit not in units:
+        raise InputError(f"--unit {unit}: expected one of {', '.join(units)}")
+    budget_w = None if budget_kw is None else budget_kw * 1e3
+    told = "W" if budget_w is None else unit
+    log = read_power_log(path, budget_w=budget_w, unit=told, power_columns=columns)  # type: ignore[arg-type]
+    for kind, count in log.notes.items():
+        note(f"{path}: {kind}: {count:,}")
+    return log
 
 
 def profile_of(text: str) -> PowerProfile:

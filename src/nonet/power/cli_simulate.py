@@ -202,6 +202,8 @@ def print_rises(report: RiseReport) -> None:
     print(
         f"peak {report.peak:.1%}, mean {report.mean:.1%} of the budget over {hours:.1f} h, {report.missing:.1%} missing"
     )
+    if report.missing > 0.1:
+        print("mind: rises across gaps are not seen; a log with fewer gaps may show larger ones")
     if report.training:
         print("a rise of a quarter of the budget within 2 s: this row trains; it is not for oversubscription")
     elif report.t1 is None or report.t2 is None:

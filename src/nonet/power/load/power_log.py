@@ -1,7 +1,9 @@
 """Reads measured row power as an even series: CSV, Parquet, Prometheus range JSON, nvidia-smi and DCGM exports.
 
 Sensors are summed: each is averaged over every period and held over gaps of up to `hold_periods`; a period in which
-any sensor has nothing is a gap (NaN), never a smaller sum.
+any sensor has nothing is a gap (NaN), never a smaller sum. A sensor is told by all its label columns together (host
+and GPU). Of several columns of one quantity one is read: the row's total before its parts, the mean before minimum and
+maximum. Tenfold readings are left out, readings that stand still are kept; both are counted.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
+from nonet.power.load.log_flaws import num_stuck, tenfold
 from nonet.power.load.times import parse_times
 
 Unit = Literal["W", "kW", "MW", "mW"]
@@ -38,8 +41,16 @@ _TIME_NAMES = (
     "measured_at",
 )
 _SENSOR_NAMES = ("sensor", "server", "host", "hostname", "instance", "pdu", "outlet", "index", "gpu", "uuid", "name")
-_POWER = re.compile(r"power|watt|(^|_)k?w$|dcgm_fi_dev_power_usage", re.IGNORECASE)
-_NOT_POWER = re.compile(r"limit|cap|budget|violation|factor", re.IGNORECASE)
+_POWER = re.compile(r"power|watt|utili[sz]ation|(^|[^a-z])k?w($|[^a-z])|^u$", re.IGNORECASE)
+_NOT_POWER = re.compile(r"limit|cap|budget|violation|factor|management|state|supply", re.IGNORECASE)
+_TOTAL = re.compile(r"(^|[^a-z])(row|total|sum)($|[^a-z])", re.IGNORECASE)
+_MEAN = re.compile(r"(^|[^a-z])(avg|average|mean)($|[^a-z])", re.IGNORECASE)
+_STATISTIC = re.compile(
+    r"(^|[^a-z])(avg|average|mean|min|minimum|max|maximum|peak|instant|std|p\d+|median)($|[^a-z])", re.IGNORECASE
+)
+_LATEST_S = 1e11
+_ENOUGH_TO_TELL = 3
+_SLOWEST_LOG_S = 3600.0
 _PLAUSIBLE = (0.02, 1.7)
 
 
@@ -78,7 +89,7 @@ def read_power_log(
         budget_w: of the row; a log that fits it only in another unit is refused.
         unit: of the power columns; by default from their names, else watts.
         time_column, power_columns, sensor_column: by default found by name; several power columns are summed.
-        period_s: of the result.
+        period_s: of the result; a log with fewer readings keeps its own period, a multiple of this one.
         hold_periods: gaps of a sensor up to so many periods are filled with its last value.
 
     Raises:
@@ -88,7 +99,10 @@ def read_power_log(
     if not period_s > 0:
         raise InputError(f"period must be above 0 s, got {period_s}")
     frame = _read(source)
-    rows, notes = _long(frame, source, time_column, power_columns, sensor_column, unit)
+    try:
+        rows, notes = _long(frame, source, time_column, power_columns, sensor_column, unit)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{source}: a column that is no plain table: {str(error).splitlines()[0]}") from error
     log = _even(rows, period_s, hold_periods, notes, source)
     if budget_w is not None:
         _check_unit(log.power_w, budget_w, source)
@@ -103,17 +117,25 @@ def _read(path: Path) -> pl.DataFrame:
             return pl.read_parquet(path)
         if path.suffix == ".json":
             return _prometheus(json.loads(path.read_bytes()), path)
-        separator = "\t" if path.suffix == ".tsv" else ","
         frame = pl.read_csv(
-            path, separator=separator, infer_schema=False, comment_prefix="#", truncate_ragged_lines=True
+            path, separator=_separator(path), infer_schema=False, comment_prefix="#", truncate_ragged_lines=True
         )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
-    except (pl.exceptions.PolarsError, ValueError) as error:
+    except (pl.exceptions.PolarsError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
     return frame.rename({name: name.strip() for name in frame.columns})
+
+
+def _separator(path: Path) -> str:
+    if path.suffix == ".tsv":
+        return "\t"
+    with path.open("rb") as file:
+        lines = [line for line in file.read(1 << 16).splitlines() if line and not line.startswith(b"#")]
+    header = lines[0] if lines else b""
+    return max(",;\t", key=lambda mark: header.count(mark.encode()))
 
 
 def _prometheus(answer: Any, path: Path) -> pl.DataFrame:
@@ -146,27 +168,32 @@ def _long(
     sensor_column: str | None,
     unit: Unit | None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    time_name = time_column or _by_name(frame.columns, _TIME_NAMES)
+    time_name = time_column or _by_name(frame.columns, _TIME_NAMES) or _with_unit(frame.columns)
     if time_name not in frame.columns:
         raise InputError(f"{path}: no time column; name it (found {', '.join(frame.columns[:12])})")
-    names = list(power_columns or [n for n in frame.columns if _POWER.search(n) and not _NOT_POWER.search(n)])
+    names = list(power_columns or _power_names(frame))
     missing = [name for name in names if name not in frame.columns]
     if not names or missing:
         what = f"no column {missing[0]!r}" if missing else "no column that looks like power; name it"
         raise InputError(f"{path}: {what} (found {', '.join(frame.columns[:12])})")
-    sensor_name = sensor_column or _by_name([n for n in frame.columns if n not in names], _SENSOR_NAMES)
+    labels = [sensor_column] if sensor_column else [n for n in frame.columns if n.lower() in _SENSOR_NAMES]
+    if sensor_column and sensor_column not in frame.columns:
+        raise InputError(f"{path}: no column {sensor_column!r} (found {', '.join(frame.columns[:12])})")
+    parts_of_name = [frame[label].cast(pl.String).fill_null("") for label in labels if label not in names]
+    sensor = pl.Series([""] * len(frame), dtype=pl.String)
+    for part in parts_of_name:
+        sensor = sensor + "/" + part
     seconds, formats = parse_times(frame[time_name], _time_unit(time_name))
     notes = {"time formats": formats} if formats > 1 else {}
     parts = []
     for name in names:
-        scale = _TO_W[unit or _unit_of(name)]
-        watts = _numbers(frame[name]) * scale
-        sensor = frame[sensor_name].cast(pl.String) if sensor_name else pl.Series([""] * len(frame), dtype=pl.String)
+        watts = _watts(frame[name], unit or _unit_of(name))
         parts.append(pl.DataFrame({"s": seconds, "w": watts, "sensor": sensor + f"/{name}"}))
     rows = pl.concat(parts)
+    seconds = np.where(np.abs(seconds) < _LATEST_S, seconds, np.nan)
     _count(notes, "cells without a time", int(np.isnan(seconds).sum()))
-    usable = rows.filter(pl.col("s").is_finite() & pl.col("w").is_finite() & (pl.col("w") >= 0))
-    _count(notes, "negative powers, left out", rows.filter(pl.col("w") < 0).height)
+    usable = rows.filter((pl.col("s").abs() < _LATEST_S) & pl.col("w").is_finite() & (pl.col("w") >= 0))
+    _count(notes, "negative powers, left out", rows.filter(pl.col("w").is_finite() & (pl.col("w") < 0)).height)
     _count(notes, "powers that are no numbers, left out", rows.filter(~pl.col("w").is_finite()).height)
     if usable.is_empty():
         raise InputError(f"{path}: no row with a time and a power; check the columns {time_name!r} and {names[0]!r}")
@@ -177,6 +204,10 @@ def _long(
 
 
 def _even(rows: pl.DataFrame, period_s: float, hold: int, notes: dict[str, int], path: Path) -> PowerLog:
+    apart_s = _apart_s(rows)
+    if apart_s > period_s * (hold + 1):
+        period_s = float(math.ceil(apart_s / period_s - 1e-9) * period_s)
+        notes["period raised to that of the log, s"] = round(period_s)
     start_s = math.floor(float(rows["s"][0]) / period_s) * period_s
     ticks = ((rows["s"].to_numpy() - start_s) / period_s + 1e-9).astype(np.int64)
     num = int(ticks[-1]) + 1
@@ -189,9 +220,20 @@ def _even(rows: pl.DataFrame, period_s: float, hold: int, notes: dict[str, int],
         own = sensors == sensor
         counts = np.bincount(ticks[own], minlength=num)
         sums = np.bincount(ticks[own], weights=watts[own], minlength=num)
-        total += _held(np.divide(sums, counts, out=np.full(num, np.nan), where=counts > 0), hold)
+        series = np.divide(sums, counts, out=np.full(num, np.nan), where=counts > 0)
+        spikes = tenfold(series)
+        _count(notes, "tenfold readings, left out", notes.get("tenfold readings, left out", 0) + int(spikes.sum()))
+        _count(notes, "stuck readings, kept", notes.get("stuck readings, kept", 0) + num_stuck(series))
+        total += _held(np.where(spikes, np.nan, series), hold)
     _count(notes, "gaps", int(np.isnan(total).sum()))
     return PowerLog(start_s, period_s, total, notes)
+
+
+def _apart_s(rows: pl.DataFrame) -> float:
+    """The median time between two readings of a sensor; 0 when there are too few, or it is over an hour."""
+    between = rows.sort(["sensor", "s"]).select(pl.col("s").diff().over("sensor")).to_series().drop_nulls()
+    apart_s = float(np.median(between.to_numpy())) if len(between) >= _ENOUGH_TO_TELL else 0.0
+    return apart_s if apart_s <= _SLOWEST_LOG_S else 0.0
 
 
 def _held(values: NDArray[np.float64], hold: int) -> NDArray[np.float64]:
@@ -220,8 +262,26 @@ def _by_name(columns: Sequence[str], known: Sequence[str]) -> str | None:
     return next((lowered[name] for name in known if name in lowered), None)
 
 
+def _with_unit(columns: Sequence[str]) -> str | None:
+    return next((n for n in columns if re.sub(r"_(s|ms|us|ns)$", "", n.lower()) in _TIME_NAMES), None)
+
+
+def _power_names(frame: pl.DataFrame) -> list[str]:
+    """The columns to sum: powers with a number in them, one of each quantity."""
+    names = [n for n in frame.columns if _POWER.search(n) and not _NOT_POWER.search(n)]
+    names = [n for n in names if not np.isnan(_watts(frame[n], "W")).all()] or names
+    totals = [n for n in names if _TOTAL.search(n)]
+    one_of: dict[str, str] = {}
+    for name in totals or names:
+        quantity = re.sub(r"[^a-z0-9]+", " ", _STATISTIC.sub(" ", name.lower())).strip()
+        plain, mean = not _STATISTIC.search(name), bool(_MEAN.search(name))
+        if quantity not in one_of or plain or (mean and _STATISTIC.search(one_of[quantity])):
+            one_of[quantity] = name
+    return list(one_of.values())
+
+
 def _unit_of(name: str) -> Unit:
-    if re.search(r"\[kw\]|kilowatt|(^|[^a-z])kw$", name, re.IGNORECASE):
+    if re.search(r"kilowatt|(^|[^a-z])kw($|[^a-z])", name, re.IGNORECASE):
         return "kW"
     if re.search(r"\[mW\]|milliwatt|_mw$", name):
         return "mW"
@@ -233,10 +293,18 @@ def _time_unit(name: str) -> str:
     return found.group(1) if found else ""
 
 
-def _numbers(column: pl.Series) -> NDArray[np.float64]:
+def _watts(column: pl.Series, unit: Unit) -> NDArray[np.float64]:
+    """Watts of a column; a unit written in a cell goes before that of the column, a decimal comma is one."""
+    scale: Any = _TO_W[unit]
     if column.dtype == pl.String:
-        column = column.str.strip_chars().str.replace(r"\s*[kKmM]?[wW]$", "").cast(pl.Float64, strict=False)
-    return column.cast(pl.Float64, strict=False).fill_null(math.nan).to_numpy().astype(np.float64)
+        cells = column.str.strip_chars()
+        own = cells.str.extract(r"([kKmM]?[wW])$", 1)
+        known = {"w": 1.0, "kw": 1e3, "Mw": 1e6, "mw": 1e-3}
+        marks = own.str.slice(0, 1).str.replace("K", "k") + own.str.slice(1).str.to_lowercase()
+        factors = marks.str.replace("W", "w").replace_strict(known, default=None, return_dtype=pl.Float64)
+        scale = factors.fill_null(_TO_W[unit]).to_numpy()
+        column = cells.str.replace(r"\s*[kKmM]?[wW]$", "").str.replace(r"^(-?\d+),(\d+)$", "$1.$2")
+    return column.cast(pl.Float64, strict=False).fill_null(math.nan).to_numpy().astype(np.float64) * scale
 
 
 def _count(notes: dict[str, int], kind: str, count: int) -> None:

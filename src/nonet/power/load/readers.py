@@ -5,8 +5,10 @@ The format is told by the columns. Files are CSV (also .gz), Parquet, or JSON li
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.common.registry import Registry
-from nonet.power.load.requests import RequestLoad
+from nonet.power.load.requests import MAX_TOKENS, RequestLoad
 from nonet.power.load.times import parse_times
 from nonet.power.policies.protocol import Priority
 
 _LONGEST_JUMP_S = 3600.0
+_EPOCH_FROM_S = 1e8
+_MAX_SERVICES = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +77,31 @@ def read_requests(
         seed: of the priorities.
 
     Raises:
-        InputError: no such file, unknown columns, or too many unusable rows.
+        InputError: no such file, unknown columns, too many unusable rows, no request that asks for tokens, or times of
+            which some are dates and some are seconds of the log. Lines are named where one is to blame.
     """
     source = Path(path)
     frame = _read(source)
     layout = _mapped(columns, frame, source) if columns else _told_by_columns(frame, source)
     seconds, formats = parse_times(frame[layout.time], layout.unit)
     prompts, outputs = (_numbers(frame[name]) for name in (layout.prompt, layout.output))
+    seconds = np.where(np.abs(seconds) < 1e11, seconds, np.nan)
     usable = np.isfinite(seconds) & np.isfinite(prompts) & np.isfinite(outputs) & (prompts >= 0) & (outputs >= 0)
     repairs = {"unusable, left out": int((~usable).sum())} if not usable.all() else {}
     if usable.sum() * 2 < len(usable) or not usable.any():
-        line = int(np.argmin(usable)) + 2
+        line = int(np.argmin(usable)) + _first_line(source)
         raise InputError(
             f"{source}: {int((~usable).sum())} of {len(usable)} rows are unusable, the first in line {line}"
         )
     if formats > 1:
         repairs["time formats"] = formats
+    _check(source, seconds, prompts, outputs, usable)
     own = frame.filter(pl.Series(usable))
     times = seconds[usable]
     jumps = int((np.abs(np.diff(times)) > _LONGEST_JUMP_S).sum())
     if jumps:
         repairs["jumps of more than an hour, kept"] = jumps
-    services, names = _services(own, layout)
+    services, names = _services(own, layout, source)
     load = RequestLoad.of(
         times - times.min(),
         prompts[usable],
@@ -111,32 +118,61 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
-        elif path.suffix in (".jsonl", ".ndjson"):
+        elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
             frame = _json_lines(path)
         else:
             frame = pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cut short or damaged ({error}); fetch it again") from error
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
     if frame.is_empty():
         raise InputError(f"{path}: no requests in it")
-    return frame
+    return frame.rename({name: name.strip() for name in frame.columns})
 
 
 def _json_lines(path: Path) -> pl.DataFrame:
-    rows: list[dict[str, Any]] = []
-    names = [FORMATS["mooncake"].time, FORMATS["mooncake"].prompt, FORMATS["mooncake"].output]
-    with path.open("rb") as file:
+    """Records of single values; lists (Mooncake's hash_ids) and nested objects are left out."""
+    columns: dict[str, list[str | None]] = {}
+    num = 0
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-                rows.append({name: float(record[name]) for name in names})
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}, line {number}: no request with {', '.join(names)} ({error!r})") from error
-    return pl.DataFrame(rows)
+                record: Any = json.loads(line)
+                plain = {name: value for name, value in record.items() if isinstance(value, str | int | float)}
+            except (ValueError, AttributeError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: no JSON object ({error})") from error
+            for name, value in plain.items():
+                columns.setdefault(name, [None] * num).append(str(value))
+            num += 1
+            for values in columns.values():
+                values.extend([None] * (num - len(values)))
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+
+
+def _first_line(path: Path) -> int:
+    """Where the first record is: JSON lines have no header."""
+    return 1 if path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")) else 2
+
+
+def _check(path: Path, seconds: Any, prompts: Any, outputs: Any, usable: NDArray[np.bool_]) -> None:
+    dated = seconds >= _EPOCH_FROM_S
+    if (dated & usable).any() and (~dated & usable).any():
+        few = dated if (dated & usable).sum() * 2 < usable.sum() else ~dated
+        line = int(np.argmax(few & usable)) + _first_line(path)
+        raise InputError(f"{path}, line {line}: some times are dates and some seconds of the log; write them one way")
+    for what, tokens in (("prompt", prompts), ("output", outputs)):
+        wrong = usable & ((tokens != np.floor(tokens)) | (tokens > MAX_TOKENS))
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            where = f"{path}, line {at + _first_line(path)}"
+            raise InputError(f"{where}: {what} tokens are no whole number up to {MAX_TOKENS}: {tokens[at]:g}")
+    if not (usable & (prompts > 0) & (outputs > 0)).any():
+        raise InputError(f"{path}: every request has zero tokens in or out")
 
 
 def _told_by_columns(frame: pl.DataFrame, path: Path) -> RequestFormat:
@@ -163,11 +199,13 @@ def _mapped(columns: Mapping[str, str], frame: pl.DataFrame, path: Path) -> Requ
     return RequestFormat(**columns)
 
 
-def _services(frame: pl.DataFrame, layout: RequestFormat) -> tuple[Any, tuple[str, ...]]:
+def _services(frame: pl.DataFrame, layout: RequestFormat, path: Path) -> tuple[Any, tuple[str, ...]]:
     if not layout.service:
         return 0, ("all",)
     column = frame[layout.service].cast(pl.String).fill_null("")
     names = tuple(sorted(column.unique().to_list()))
+    if len(names) > _MAX_SERVICES:
+        raise InputError(f"{path}: {len(names)} services in column {layout.service!r}; is it a request's own number?")
     places = {name: index for index, name in enumerate(names)}
     return column.replace_strict(places, return_dtype=pl.Int16).to_numpy(), names
 
@@ -175,7 +213,7 @@ def _services(frame: pl.DataFrame, layout: RequestFormat) -> tuple[Any, tuple[st
 def _priorities(frame: pl.DataFrame, layout: RequestFormat, path: Path) -> Any:
     if not layout.priority:
         return Priority.HIGH
-    texts = frame[layout.priority].cast(pl.String).str.to_lowercase()
+    texts = frame[layout.priority].cast(pl.String).fill_null("").str.to_lowercase().str.replace(r"\.0$", "")
     known = {"0": 0, "low": 0, "lp": 0, "1": 1, "high": 1, "hp": 1}
     wrong = texts.filter(~texts.is_in(list(known)))
     if len(wrong):

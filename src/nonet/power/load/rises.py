@@ -122,7 +122,7 @@ def analyse_rises(
     the `confidence` quantile of that quantile over 200 resamplings of blocks: days, or twentieths of a short series.
 
     Raises:
-        InputError: no budget, no samples, or no period.
+        InputError: no budget, no samples, no period, or a window shorter than the period.
     """
     if not (math.isfinite(budget_w) and budget_w > 0):
         raise InputError(f"budget must be above 0 W, got {budget_w}")
@@ -131,8 +131,13 @@ def analyse_rises(
     if len(known) < 2:
         raise InputError("rises: fewer than two samples")
     windows = sorted({*windows_s, cap_latency_s})
+    if windows[0] < period_s:
+        raise InputError(
+            f"rises: samples every {period_s:g} s say nothing of rises within {windows[0]:g} s; ask for windows of at"
+            f" least {period_s:g} s, or log more often"
+        )
     found = {w: _statistics(u, w, period_s, level, confidence, seed) for w in windows}
-    training = rise(u, 2.0, period_s) > TRAINING_RISE_2S
+    training = rise(u, max(2.0, period_s), period_s) > TRAINING_RISE_2S
     needed = max(found[cap_latency_s].largest, found[cap_latency_s].bound)
     t2 = math.floor((1 - needed - margin) * 100 + 1e-9) / 100
     usable = not training and t2 - threshold_gap > 0
