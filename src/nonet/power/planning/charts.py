@@ -23,7 +23,7 @@ _MOST = 10.0
 _RED, _GREY = "#c0392b", "#8a929b"
 
 
-def pareto_chart(found: PolicyPlan, slo: Slo) -> alt.LayerChart:
+def pareto_chart(found: PolicyPlan, slo: Slo) -> alt.LayerChart | alt.FacetChart:
     """Added servers against the latency impact of the worst seed, by class and quantile; sizes that brake are crossed.
 
     The axis is linear up to 1 % and logarithmic above; dashed lines are the limits.
@@ -86,7 +86,7 @@ def policies_chart(plans: Iterable[PolicyPlan]) -> alt.Chart:
     return base.mark_line(point=True).encode(x=x, y=y, color=alt.Color("policy:N", title=None), tooltip=tips)
 
 
-def heat_map(sweep: Sweep) -> alt.LayerChart:
+def heat_map(sweep: Sweep) -> alt.LayerChart | alt.FacetChart:
     """Thresholds against added servers: colour is the part of the latency limits used, the number counts brakes."""
     cells = [_cell(row) for row in sweep.rows()]
     pairs = [label(pair) for pair in sweep.pairs]
@@ -95,7 +95,7 @@ def heat_map(sweep: Sweep) -> alt.LayerChart:
     return _cells(alt.Chart(alt.Data(values=cells), width=600, height=36 * len(pairs)), x, y)
 
 
-def threshold_map(sweep: Sweep, added: int | None = None) -> alt.LayerChart:
+def threshold_map(sweep: Sweep, added: int | None = None) -> alt.LayerChart | alt.FacetChart:
     """T1 against T2 at one number of added servers, the largest by default; colours and numbers as in `heat_map`."""
     number = sweep.added[-1] if added is None else added
     cells = [_cell(row) for row in sweep.rows() if row["added"] == number]
@@ -117,7 +117,7 @@ def _cell(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cells(chart: alt.Chart, x: alt.X, y: alt.Y) -> alt.LayerChart:
+def _cells(chart: alt.Chart, x: alt.X, y: alt.Y) -> alt.LayerChart | alt.FacetChart:
     scale = alt.Scale(domain=[0, 1, 2], range=["#dcebdc", "#f0d9a8", "#c9605a"])
     impacts = [alt.Tooltip(f"{name}:Q", format=".2%", title=name_of(name)) for name in LIMITS]
     tips = ["thresholds:N", "added:N", "verdict:N", "brakes:Q", *impacts]
@@ -154,7 +154,7 @@ def ribbon_chart(outcome: Outcome, thresholds: Mapping[str, float]) -> alt.VConc
     return alt.vconcat(week, _worst_day(outcome, thresholds, scale), spacing=20)
 
 
-def _worst_day(outcome: Outcome, thresholds: Mapping[str, float], scale: alt.Scale) -> alt.LayerChart:
+def _worst_day(outcome: Outcome, thresholds: Mapping[str, float], scale: alt.Scale) -> alt.LayerChart | alt.FacetChart:
     found = outcome.ribbon
     minutes = [
         {"x": minute / 60, "mean": round(float(mean), 4), "most": round(float(most), 4)}
@@ -206,7 +206,7 @@ def latency_chart(outcome: Outcome) -> alt.Chart:
     )
 
 
-def seeds_chart(plans: Sequence[PolicyPlan]) -> alt.LayerChart:
+def seeds_chart(plans: Sequence[PolicyPlan]) -> alt.LayerChart | alt.FacetChart:
     """Servers that fit by policy: each seed a point, the answer a tick, the interval of the mean limit a bar."""
     points = [
         {"policy": plan.policy, "added": max(0, added) / plan.num_servers, "seed": seed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class Runner:
         uncapped: Result | None = None
         found = []
         for name in task.policies:
-            policy = self.policies[name]
+            policy = copy.deepcopy(self.policies[name])  # tasks may share this process
             policy.reset()
             result = simulate(row, load, self.profile, policy, seed=task.seed, drain_s=self.drain_s)
             if result.commands.num_rows == 0:

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from nonet.common.errors import InputError
-from nonet.common.parallel import Engine, check_engine
+from nonet.common.parallel import Engine
 from nonet.power.planning.answers import PolicyPlan, conclude
 from nonet.power.planning.outcome import MakeLoad, Outcome, Runner
-from nonet.power.planning.rounds import Progress, pooled, search_steps
+from nonet.power.planning.rounds import Progress, choose_engine, pooled, search_steps
 from nonet.power.planning.slo import Slo
 from nonet.power.planning.warnings import warnings_of
 from nonet.power.policies.protocol import Policy
@@ -83,7 +83,7 @@ def plan(
     days: float | None = None,
     *,
     workers: int | None = None,
-    engine: Engine = "local",
+    engine: Engine | None = None,
     confidence: float = 0.95,
     scan: bool = False,
     progress: Progress | None = None,
@@ -98,8 +98,8 @@ def plan(
 
     Args:
         row: as it is today; added servers have the same mix of classes, the budget stays.
-        make_load: requests for (added fraction, seed); traffic must grow with the servers. For worker processes it
-            must be picklable: a module's function, a `functools.partial` of one, or one of `planning.traffic`.
+        make_load: requests for (added fraction, seed); traffic must grow with the servers. For processes and
+            Ray it must be picklable: a module's function, a `functools.partial` of one, or one of `planning.traffic`.
         profile: replaces that of every server.
         policies: names or policies; the first is the one asked for.
         slo: what must hold; by default that of the POLCA evaluation.
@@ -107,8 +107,8 @@ def plan(
         max_added: largest fraction.
         step: fraction between steps; steps that add the same number of whole servers are one.
         days: requests after this are left out.
-        workers: processes, by default one for each core.
-        engine: "local" or "ray".
+        workers: by default one for each core.
+        engine: "threads", "local" (processes) or "ray"; by default threads, processes with more than eight workers.
         confidence: of the interval.
         scan: run every step.
         progress: told the number of runs so far, and what is done.
@@ -117,7 +117,7 @@ def plan(
         InputError: no steps, seeds or policies; a class with requests but without servers.
     """
     num_workers = workers or len(os.sched_getaffinity(0))
-    check_engine(engine, num_workers)
+    chosen_engine = choose_engine(engine, num_workers)
     chosen = _policies(policies)
     seed_list = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
     if not seed_list or len(set(seed_list)) < len(seed_list):
@@ -125,8 +125,8 @@ def plan(
     steps = added_steps(row.num_servers, max_added, step)
     runner = Runner(row, make_load, chosen, profile, days)
     found = search_steps(
-        pooled(runner, num_workers, engine), steps, seed_list, tuple(chosen), slo or Slo(),
-        sections=len(steps) if scan else max(4, math.ceil(num_workers / len(seed_list)) + 1), scan=scan,
+        pooled(runner, num_workers, chosen_engine), steps, seed_list, tuple(chosen), slo or Slo(),
+        sections=len(steps) if scan else max(2, math.ceil(num_workers / len(seed_list)) + 1), scan=scan,
         progress=progress,
     )  # fmt: skip
     limits = slo or Slo()

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from nonet.common.parallel import Engine, parallel_map
+from nonet.common.parallel import Engine, check_engine, parallel_map
 from nonet.power.planning.outcome import Outcome, Runner, Task
 from nonet.power.planning.search import PrefixSearch
 from nonet.power.planning.slo import Slo
 
 Progress = Callable[[int, str], None]
 Evaluate = Callable[[Sequence[Task]], Iterable[list[Outcome]]]
-CLOSE_USE, CLOSE_PEAK = 0.7, 0.97
+_FEW_WORKERS = 8
+CLOSE_USE, CLOSE_PEAK = 0.9, 0.97
 """A step that uses more of a latency limit, or whose power comes nearer to the budget, held by a small margin."""
 
 
+def choose_engine(engine: Engine | None, workers: int) -> Engine:
+    """Threads for few workers: the kernels leave the interpreter alone, and new processes would each start anew.
+
+    Raises:
+        InputError: an unknown engine, or no workers.
+        MissingExtraError: Ray is not installed.
+    """
+    chosen: Engine = engine or ("threads" if workers <= _FEW_WORKERS else "local")
+    check_engine(chosen, workers)
+    return chosen
+
+
 def pooled(runner: Runner, workers: int, engine: Engine) -> Evaluate:
-    """Runs tasks over processes; here, when there is one worker."""
+    """Runs tasks over threads, processes or Ray; here, when there is one worker."""
 
     def evaluate(tasks: Sequence[Task]) -> Iterable[list[Outcome]]:
-        if workers == 1 and engine == "local":
+        if workers == 1 and engine != "ray":
             return map(runner, tasks)
         # Large rows take longest: first come, first served keeps all workers busy to the end.
         ordered = sorted(tasks, key=lambda task: -task.added)

@@ -1,7 +1,7 @@
-"""A planner's file: the daemon's row file, and beside it what the servers run, their traffic and what must hold.
+"""The planner's file: the daemon's row file, and beside it what the servers run, their traffic and what must hold.
 
-Sections `[row]`, `[[servers]]`, `[scale]` and `[policy]` are those of the row file of the daemon; its other sections are
-read and checked but not used, so that one file can hold both. Of its own the planner has
+Sections `[row]`, `[[servers]]`, `[scale]` and `[policy]` are those of the row file of the daemon; its other sections
+are read and checked but not used, so that one file can hold both. Of its own the planner has
 
     [serving]                       # what every server runs
     profile = "a100-llama2-70b-tp8" # a name, or a JSON file that `calibrate` wrote; scale.profile when left out

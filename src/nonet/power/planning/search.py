@@ -34,7 +34,7 @@ class PrefixSearch:
     (12, 7)
     """
 
-    def __init__(self, num_steps: int, *, sections: int = 4, neighbours: int = 2) -> None:
+    def __init__(self, num_steps: int, *, sections: int = 2, neighbours: int = 2) -> None:
         if num_steps < 1 or sections < 2 or neighbours < 0:
             raise InputError("search: needs at least one step, two sections and no negative number of neighbours")
         self.num_steps, self.sections, self.neighbours = num_steps, sections, neighbours

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nonet.common.errors import InputError
-from nonet.common.parallel import Engine, check_engine
+from nonet.common.parallel import Engine
 from nonet.power.planning.answers import Step, step_of
 from nonet.power.planning.outcome import MakeLoad, Outcome, Runner, Task
-from nonet.power.planning.rounds import pooled
+from nonet.power.planning.rounds import choose_engine, pooled
 from nonet.power.planning.slo import Slo
 from nonet.power.policies.protocol import Policy
 from nonet.power.policies.registry import build_policy
@@ -107,7 +107,7 @@ def sweep(
     days: float | None = None,
     *,
     workers: int | None = None,
-    engine: Engine = "local",
+    engine: Engine | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> Sweep:
     """Brakes and latency impact by thresholds and added servers; the run without a budget is shared by all pairs.
@@ -122,7 +122,7 @@ def sweep(
         InputError: nothing to sweep, T1 not below T2, or a policy without the two thresholds.
     """
     num_workers = workers or len(os.sched_getaffinity(0))
-    check_engine(engine, num_workers)
+    chosen_engine = choose_engine(engine, num_workers)
     seed_list = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
     if not (thresholds and added and seed_list):
         raise InputError("sweep: needs thresholds, added servers and seeds")
@@ -132,7 +132,7 @@ def sweep(
     runner = Runner(row, make_load, {name: made for name, (_, made) in named.items()}, profile, days)
     found: dict[str, dict[tuple[int, int], Outcome]] = {name: {} for name in named}
     tasks = [Task(number, seed, tuple(named)) for number in numbers for seed in seed_list]
-    for count, outcomes in enumerate(pooled(runner, num_workers, engine)(tasks), start=1):
+    for count, outcomes in enumerate(pooled(runner, num_workers, chosen_engine)(tasks), start=1):
         for outcome in outcomes:
             found[outcome.policy][outcome.seed, outcome.added] = outcome
         if progress is not None:
