@@ -5,6 +5,7 @@ polca.py           two thresholds, two priorities; baselines.py: one threshold, 
 base.py, modes.py  what they share: judging samples, settling, the brake; ladders of modes
 release.py         how a brake ends: group by group
 ledger.py          commands on their way to servers: one in flight each, retries, read-back
+shadow.py          what a policy would have done on a recorded power series
 registry.py        policies by name and from TOML files; view.py: a row as plain values
 
 >>> build_policy("polca", t1=0.75).name
@@ -20,6 +21,7 @@ from nonet.power.policies.ledger import CommandLedger, LedgerConfig, Write
 from nonet.power.policies.polca import Polca
 from nonet.power.policies.protocol import Action, Command, Policy, Priority, Quiet, Sample, View
 from nonet.power.policies.registry import POLICIES, PolicyKind, build_policy, load_policy
+from nonet.power.policies.shadow import ShadowCommand, ShadowLog, shadow
 from nonet.power.policies.view import RowView
 
 __all__ = [
@@ -35,8 +37,11 @@ __all__ = [
     "Quiet",
     "RowView",
     "Sample",
+    "ShadowCommand",
+    "ShadowLog",
     "View",
     "Write",
     "build_policy",
     "load_policy",
+    "shadow",
 ]
