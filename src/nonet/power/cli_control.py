@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,6 +75,10 @@ def shadow(
     cap_latency_s: Annotated[float, typer.Option(min=0.0, help="How long a cap takes to land.")] = 40.0,
     brake_latency_s: Annotated[float, typer.Option(min=0.0, help="How long the brake takes to land.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a command, a line each.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Adds the clock in MHz of each level; see: nonet power profiles."),
+    ] = None,
     column: options.Columns = None,
     unit: options.Unit = None,
     quiet: options.Quiet = False,
@@ -89,6 +93,8 @@ def shadow(
 
         nonet power shadow --telemetry utilization.csv --policy polca.toml --json
     """
+    import json
+
     from nonet.common.console import emit_jsonl, print_table
     from nonet.power.policies.shadow import shadow as follow
     from nonet.power.policies.view import RowView
@@ -97,19 +103,19 @@ def shadow(
     log = options.power_log_of(telemetry, budget_kw, column, unit)
     view = RowView.uniform(servers, low_share, 1.0 if budget_kw is None else budget_kw * 1e3)
     view.telemetry_period_s, view.cap_latency_s, view.brake_latency_s = log.period_s, cap_latency_s, brake_latency_s
-    times_s = [log.start_s + i * log.period_s for i in range(len(log.power_w))]
-    found = follow(times_s, log.power_w.tolist(), options.policy_of(policy), view)
+    times_s = [i * log.period_s for i in range(len(log.power_w))]
+    followed = follow(times_s, log.power_w, options.policy_of(policy), view)
+    mhz = None if profile is None else options.profile_of(profile).clock_mhz
+    objects = [json.loads(line) for line in followed.json_lines(mhz)]
     if as_json:
-        emit_jsonl(one.to_dict() for one in found)
+        emit_jsonl(objects)
         return
     rows = [
-        [f"{one.time_s - log.start_s:g}", one.to_dict()["action"], _names(one.to_dict()["servers"]), one.command.level,
-         one.mode, one.command.reason]
-        for one in found
-    ]  # fmt: skip
+        [f"{one['time_s']:g}", one["action"], _who(one), one["level"], one["mode"], one["reason"]] for one in objects
+    ]
     print_table(["after s", "command", "servers", "level", "mode", "why"], rows)
-    print(f"{len(found)} commands in {len(times_s) * log.period_s / 3600:,.1f} h")
+    print(f"{len(objects)} commands, {followed.brakes} brakes in {len(times_s) * log.period_s / 3600:,.1f} h")
 
 
-def _names(servers: str | list[int]) -> str:
-    return servers if isinstance(servers, str) else f"{len(servers)} servers"
+def _who(command: dict[str, Any]) -> str:
+    return str(command["class"]) if command["class"] else f"{len(command['servers'])} servers"

@@ -19,7 +19,9 @@ def log_of(levels, *, policy="polca", servers=4, **values):
     power = [u for count, u in levels for _ in range(count)]
     view = RowView.uniform(servers, 0.5, budget_w=1.0)
     found = shadow([2.0 * i for i in range(len(power))], power, build_policy(policy, **values), view)
-    return [(one.time_s, one.command.action, one.command.servers, round(one.command.level, 4)) for one in found]
+    return [
+        (one.time_s, one.command.action, one.command.servers, round(one.command.level, 4)) for one in found.commands
+    ]
 
 
 def test_a_quiet_row_is_left_alone():
@@ -62,17 +64,3 @@ def test_lost_telemetry_caps_and_lifts_nothing():
     assert log[0][1:] == (Action.CAP, Priority.LOW, round(LOW_2, 4))
     assert 104.0 <= log[0][0] <= 108.0  # three periods without a sample
     assert all(level < 1.0 for _, action, _, level in log if action is Action.CAP)
-
-
-def test_a_command_reads_as_one_json_object():
-    view = RowView.uniform(2, 0.5, budget_w=1000.0)
-    [first] = shadow([0.0], [850.0], build_policy("polca"), view)
-    assert first.to_dict() == {
-        "time_s": 0.0,
-        "action": "cap",
-        "servers": "low",
-        "level": LOW_1,
-        "utilization": 0.85,
-        "mode": 1,
-        "reason": first.command.reason,
-    }

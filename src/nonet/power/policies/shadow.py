@@ -161,7 +161,8 @@ class _Shadow:
             self._note(at)
             self._ask(float(self.times[at]), Sample(float(self.watts[at]), float(self.times[at])))
             at += 1
-            if quiet and not self.ledger.in_flight and at < len(self.times):
+            # Not while the sensor lies: the policy takes a promise for a good sample.
+            if quiet and self._is_usable(at - 1) and not self.ledger.in_flight and at < len(self.times):
                 promise = self.policy.quiet(float(self.times[at - 1]), self.view)
                 if promise is not None:
                     at = self._skip(at, promise)
@@ -192,8 +193,11 @@ class _Shadow:
             self._note(at - 1)
         return at
 
+    def _is_usable(self, at: int) -> bool:
+        return bool(0.0 < self.watts[at] < IMPLAUSIBLE_U * self.view.budget_w)
+
     def _note(self, at: int) -> None:
-        if 0.0 < self.watts[at] < IMPLAUSIBLE_U * self.view.budget_w:
+        if self._is_usable(at):
             self.ledger.note_sample(float(self.times[at]))
 
     def _ask(self, now_s: float, sample: Sample) -> None:
