@@ -8,8 +8,9 @@ import pytest
 
 from nonet.common.errors import InputError
 from nonet.common.jsonable import jsonable
+from nonet.common.plots import chart_spec
 from nonet.power.load.requests import RequestLoad
-from nonet.power.planning import Slo, plan, sweep, threshold_grid
+from nonet.power.planning import Slo, charts, plan, sweep, threshold_grid
 from nonet.power.planning.outcome import LATENCY_QS, Runner, Task, quantiles
 from nonet.power.planning.page import page_html
 from nonet.power.planning.traffic import RecordedTraffic
@@ -86,6 +87,7 @@ def test_steps_take_the_worst_seed_and_both_sides_of_the_answer_have_all(found):
         assert step.impact["lp_p99"] == max(o.impact["lp_p99"] for o in own)
     for added in (best.added, best.added + 1):
         assert next(step.seeds for step in best.steps if step.added == added) == (1, 2)
+    assert [step.added for step in best.steps][: best.added + 2] == list(range(best.added + 2))
     broken = next(step for step in best.steps if step.added == best.added + 1)
     assert best.reason == broken.broken and best.reason and best.reason_fraction == pytest.approx(broken.fraction)
     assert all(best.limits[name] <= best.reason_fraction + 1e-9 for name in best.reason)
@@ -179,6 +181,19 @@ def test_page_holds_the_answer_and_every_part(row, found):
     ):  # fmt: skip
         assert part in html
     assert "NaN" not in html.split("<script")[0]
+
+
+def test_charts_draw_what_was_found(row, found):
+    grid = threshold_grid((0.7, 0.8), (0.75, 0.85))
+    swept = sweep(row, traffic, thresholds=grid, added=(0.1, 0.25), workers=1)
+    cells = chart_spec(charts.threshold_map(swept))["layer"][0]
+    assert cells["mark"]["type"] == "rect"
+    for chart in (charts.heat_map(swept), charts.threshold_map(swept), charts.pareto_chart(found.best, found.slo)):
+        json.dumps(chart_spec(chart), allow_nan=False)
+    ribbon = chart_spec(charts.ribbon_chart(found.shown, found.thresholds["polca"]))
+    assert "0.89" in json.dumps(ribbon) and len(ribbon["vconcat"]) == 2
+    peak_minute = found.shown.ribbon.minutes[:, 1].max()
+    assert peak_minute == pytest.approx(found.shown.peak, abs=1e-6)
 
 
 def test_runs_that_order_nothing_cost_nothing(row):

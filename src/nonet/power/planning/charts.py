@@ -49,7 +49,8 @@ def pareto_chart(found: PolicyPlan, slo: Slo) -> alt.LayerChart | alt.FacetChart
         "limit:N", title=None, sort=names, scale=alt.Scale(domain=names, range=[_COLORS[name] for name in LIMITS])
     )
     x = alt.X("added:Q", title="added servers", axis=alt.Axis(format="%"))
-    scale = alt.Scale(type="symlog", constant=0.01, domain=[0, max([0.1, *(p["impact"] for p in points)])])
+    shown = [value for name, value in slo.limits.items() if name in LIMITS]
+    scale = alt.Scale(type="symlog", constant=0.01, domain=[0, max([0.1, *shown, *(p["impact"] for p in points)])])
     ticks = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     y = alt.Y("impact:Q", title="latency impact, worst seed", scale=scale, axis=alt.Axis(format="%", values=ticks))
     base = alt.Chart(alt.Data(values=points), width=600, height=300).encode(x=x, y=y, color=color)
@@ -79,7 +80,12 @@ def policies_chart(plans: Iterable[PolicyPlan]) -> alt.Chart:
     points = [
         {"added": step.fraction, "brakes": step.brakes, "policy": plan.policy} for plan in plans for step in plan.steps
     ]
-    y = alt.Y("brakes:Q", title="brakes, worst seed", scale=alt.Scale(type="symlog"), axis=alt.Axis(format="~s"))
+    y = alt.Y(
+        "brakes:Q",
+        title="brakes, worst seed",
+        scale=alt.Scale(type="symlog"),
+        axis=alt.Axis(format="~s", tickMinStep=1),
+    )
     x = alt.X("added:Q", title="added servers", axis=alt.Axis(format="%"))
     tips = ["policy:N", alt.Tooltip("added:Q", format=".1%"), "brakes:Q"]
     base = alt.Chart(alt.Data(values=points), width=600, height=240)
@@ -99,8 +105,8 @@ def threshold_map(sweep: Sweep, added: int | None = None) -> alt.LayerChart | al
     """T1 against T2 at one number of added servers, the largest by default; colours and numbers as in `heat_map`."""
     number = sweep.added[-1] if added is None else added
     cells = [_cell(row) for row in sweep.rows() if row["added"] == number]
-    x = alt.X("t1:O", title="T1", axis=alt.Axis(format="%", labelAngle=0))
-    y = alt.Y("t2:O", title="T2", axis=alt.Axis(format="%"), sort="descending")
+    x = alt.X("t1:O", title="T1", axis=alt.Axis(format=".3~%", labelAngle=0))
+    y = alt.Y("t2:O", title="T2", axis=alt.Axis(format=".3~%"), sort="descending")
     return _cells(alt.Chart(alt.Data(values=cells), width=480, height=300), x, y)
 
 
@@ -199,7 +205,7 @@ def latency_chart(outcome: Outcome) -> alt.Chart:
     base = alt.Chart(alt.Data(values=points), width=600, height=260)
     return base.mark_line().encode(
         x=alt.X("q:Q", title="quantile of the requests", axis=alt.Axis(format="%")),
-        y=alt.Y("seconds:Q", title="arrival to last token, s", scale=alt.Scale(type="log")),
+        y=alt.Y("seconds:Q", title="arrival to last token, s", scale=alt.Scale(type="log", nice=False)),
         color=alt.Color("class:N", title=None, scale=scale),
         strokeDash=alt.StrokeDash("run:N", title=None, scale=dash),
         tooltip=["class:N", "run:N", alt.Tooltip("q:Q", format=".1%"), "seconds:Q"],

@@ -170,8 +170,8 @@ def _assumptions(plan: Plan) -> Iterator[str]:
         " log before you add servers. Capping in software does not replace a breaker."
     )
     yield (
-        "Sizes between those in the table were not run. The size of the answer and those next to it were, on every"
-        " seed."
+        "Sizes that are not in the table were not run. The size of the answer and the next one were run on every seed,"
+        " smaller ones at least on the first."
     )
 
 

@@ -91,10 +91,10 @@ def plan(
     """How many more servers fit, by policy.
 
     The answer is the largest step such that it and all smaller ones hold, on every seed. It is found by bisection in
-    several sections with a check of the neighbours (`search`, which says what that assumes), or by running every step
-    (`scan`). The first brake is found the same way. Latency impact is that of `impact`: against the same servers,
-    requests and seed without a budget. The interval is for the mean, over traffic, of the fraction at which a limit
-    breaks: one seed is one draw of the traffic.
+    several sections with a check of the neighbours (`search`, which says what that assumes), after which the steps
+    below the answer are run under the first seed; or by running every step (`scan`). The first brake is found the same
+    way. Latency impact is that of `impact`: against the same servers, requests and seed without a budget. The interval
+    is for the mean, over traffic, of the fraction at which a limit breaks: one seed is one draw of the traffic.
 
     Args:
         row: as it is today; added servers have the same mix of classes, the budget stays.

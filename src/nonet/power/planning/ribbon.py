@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = (0.0, 0.05, 0.5, 0.95, 1.0)
-_HOUR_S, _DAY_S = 3600.0, 86_400.0
+_WARM_UP_S, _HOUR_S, _DAY_S = 600.0, 3600.0, 86_400.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,14 +32,18 @@ def ribbon(utilization: NDArray[np.float64], period_s: float, end_s: float) -> R
     Args:
         utilization: row power over budget by sample.
         period_s: time between samples.
-        end_s: what comes later is left out.
+        end_s: what comes later is left out, as are the first ten minutes of the first hour: the row starts empty.
 
     >>> found = ribbon(np.r_[np.full(1800, 0.5), np.full(1800, 0.75)], 2.0, 7200.0)
     >>> found.hours[:, 2].tolist(), found.worst_day, found.minutes.shape
     ([0.5, 0.75], 0, (120, 2))
     """
     u = utilization[: max(1, int(end_s / period_s))]
-    hours = [np.quantile(part, LEVELS) for part in _parts(u, _HOUR_S / period_s)]
+    parts = _parts(u, _HOUR_S / period_s)
+    warm = int(_WARM_UP_S / period_s)
+    if len(parts[0]) > 2 * warm:
+        parts[0] = parts[0][warm:]
+    hours = [np.quantile(part, LEVELS) for part in parts]
     worst_day = int(int(np.argmax(u)) * period_s // _DAY_S)
     day = u[int(worst_day * _DAY_S / period_s) : int((worst_day + 1) * _DAY_S / period_s)]
     minutes = [(part.mean(), part.max()) for part in _parts(day, 60.0 / period_s)]

@@ -54,6 +54,7 @@ def search_steps(
     *,
     sections: int = 4,
     scan: bool = False,
+    fill: bool = True,
     progress: Progress | None = None,
 ) -> dict[Key, Outcome]:
     """Run what the searches of every seed and policy want, round by round, and both sides of every answer on all seeds.
@@ -64,6 +65,7 @@ def search_steps(
         seeds, policies, slo: see `plan`.
         sections: see `PrefixSearch`.
         scan: run every step instead.
+        fill: in the end, run every step below the answer at least under the first seed: it is checked, and has a price.
         progress: see `plan`.
     """
     neighbours = len(steps) if scan else 2
@@ -77,6 +79,8 @@ def search_steps(
             wanted = {(p, s, added) for p, s in pairs for added in steps if (p, s, added) not in found}
         if not wanted:
             wanted = {key for key in _sides(limits, steps, seeds, policies) if key not in found}
+        if not wanted and fill:
+            wanted = {key for key in _below(limits, steps, seeds, policies) if key not in found}
         if not wanted:
             return found
         tasks: dict[tuple[int, int], list[str]] = {}
@@ -91,6 +95,14 @@ def search_steps(
                 brakes[pair].tell(at, outcome.brakes == 0, outcome.peak > CLOSE_PEAK)
             if progress is not None and outcomes:
                 progress(len(found), f"{outcomes[0].policy} seed {outcomes[0].seed} +{outcomes[0].added} servers")
+
+
+def _below(
+    limits: Mapping[tuple[str, int], PrefixSearch], steps: Sequence[int], seeds: Sequence[int], policies: Sequence[str]
+) -> Iterable[Key]:
+    for policy in policies:
+        answer = min(limits[policy, seed].answer for seed in seeds)
+        yield from ((policy, seeds[0], added) for added in steps[: max(0, answer)])
 
 
 def _sides(
