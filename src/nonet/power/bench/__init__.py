@@ -1,7 +1,7 @@
 """The headline experiments of the room: the paper's row, the simulator, calibration and the planner.
 
 Files: `headline` (the base row, +30 % servers under four policies), `simulator` (speed, exactness), `calibration`
-(errors on what was held out), `tour_charts`; `plain_row` is the slow, plain twin of the simulator.
+(errors on what was held out), `planner` (against a scan and closed forms), `tour_charts`; `plain_row` is the slow, plain twin of the simulator.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
 
 def experiments() -> dict[str, Callable[[Scale], list[Finding]]]:
     """The experiments by name, in the order in which they run."""
-    return {"simulator": _simulator, "headline": _headline, "calibration": _calibration}
+    return {"simulator": _simulator, "headline": _headline, "calibration": _calibration, "planner": _planner}
 
 
 def plots() -> list[tuple[str, altair.TopLevelMixin]]:
@@ -76,3 +76,9 @@ def _calibration(scale: Scale) -> list[Finding]:
     from nonet.power.bench.calibration import calibration_findings
 
     return calibration_findings()
+
+
+def _planner(scale: Scale) -> list[Finding]:
+    from nonet.power.bench.planner import planner_findings
+
+    return planner_findings(scale, progress=lambda text: note(f"bench: planner: {text}"))
