@@ -1,7 +1,8 @@
 """The headline experiments of the room: the paper's row, the simulator, calibration and the planner.
 
 Files: `headline` (the base row, +30 % servers under four policies), `simulator` (speed, exactness), `calibration`
-(errors on what was held out), `planner` (against a scan and closed forms), `tour_charts`; `plain_row` is the slow, plain twin of the simulator.
+(errors on what was held out), `planner` (against a scan and closed forms), `tour_charts`;
+`plain_row` is the slow, plain twin of the simulator.
 """
 
 from __future__ import annotations
