@@ -40,7 +40,7 @@ def planner_findings(scale: Scale = "quick", progress: Callable[[str], None] | N
     """Every finding of the planner.
 
     Args:
-        scale: "quick" plans two days of traffic a seed and tries fewer scenarios, without promises on those.
+        scale: "quick" tries fewer scenarios, without a promise on them. The report is for two days of traffic a seed.
         progress: told what is being done.
     """
     tell, full = progress or (lambda _: None), scale == "full"
@@ -51,7 +51,7 @@ def planner_findings(scale: Scale = "quick", progress: Callable[[str], None] | N
     tell("overload against the binomial tail")
     found.append(binomial_finding(20_000 if full else 5_000))
     tell("a full report")
-    return [*found, *seconds_findings(days=3.0 if full else 2.0)]
+    return [*found, *seconds_findings(days=2.0)]
 
 
 # -- the search against a scan of all steps
