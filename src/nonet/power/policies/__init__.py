@@ -2,6 +2,7 @@
 
 protocol.py        what a policy sees and says
 polca.py           two thresholds, two priorities; baselines.py: one threshold, or none; null.py: nothing at all
+server_levels.py   a level for each server: dynamo.py, thunderbolt.py, water_filling.py
 base.py, modes.py  what they share: judging samples, settling, the brake; ladders of modes
 release.py         how a brake ends: group by group
 ledger.py          commands on their way to servers: one in flight each, retries, read-back

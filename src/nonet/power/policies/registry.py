@@ -11,9 +11,12 @@ from nonet.common.errors import InputError
 from nonet.common.registry import Registry
 from nonet.power.policies.base import RowConfig
 from nonet.power.policies.baselines import NoCap, OneThresholdAll, OneThresholdLow
+from nonet.power.policies.dynamo import Dynamo
 from nonet.power.policies.null import Null
 from nonet.power.policies.polca import Polca
 from nonet.power.policies.protocol import Policy
+from nonet.power.policies.thunderbolt import Thunderbolt
+from nonet.power.policies.water_filling import WaterFilling
 
 MAX_FILE_BYTES = 1 << 20
 PRESETS = Path(__file__).parent / "presets"
@@ -45,6 +48,9 @@ _add(Polca, "two thresholds, two priorities: low priority is capped first")
 _add(OneThresholdLow, "above one threshold low priority is capped")
 _add(OneThresholdAll, "above one threshold everyone is capped")
 _add(NoCap, "nothing but the brake")
+_add(Dynamo, "three bands; low priority and the biggest consumers first")
+_add(Thunderbolt, "multiplicative decrease of low priority; unthrottled at random")
+_add(WaterFilling, "the budget shared by priority and demand")
 _add(Null, "nothing at all, not even the brake")
 
 
