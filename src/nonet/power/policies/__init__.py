@@ -7,6 +7,7 @@ base.py, modes.py  what they share: judging samples, settling, the brake; ladder
 release.py         how a brake ends: group by group
 ledger.py          commands on their way to servers: one in flight each, retries, read-back
 shadow.py          what a policy would have done on a recorded power series
+guards.py          what to doubt in a row, its thresholds and its series
 registry.py        policies by name and from TOML files; view.py: a row as plain values
 
 >>> build_policy("polca", t1=0.75).name
