@@ -95,7 +95,7 @@ def shadow(
     """
     import json
 
-    from nonet.common.console import emit_jsonl, print_table
+    from nonet.common.console import emit_jsonl, note, print_table
     from nonet.power.policies.shadow import shadow as follow
     from nonet.power.policies.view import RowView
 
@@ -103,8 +103,11 @@ def shadow(
     log = options.power_log_of(telemetry, budget_kw, column, unit)
     view = RowView.uniform(servers, low_share, 1.0 if budget_kw is None else budget_kw * 1e3)
     view.telemetry_period_s, view.cap_latency_s, view.brake_latency_s = log.period_s, cap_latency_s, brake_latency_s
+    chosen = options.policy_of(policy)
+    for text in options.doubts(log, view, chosen):
+        note(f"mind: {text}")
     times_s = [i * log.period_s for i in range(len(log.power_w))]
-    followed = follow(times_s, log.power_w, options.policy_of(policy), view)
+    followed = follow(times_s, log.power_w, chosen, view)
     mhz = None if profile is None else options.profile_of(profile).clock_mhz
     objects = [json.loads(line) for line in followed.json_lines(mhz)]
     if as_json:

@@ -13,6 +13,7 @@ from nonet.common.errors import InputError
 if TYPE_CHECKING:
     from nonet.power.load.power_log import PowerLog
     from nonet.power.policies.protocol import Policy
+    from nonet.power.policies.view import RowView
     from nonet.power.profiles import PowerProfile
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -72,6 +73,20 @@ def power_log_of(path: Path, budget_kw: float | None, columns: list[str] | None,
     for kind, count in log.notes.items():
         note(f"{path}: {kind}: {count:,}")
     return log
+
+
+def doubts(log: PowerLog, view: RowView, policy: Policy) -> list[str]:
+    """What is odd about a recorded series, the row and the policy's thresholds; a row that trains is refused."""
+    from nonet.power.load.rises import rise
+    from nonet.power.policies.guards import refuse_training, row_warnings, series_doubts
+
+    refuse_training(log.power_w, view.budget_w)
+    found = list(series_doubts(log.power_w, view.budget_w))
+    config = getattr(policy, "config", None)
+    if hasattr(config, "t1") and hasattr(config, "t2"):
+        rise_cap = rise(log.power_w / view.budget_w, max(view.cap_latency_s, log.period_s), log.period_s)
+        found += row_warnings(view.priorities, config.t1, config.t2, rise_cap, view.cap_latency_s)
+    return found
 
 
 def profile_of(text: str) -> PowerProfile:
