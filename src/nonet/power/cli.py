@@ -168,6 +168,44 @@ def rises(
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A data set or family; none lists them.")] = "",
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Download published request traces and measured tables into the cache, or list them with their terms.
+
+    Examples:
+
+        nonet power fetch
+
+        nonet power fetch azure2024
+    """
+    from nonet.common.console import emit_json, note, print_table
+    from nonet.power import data
+
+    options.start(quiet)
+    if not name:
+        rows = data.list_datasets()
+        if as_json:
+            emit_json(rows)
+        else:
+            cells = [[row["name"], row["num_files"], row["local"], row["homepage"]] for row in rows]
+            print_table(["name", "files", "at hand", "from"], cells)
+        return
+    found = {}
+    for one in data.select(name):
+        note(f"fetching {one} ...")
+        found[one] = data.fetch_dataset(one)
+    if as_json:
+        emit_json(found)
+    else:
+        for one, paths in found.items():
+            for path in paths.values():
+                print(f"{one}\t{path}")
+
+
+@app.command()
 def bench(
     full: Annotated[
         bool, typer.Option("--full/--quick", help="All sizes (a quarter of an hour), or two minutes.")

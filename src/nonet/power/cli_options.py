@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -82,7 +82,7 @@ def doubts(log: PowerLog, view: RowView, policy: Policy) -> list[str]:
 
     refuse_training(log.power_w, view.budget_w)
     found = list(series_doubts(log.power_w, view.budget_w))
-    config = getattr(policy, "config", None)
+    config: Any = getattr(policy, "config", None)
     if hasattr(config, "t1") and hasattr(config, "t2"):
         rise_cap = rise(log.power_w / view.budget_w, max(view.cap_latency_s, log.period_s), log.period_s)
         found += row_warnings(view.priorities, config.t1, config.t2, rise_cap, view.cap_latency_s)
