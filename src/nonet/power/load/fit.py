@@ -100,7 +100,7 @@ def fit(
     days: float = 42.0,
     short_days: float = 7.0,
     num_trials: int = 40,
-    num_confirmed: int = 20,
+    num_confirmed: int = 8,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> FitResult:
