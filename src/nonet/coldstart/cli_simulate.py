@@ -160,9 +160,7 @@ def policies(as_json: options.AsJson = False) -> None:
 
 
 def bench(
-    full: Annotated[
-        bool, typer.Option("--full/--quick", help="All sizes (three quarters of an hour), or two minutes.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full/--quick", help="All sizes (long; see --only), or two minutes.")] = False,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These experiments only, such as speed or region-2.")
     ] = None,

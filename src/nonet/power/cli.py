@@ -208,7 +208,7 @@ def fetch(
 @app.command()
 def bench(
     full: Annotated[
-        bool, typer.Option("--full/--quick", help="All sizes (a quarter of an hour), or two minutes.")
+        bool, typer.Option("--full/--quick", help="All sizes (six weeks, five seeds), or two minutes.")
     ] = False,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These experiments only, such as headline or simulator.")

@@ -25,7 +25,7 @@ _MIRROR = "coldstart"
 
 
 def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
-    """Run the experiments; "quick" takes about two minutes on two cores, "full" about three quarters of an hour.
+    """Run the experiments; "quick" takes about two minutes on two cores, "full" many times as long.
 
     What an experiment lacks (published data, a rival that is not installed) is said on stderr and leaves its findings
     out; nothing else is skipped.

@@ -22,7 +22,7 @@ Scale = Literal["quick", "full"]
 
 
 def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
-    """Run the experiments; "quick" takes about a minute on two cores, "full" about ten.
+    """Run the experiments; "quick" takes about two minutes on two cores, "full" several times as long.
 
     What an experiment lacks (published data, a rival that is not installed) is said on stderr and leaves its findings
     out; nothing else is skipped.
