@@ -8,17 +8,15 @@ Files: `headline` (the base row, +30 % servers under four policies), `simulator`
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nonet.common.console import note
-from nonet.common.errors import InputError, MissingExtraError
+from nonet.common.experiments import Experiment, Scale, run_experiments
 from nonet.common.findings import Finding
 
 if TYPE_CHECKING:
     import altair
-
-Scale = Literal["quick", "full"]
 
 
 def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
@@ -34,22 +32,10 @@ def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
     Raises:
         InputError: a name that is not one.
     """
-    known = experiments()
-    if unknown := [name for name in only if name not in known]:
-        raise InputError(f"no experiment {unknown[0]!r}; there are {', '.join(known)}")
-    findings: list[Finding] = []
-    for name, experiment in known.items():
-        if only and name not in only:
-            continue
-        note(f"bench: {name} ...")
-        try:
-            findings += experiment(scale)
-        except MissingExtraError as error:
-            note(f"bench: {error}")
-    return findings
+    return run_experiments(experiments(), scale, only)
 
 
-def experiments() -> dict[str, Callable[[Scale], list[Finding]]]:
+def experiments() -> dict[str, Experiment]:
     """The experiments by name, in the order in which they run."""
     return {"simulator": _simulator, "headline": _headline, "calibration": _calibration, "planner": _planner}
 
