@@ -49,8 +49,8 @@ class BaseRow(BaseModel):
         instances_per_server, max_batch, prefill_share: as in `Row`.
         budget_w: watts.
         week: its traffic.
-        seed, days: of the traffic that the statistics below were measured on.
-        peak, rise_2s, rise_40s: those statistics, fractions of the budget.
+        seed, days: of the draw of traffic that stands for all: the one with the median peak.
+        peak, rise_2s, rise_40s: medians over the draws that it was fitted on, fractions of the budget.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

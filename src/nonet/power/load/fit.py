@@ -4,6 +4,9 @@ Peak and mean are not enough: a row that is smoother than real ones lets every p
 whose largest rises within 2 s and 40 s over the whole time come as close as possible to the measured ones; being
 smoother counts double. The budget follows from the peak, since it scales the series and nothing else.
 
+A peak and a largest rise are single samples of millions, and differ from draw to draw of the same traffic. So whole
+runs are made of several draws: peak and rises are medians over them, and the draw with the median peak stands for all.
+
 What moves what: more requests at a time mean more prompts at a time, so a larger rise within 2 s; fewer mean servers
 that fall idle and come back, so a larger rise within 40 s, most of all at night, which `flatness` lifts. Bursts raise
 both.
@@ -12,7 +15,7 @@ both.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -39,18 +42,19 @@ class FitSpace:
 
     Args:
         profile, instances_per_server, max_batch, prefill_share: of the row.
-        requests_per_s, flatness, conv_share, burst_share, burst_size: of its traffic, see `WeekConfig`.
+        requests_per_s, flatness, conv_share, burst_share, burst_size, burst_spread_s: of its traffic, see `WeekConfig`.
     """
 
-    profile: tuple[str, ...] = ("a100-llama2-70b-tp8",)
-    instances_per_server: tuple[int, ...] = (1,)
+    profile: tuple[str, ...] = ("a100-llama2-70b-tp4",)
+    instances_per_server: tuple[int, ...] = (2,)
     max_batch: tuple[int, ...] = (32,)
     prefill_share: tuple[float, ...] = (1.0,)
-    requests_per_s: tuple[float, ...] = (2.4, 2.6, 2.8, 3.0, 3.2, 3.4)
-    flatness: tuple[float, ...] = (0.2, 0.3, 0.4)
+    requests_per_s: tuple[float, ...] = (4.8, 5.2)
+    flatness: tuple[float, ...] = (0.55, 0.6, 0.65)
     conv_share: tuple[float, ...] = (0.5,)
-    burst_share: tuple[float, ...] = (0.0,)
-    burst_size: tuple[float, ...] = (8.0,)
+    burst_share: tuple[float, ...] = (0.6,)
+    burst_size: tuple[float, ...] = (4.5, 5.0)
+    burst_spread_s: tuple[float, ...] = (1.0,)
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Every combination."""
@@ -64,7 +68,7 @@ class FitResult:
     """The best fit.
 
     Attributes:
-        base: the row, with its statistics over the whole time.
+        base: the row, with its statistics over the whole time, medians over the draws.
         target: what was aimed at.
         error: sum of the relative distances of the two rises from the target; what is below it counts double.
         trials: every candidate with its knobs, the statistics of its short run and, where made, its long one.
@@ -100,7 +104,8 @@ def fit(
     days: float = 42.0,
     short_days: float = 7.0,
     num_trials: int = 40,
-    num_confirmed: int = 8,
+    num_confirmed: int = 5,
+    num_draws: int = 5,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> FitResult:
@@ -117,15 +122,16 @@ def fit(
         num_servers: of the row.
         days, short_days: lengths of the long and the short runs.
         num_trials: candidates that are tried; of more, a seeded sample.
-        num_confirmed: long runs at most.
-        seed: of the traffic and the sample.
+        num_confirmed: candidates at most that get long runs.
+        num_draws: long runs of each.
+        seed: of the sample and of the first draw; the others are the next numbers.
         progress: told what is being done.
 
     Raises:
         InputError: an empty space, or lengths that make no sense.
     """
-    if not 0 < short_days <= days or num_confirmed < 1 or num_trials < 1:
-        raise InputError("fit: needs 0 < short_days <= days, and at least one trial and one confirmed run")
+    if not 0 < short_days <= days or min(num_confirmed, num_trials, num_draws) < 1:
+        raise InputError("fit: needs 0 < short_days <= days, and at least one trial, confirmed trial and draw")
     tell = progress or (lambda _: None)
     points = list((space or FitSpace()).points())
     if not points:
@@ -135,13 +141,13 @@ def fit(
     for number, index in enumerate(sorted(chosen), start=1):
         tell(f"short run {number} of {len(chosen)}")
         base = _candidate(points[index], services, num_servers, days, seed)
-        trials.append(Trial(*_measured(base, target.peak, short_days)))
+        trials.append(Trial(*_measured(base, target.peak, short_days, (seed,))))
     for number in range(min(num_confirmed, len(trials))):
         growth = _growth(trials)
         open_trials = [i for i, trial in enumerate(trials) if trial.whole is None]
         best = min(open_trials, key=lambda i: _distance(_grown(trials[i].short, growth), target))
-        tell(f"whole run {number + 1} of at most {num_confirmed}")
-        base, whole = _measured(trials[best].base, target.peak, days)
+        tell(f"long runs of candidate {number + 1} of at most {num_confirmed}")
+        base, whole = _measured(trials[best].base, target.peak, days, range(seed, seed + num_draws))
         trials[best] = replace(trials[best], base=base, whole=whole)
         if _off(whole.rise_2s, target.rise_2s) <= _CLOSE and _off(whole.rise_40s, target.rise_40s) <= _CLOSE:
             break
@@ -167,14 +173,21 @@ def _candidate(
     return BaseRow(**of_row, num_servers=num_servers, budget_w=_ANY_BUDGET_W, week=week, seed=seed, days=days)
 
 
-def _measured(base: BaseRow, peak: float, days: float) -> tuple[BaseRow, Statistics]:
+def _measured(base: BaseRow, peak: float, days: float, seeds: Sequence[int]) -> tuple[BaseRow, Statistics]:
     row = base.row()
-    result = simulate(row, base.load(days=days), drain_s=0.0)
-    power_w = settled_power(result.row_w, row.telemetry_period_s, days)
-    budget_w = round(float(power_w.max()) / peak)
-    found = statistics_of(power_w, budget_w)
-    values = {"budget_w": float(budget_w), "peak": found.peak, "rise_2s": found.rise_2s, "rise_40s": found.rise_40s}
-    return base.model_copy(update=values), found
+    draws = []
+    for seed in seeds:
+        result = simulate(row, base.load(days=days, seed=seed), drain_s=0.0)
+        power_w = settled_power(result.row_w, row.telemetry_period_s, days)
+        draws.append((float(power_w.max()), seed, statistics_of(power_w, 1.0, row.telemetry_period_s)))
+    middle_w, middle, _ = sorted(draws)[(len(draws) - 1) // 2]
+    budget_w = float(round(middle_w / peak))
+    rises_2s, rises_40s = ([getattr(found, name) for *_, found in draws] for name in ("rise_2s", "rise_40s"))
+    median = Statistics(
+        middle_w / budget_w, float(np.median(rises_2s)) / budget_w, float(np.median(rises_40s)) / budget_w
+    )
+    values = {"budget_w": budget_w, "seed": middle, **{name: getattr(median, name) for name in median.__slots__}}
+    return base.model_copy(update=values), median
 
 
 def _statistics(base: BaseRow) -> Statistics:

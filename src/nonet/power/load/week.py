@@ -37,7 +37,8 @@ class WeekConfig(BaseModel):
         conv_share: weight of the conversation trace in the weekly shape; the rest is the code trace.
         flatness: 0 keeps the measured shape, 1 makes the rate constant; between, the shape's swing is scaled.
         burst_share: share of the requests that come in bursts.
-        burst_size: mean requests of a burst, geometric. Grows with `scale`, as the row does; the bursts' rate does not.
+        burst_size: mean requests of a burst, one more than a Poisson number. Grows with `scale`, as the row does; the
+            bursts' rate does not.
         burst_spread_s: the requests of a burst come within this time, uniformly.
         scale: traffic and bursts over those of the base row.
     """
@@ -182,8 +183,7 @@ def _arrivals(draws: np.random.Generator, per_minute: Floats) -> Floats:
 
 
 def _sizes(draws: np.random.Generator, mean: float, scale: float, num: int) -> NDArray[np.int64]:
-    # Geometric with the scaled mean: a burst of the base row, met by more servers and their users.
-    return draws.geometric(1 / max(1.0, mean * scale), num)
+    return 1 + draws.poisson(max(0.0, mean * scale - 1), num)
 
 
 def _stream(seed: int, day: int, stream: int) -> np.random.Generator:
