@@ -105,6 +105,7 @@ def test_molfi_meets_five_2k_rows(mirror: Path, system: str) -> None:
     assert ours(logs, "MoLFI", system, "2k") == pytest.approx(published(logs, "MoLFI", system, "2k"), abs=0.001)
 
 
+@pytest.mark.slow
 def test_molfi_draws_lie_around_the_published_2k_rows(mirror: Path) -> None:
     """One draw of a random search cannot meet another; but they must lie on both sides of it, and near."""
     logs = mirror / "logs"
