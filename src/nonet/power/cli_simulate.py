@@ -114,7 +114,7 @@ def fit(
     rise_2s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 2 s.")] = 0.09,
     rise_40s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 40 s.")] = 0.118,
     servers: Annotated[int, typer.Option(min=1, help="Servers of the row.")] = 40,
-    profile: Annotated[str, typer.Option(metavar="NAME", help="Profile of its servers.")] = "a100-llama2-70b-tp8",
+    profile: Annotated[str, typer.Option(metavar="NAME", help="Profile of its servers.")] = "a100-llama2-70b-tp4",
     days: options.Days = 42.0,
     seed: options.Seed = 1,
     as_json: options.AsJson = False,
@@ -134,7 +134,7 @@ def fit(
     options.start(quiet)
     target = Statistics(peak, rise_2s, rise_40s)
     short = min(7.0, days)
-    space = FitSpace(profile=(profile,))
+    space = FitSpace.of_row(profile, servers)
     found = search(target, space, num_servers=servers, days=days, short_days=short, seed=seed, progress=note)
     found.base.to_json(out)
     base = found.base

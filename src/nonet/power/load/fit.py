@@ -25,6 +25,7 @@ from nonet.common.errors import InputError
 from nonet.power.load.base_row import BaseRow, Statistics, settled_power, statistics_of
 from nonet.power.load.services import POLCA_MIX, Service
 from nonet.power.load.week import WeekConfig
+from nonet.power.profiles.published import PROFILES
 from nonet.power.simulating.engine import simulate
 
 PUBLISHED = Statistics(peak=0.79, rise_2s=0.09, rise_40s=0.118)
@@ -32,6 +33,10 @@ PUBLISHED = Statistics(peak=0.79, rise_2s=0.09, rise_40s=0.118)
 _CLOSE = 0.03
 _SMOOTHER = 2.0
 _ANY_BUDGET_W = 1e6
+_SERVERS = 40
+"""Of the row that the default space is for."""
+_FEW = 4
+"""Requests that an instance decodes at a time, about the mean of that row."""
 
 Progress = Callable[[str], None]
 
@@ -55,6 +60,21 @@ class FitSpace:
     burst_share: tuple[float, ...] = (0.6,)
     burst_size: tuple[float, ...] = (4.5, 5.0)
     burst_spread_s: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def of_row(cls, profile: str, num_servers: int = 40) -> FitSpace:
+        """The space for another row: instances that fill each server, each as busy as those of the default row.
+
+        >>> space = FitSpace.of_row("a100-llama2-70b-tp8", num_servers=20)
+        >>> space.instances_per_server, FitSpace.of_row("a100-llama2-70b-tp4") == FitSpace()
+        ((1,), True)
+        """
+        known, ours = PROFILES[cls.profile[0]], PROFILES[profile]
+        instances = ours.server.num_gpus // ours.tensor_parallel
+        num_instances = num_servers * instances / (_SERVERS * cls.instances_per_server[0])
+        speed = known.decode_seconds_per_token(_FEW) / ours.decode_seconds_per_token(_FEW)
+        rates = tuple(float(f"{rate * num_instances * speed:.3g}") for rate in cls.requests_per_s)
+        return cls(profile=(profile,), instances_per_server=(instances,), requests_per_s=rates)
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Every combination."""
@@ -119,7 +139,7 @@ def fit(
         target: peak and rises to meet.
         space: the candidates.
         services: the mix of the traffic.
-        num_servers: of the row.
+        num_servers: of the row; the default space is for 40, see `FitSpace.of_row`.
         days, short_days: lengths of the long and the short runs.
         num_trials: candidates that are tried; of more, a seeded sample.
         num_confirmed: candidates at most that get long runs.
