@@ -1,7 +1,10 @@
 """The planner on small rows, against runs made by hand with the simulator."""
 
 import json
+import re
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from nonet.power.planning import Slo, charts, plan, sweep, threshold_grid
 from nonet.power.planning.outcome import LATENCY_QS, Runner, Task, quantiles
 from nonet.power.planning.page import page_html
 from nonet.power.planning.traffic import RecordedTraffic
+from nonet.power.planning.warnings import warnings_of
 from nonet.power.policies.polca import Polca
 from nonet.power.policies.protocol import Priority
 from nonet.power.policies.registry import build_policy
@@ -21,6 +25,7 @@ from nonet.power.simulating import Row, impact, simulate
 from tests.power.simulating.parts import poisson_load, profile
 
 NUM = 12
+NOTHING = {"prompts": 0, "batch_share": 0.0, "level_share": 0.0}
 
 
 def traffic(fraction, seed, rate_per_s=0.9, hours=0.5):
@@ -120,7 +125,33 @@ def test_a_row_that_does_not_hold_as_it_is(row):
 def test_plenty_of_budget_holds_to_the_top_and_warns_of_little_traffic(row):
     rich = plan(row.with_budget(1e6), traffic, seeds=2, max_added=0.2, step=0.1, workers=1)
     assert rich.best.at_top and rich.best.first_brake is None and "every step asked for holds" in rich.sentence()
-    assert any("days of traffic" in warning for warning in rich.warnings)
+    assert any("hours of traffic" in warning for warning in rich.warnings)
+
+
+def test_a_budget_that_falls_is_no_rise_of_power(row):
+    before = plan(row, traffic, seeds=1, max_added=0.0, workers=1)
+    low_w = row.budget.at(0.0) * 0.6
+    fallen = plan(replace(row, budget=row.budget.between(1200.0, 9e9, low_w)), traffic, seeds=1, max_added=0.0, workers=1)
+    (steady,), (outcome,) = before.outcomes, fallen.outcomes
+    assert outcome.rise_2s == pytest.approx(steady.rise_2s / 0.6) and outcome.rise_cap == pytest.approx(
+        steady.rise_cap / 0.6
+    )
+    later = plan(replace(row, budget=row.budget.between(9e8, 9e9, low_w)), traffic, seeds=1, max_added=0.0, workers=1)
+    assert later.outcomes[0].rise_cap == steady.rise_cap
+
+
+def test_the_threshold_that_leaves_room_does(row):
+    for rise_cap in (0.124, 0.128, 0.11):
+        outcome = SimpleNamespace(rise_2s=0.1, rise_cap=rise_cap, days=9.0, extrapolated=NOTHING, added=0)
+        (text,) = warnings_of(row, traffic, [outcome], 0, {"t1": 0.8, "t2": 0.9}, (1, 2, 3))
+        assert float(re.search(r"T2 ([\d.]+) leaves room", text)[1]) + rise_cap <= 1.0
+
+
+def test_a_recording_is_said_to_be_one(row):
+    recorded = RecordedTraffic(traffic(0.0, 1, hours=0.1))
+    said = plan(row, recorded, seeds=2, max_added=0.0, workers=1).warnings
+    assert any("nothing about other weeks" in text for text in said) and any("Only 0.1 hours" in text for text in said)
+    assert not any("other weeks" in text for text in plan(row, recorded, seeds=1, max_added=0.0, workers=1).warnings)
 
 
 def test_one_class_only_is_said(row):

@@ -43,7 +43,8 @@ class Outcome:
         peak, uncapped_peak: highest sample over budget, under the policy and without one.
         overload_s, longest_overload_s: time above the budget.
         overload_share: part of the run's samples above the budget.
-        rise_2s, rise_cap: largest rise of the uncapped run within 2 s, and until a cap lands; NaN on short runs.
+        rise_2s, rise_cap: largest rise of power of the uncapped run within 2 s, and until a cap lands, over the least
+            budget; NaN on short runs.
         latency_s: by class, float64 (2, quantiles): at `LATENCY_QS`, under the policy and without one.
         extrapolated: what the profile had to guess: "prompts" (count), "batch_share", "level_share" (parts).
         ribbon: power by hour.
@@ -140,7 +141,8 @@ def judge(policy: str, added: int, fraction: float, result: Result, uncapped: Re
         tokens = uncapped.tokens(priority)
         throughput[name] = result.tokens(priority) / tokens - 1.0 if tokens else math.nan
     u, period_s, end_s = result.utilization, result.period_s, result.load.duration_s
-    settled = uncapped.utilization[int(_WARM_UP_S / period_s) : int(end_s / period_s)]
+    power_w = uncapped.row_w[int(_WARM_UP_S / period_s) : int(end_s / period_s)].astype(np.float64)
+    settled = power_w / _least_budget_w(uncapped.row, end_s)
     cap_s = result.row.cap_latency.most_s
     doubt = result.extrapolation
     return Outcome(
@@ -170,6 +172,12 @@ def judge(policy: str, added: int, fraction: float, result: Result, uncapped: Re
         },
         ribbon=ribbon(u, period_s, end_s),
     )
+
+
+def _least_budget_w(row: Row, end_s: float) -> float:
+    # A budget that falls is no rise of power: rises are told in the least budget of the run.
+    budget = row.row_budget
+    return min(watts for start_s, watts in zip(budget.starts_s, budget.watts, strict=True) if start_s <= end_s)
 
 
 def _levels(result: Result, priority: Priority) -> dict[float, float]:

@@ -135,7 +135,8 @@ def plan(
     }
     outcomes = tuple(found[key] for key in sorted(found))
     thresholds = {name: thresholds_of(policy) for name, policy in chosen.items()}
-    warnings = warnings_of(row, outcomes, next(iter(plans.values())).added, next(iter(thresholds.values())), seed_list)
+    added, first = next(iter(plans.values())).added, next(iter(thresholds.values()))
+    warnings = warnings_of(row, make_load, outcomes, added, first, seed_list)
     return Plan(row, limits, seed_list, plans, outcomes, warnings, thresholds)
 
 
