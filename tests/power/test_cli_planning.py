@@ -34,3 +34,44 @@ def test_the_fit_of_another_row_has_traffic_for_its_instances():
     assert FitSpace.of_row("h100-llama3.1-8b-tp1").requests_per_s[0] > 10 * FitSpace().requests_per_s[0]
     with pytest.raises(InputError, match="nope"):
         FitSpace.of_row("nope")
+
+
+ROW = """
+row = {{ name = "hall-b", budget_w = 40000 }}
+servers = [{servers}]
+serving = {{ profile = "a100-llama2-70b-tp8" }}
+plan = {{ seeds = 1, max_added = 0.2, days = 0.02 }}
+"""
+BOTH = '{ names = "n[1-5]", priority = "low" }, { names = "m[1-5]", priority = "high" }'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A row file of both classes, `row.toml`, and requests without priorities, `load.csv`."""
+    rows = [f"{second * 7.5},{600 + second},{100 + second % 90}" for second in range(200)]
+    (tmp_path / "load.csv").write_text("\n".join(["arrival_s,prompt_tokens,output_tokens", *rows]))
+    (tmp_path / "row.toml").write_text(ROW.format(servers=BOTH))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("priority", "other"), [("high", "lp"), ("low", "hp")])
+def test_a_row_of_one_class_is_planned_and_swept(folder, priority, other):
+    one = folder / "one.toml"
+    one.write_text(ROW.format(servers=f'{{ names = "n[1-9]", priority = "{priority}" }}'))
+    printed = typed("plan", one, "--load", folder / "load.csv", "-q")
+    assert "servers fit" in printed and f"ll servers are of {priority} priority" in printed
+    assert ("POLCA degenerates" in printed) == (priority == "high")
+    found = json.loads(typed("plan", one, "--load", folder / "load.csv", "--json", "-q"))
+    assert not any(name.startswith(other) for name in found["policies"]["polca"]["steps"][0]["impact"])
+    assert "80-89" in typed("sweep", one, "--load", folder / "load.csv", "--added", 0.1, "-q")
+
+
+def test_requests_of_a_class_without_servers_are_refused_by_the_key_to_mend(folder):
+    (folder / "low.csv").write_text("arrival_s,prompt_tokens,output_tokens,priority\n0,100,10,low\n9,100,10,high\n")
+    high = folder / "high.toml"
+    high.write_text(ROW.format(servers='{ names = "n[1-9]", priority = "high" }'))
+    with pytest.raises(InputError, match=r'low priority, but no server.*priority = "low".*load\.low_share'):
+        typed("plan", high, "--load", folder / "low.csv", "-q")
+    high.write_text(high.read_text() + "load = { week = { requests_per_s = 0.1 } }")
+    with pytest.raises(InputError, match=r"load\.week: has requests of low priority"):
+        typed("plan", high, "-q")

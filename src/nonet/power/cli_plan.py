@@ -115,6 +115,7 @@ def sweep(
     from nonet.common.errors import InputError
     from nonet.power.planning import sweep as grid
     from nonet.power.planning import threshold_grid
+    from nonet.power.planning.slo import LATENCIES, percent
 
     options.start(quiet)
     scenario = _scenario(row, load, [policy], slo or [], {"seeds": seeds, "days": days})
@@ -132,7 +133,7 @@ def sweep(
     rows = [
         [
             cell["thresholds"], f"{cell['fraction']:.1%}", cell["brakes"], "yes" if cell["holds"] else "no",
-            *(f"{cell[name]:+.2%}" for name in ("hp_p50", "hp_p99", "lp_p50", "lp_p99")), f"{cell['lp_capped']:.0%}",
+            *(percent(cell.get(name)) for name in LATENCIES), f"{cell['lp_capped']:.0%}",
         ]
         for cell in found.rows()
     ]  # fmt: skip
@@ -167,12 +168,13 @@ def _progress(done: int, text: str) -> None:
 
 def _print_plan(found: Plan) -> None:
     from nonet.common.console import print_table
+    from nonet.power.planning.slo import LATENCIES, percent
 
     best = found.best
     rows = [
         [
             f"{step.fraction:.1%}", step.added, step.brakes, f"{step.peak:.1%}",
-            *(f"{step.impact[name]:+.2%}" for name in ("hp_p50", "hp_p99", "lp_p50", "lp_p99")),
+            *(percent(step.impact.get(name)) for name in LATENCIES),
             f"{step.capped['lp']:.0%}", ", ".join(step.broken) if step.broken else "",
         ]
         for step in best.steps

@@ -12,11 +12,10 @@ from nonet.common.plots import PALETTE
 from nonet.power.planning.answers import PolicyPlan
 from nonet.power.planning.outcome import LATENCY_QS, Outcome
 from nonet.power.planning.ribbon import LEVELS
-from nonet.power.planning.slo import Slo, name_of
+from nonet.power.planning.slo import LATENCIES, Slo, name_of
 from nonet.power.planning.sweep import Sweep, label
 
-LIMITS = ("hp_p50", "hp_p99", "lp_p50", "lp_p99")
-_COLORS = dict(zip(LIMITS, (PALETTE[0], PALETTE[7], PALETTE[1], PALETTE[6]), strict=True))
+_COLORS = dict(zip(LATENCIES, (PALETTE[0], PALETTE[7], PALETTE[1], PALETTE[6]), strict=True))
 _CLASS_COLORS = {"high priority": PALETTE[0], "low priority": PALETTE[1]}
 _MOST = 10.0
 """Impacts beyond 1,000 % (and runs that never ended) are drawn at the top."""
@@ -41,15 +40,15 @@ def pareto_chart(found: PolicyPlan, slo: Slo) -> alt.LayerChart | alt.FacetChart
             "kind": "brakes" if step.brakes else "no brake",
         }
         for step in found.steps
-        for name in LIMITS
+        for name in LATENCIES
         if name in step.impact
     ]
-    names = [name_of(name) for name in LIMITS]
+    names = [name_of(name) for name in LATENCIES]
     color = alt.Color(
-        "limit:N", title=None, sort=names, scale=alt.Scale(domain=names, range=[_COLORS[name] for name in LIMITS])
+        "limit:N", title=None, sort=names, scale=alt.Scale(domain=names, range=[_COLORS[name] for name in LATENCIES])
     )
     x = alt.X("added:Q", title="added servers", axis=alt.Axis(format="%"))
-    shown = [value for name, value in slo.limits.items() if name in LIMITS]
+    shown = [value for name, value in slo.limits.items() if name in LATENCIES]
     scale = alt.Scale(type="symlog", constant=0.01, domain=[0, max([0.1, *shown, *(p["impact"] for p in points)])])
     ticks = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     y = alt.Y("impact:Q", title="latency impact, worst seed", scale=scale, axis=alt.Axis(format="%", values=ticks))
@@ -60,7 +59,7 @@ def pareto_chart(found: PolicyPlan, slo: Slo) -> alt.LayerChart | alt.FacetChart
     tips = ["limit:N", alt.Tooltip("added:Q", format=".1%"), alt.Tooltip("impact:Q", format=".2%"), "brakes:Q"]
     marks = base.mark_point(size=70).encode(shape=shape, tooltip=tips)
     limits = [
-        {"impact": value, "limit": name_of(name)} for name, value in slo.limits.items() if name in LIMITS and points
+        {"impact": value, "limit": name_of(name)} for name, value in slo.limits.items() if name in LATENCIES and points
     ]
     rules = alt.Chart(alt.Data(values=limits)).mark_rule(strokeDash=[4, 3], opacity=0.7).encode(y=y, color=color)
     return alt.layer(rules, base.mark_line(), marks, _answer_rule(found))
@@ -119,13 +118,13 @@ def _cell(row: Mapping[str, Any]) -> dict[str, Any]:
         "used": min(used, 2.0) if math.isfinite(used) else 2.0,
         "text": f"{row['brakes']:,}" if row["brakes"] else "",
         "verdict": "holds" if row["holds"] else "breaks a limit",
-        **{name: _drawn(row[name]) for name in LIMITS if name in row},
+        **{name: _drawn(row[name]) for name in LATENCIES if name in row},
     }
 
 
 def _cells(chart: alt.Chart, x: alt.X, y: alt.Y) -> alt.LayerChart | alt.FacetChart:
     scale = alt.Scale(domain=[0, 1, 2], range=["#dcebdc", "#f0d9a8", "#c9605a"])
-    impacts = [alt.Tooltip(f"{name}:Q", format=".2%", title=name_of(name)) for name in LIMITS]
+    impacts = [alt.Tooltip(f"{name}:Q", format=".2%", title=name_of(name)) for name in LATENCIES]
     tips = ["thresholds:N", "added:N", "verdict:N", "brakes:Q", *impacts]
     color = alt.Color("used:Q", title="part of the latency limit used", scale=scale, legend=alt.Legend(format="%"))
     rects = chart.mark_rect().encode(x=x, y=y, color=color, tooltip=tips)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from nonet.common.report import Block, Cell, Chart, Section, Table, Text, render
 from nonet.power.planning import charts
 from nonet.power.planning.answers import PolicyPlan, Step
 from nonet.power.planning.plan import Plan
-from nonet.power.planning.slo import NAMES, Slo, name_of
+from nonet.power.planning.slo import LATENCIES, NAMES, Slo, name_of, percent
 from nonet.power.planning.sweep import Sweep, label
 
 _PRICE_COLUMNS = [
@@ -65,7 +64,7 @@ def _answer(plan: Plan) -> Section:
         f"What must hold, on every seed and at every smaller size too: latency at most {limits} above that of the same"
         f" requests on the same servers without a budget, and at most {plan.slo.brakes} brakes.",
     ]
-    rows = [[name_of(name), _percent(fraction)] for name, fraction in sorted(best.limits.items(), key=lambda x: x[1])]
+    rows = [[name_of(name), percent(fraction)] for name, fraction in sorted(best.limits.items(), key=lambda x: x[1])]
     blocks: list[Block] = [Text(texts)]
     if plan.warnings:
         blocks.append(Table(["what to doubt"], [[Cell(warning, "bad")] for warning in plan.warnings]))
@@ -90,31 +89,25 @@ def _price(best: PolicyPlan, slo: Slo) -> Section:
 
 def _price_row(step: Step) -> list[object]:
     verdict = Cell("holds", "good") if step.holds else Cell(", ".join(map(name_of, step.broken)), "bad")
-    impacts = [_percent(step.impact[name]) if name in step.impact else "" for name in NAMES if name != "brakes"]
-    tokens = [_percent(step.throughput[name]) if name in step.throughput else "" for name in ("hp", "lp")]
+    impacts = [percent(step.impact.get(name)) for name in NAMES if name != "brakes"]
+    tokens = [percent(step.throughput.get(name)) for name in ("hp", "lp")]
     capped = [f"{step.capped[name]:.1%}" for name in ("hp", "lp")]
     peaks = [f"{step.peak:.1%}", f"{step.uncapped_peak:.1%}", step.longest_overload_s]
     brakes = Cell(step.brakes, "bad" if step.brakes else "")
-    return [step.added, _percent(step.fraction), verdict, brakes, *impacts, *tokens, *capped, *peaks, len(step.seeds)]
-
-
-def _percent(value: float) -> str:
-    if math.isnan(value):
-        return "no baseline"
-    return "never ends" if math.isinf(value) else f"{value:+.2%}"
+    return [step.added, percent(step.fraction), verdict, brakes, *impacts, *tokens, *capped, *peaks, len(step.seeds)]
 
 
 def _thresholds(sweep: Sweep) -> Section:
     caption = "Colour: the largest part of a latency limit that is used, worst seed. Numbers: brakes."
     chart = Chart("Thresholds against added servers", charts.heat_map(sweep), caption)
-    columns = ["T1-T2", "added servers", "verdict", "brakes", *(name_of(n) for n in charts.LIMITS), "LP capped", "peak"]
+    columns = ["T1-T2", "added servers", "verdict", "brakes", *(name_of(n) for n in LATENCIES), "LP capped", "peak"]
     rows = [
         [
             label(pair),
             added,
             Cell("holds", "good") if cell.holds else Cell(", ".join(map(name_of, cell.broken)), "bad"),
             cell.brakes,
-            *(_percent(cell.impact[name]) if name in cell.impact else "" for name in charts.LIMITS),
+            *(percent(cell.impact.get(name)) for name in LATENCIES),
             f"{cell.capped['lp']:.1%}",
             f"{cell.peak:.1%}",
         ]

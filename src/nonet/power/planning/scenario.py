@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nonet.common.errors import InputError
@@ -71,7 +72,9 @@ class LoadSection(_Section):
 
     file: Path | None = Field(default=None, description="Requests: Parquet, CSV or JSON lines.")
     columns: dict[str, str] | None = Field(default=None, description="Columns of a table of your own.")
-    low_share: float | dict[str, float] = Field(default=0.5, description="Low priority, where the file says none.")
+    low_share: float | dict[str, float] | None = Field(
+        default=None, description="Low priority, where the file says none: half, or all of a row of one class."
+    )
     spread_s: float = Field(default=10.0, ge=0, description="How late the copies come that added servers bring.")
     week: WeekConfig | None = Field(default=None, description="A synthetic week.")
     starts: AwareDatetime | None = Field(default=None, description="When the load begins; for row.budget_steps.")
@@ -166,10 +169,11 @@ def load_scenario(
         section = section.model_copy(update={"file": path.parent / section.file})
     given = {name: value for name, value in options.items() if value is not None}
     numbers = checked_config(PlanSection, file.plan.model_dump() | given, f"{path}: plan")
+    row = row_of(file, path)
     return Scenario(
         name=file.row.name,
-        row=row_of(file, path),
-        make_load=_traffic(section, numbers.days, path),
+        row=row,
+        make_load=_traffic(section, row, numbers.days, path),
         policies=tuple(policy_of(name) for name in policies) or (_own_policy(file, path),),
         slo=Slo.parse(slo) if slo else file.slo,
         max_added=numbers.max_added,
@@ -277,15 +281,36 @@ def _budget(file: PlanFile) -> BudgetSchedule:
     return budget
 
 
-def _traffic(section: LoadSection, days: float | None, path: Path) -> MakeLoad:
+def _traffic(section: LoadSection, row: Row, days: float | None, path: Path) -> MakeLoad:
     if section.file is not None:
-        load = read_requests(section.file, columns=section.columns, low_share=section.low_share)
+        load = read_requests(section.file, columns=section.columns, low_share=_low_share(section, row))
         if len(load) == 0:
             raise InputError(f"{section.file}: no requests")
+        _refuse_unserved(row, {Priority(int(priority)) for priority in np.unique(load.priority)}, section.file)
         return RecordedTraffic(load, section.spread_s)
     if section.week is not None:
+        shares = [service.low_share for service in section.week.services]
+        mixed = {Priority.LOW: any(share > 0 for share in shares), Priority.HIGH: any(share < 1 for share in shares)}
+        _refuse_unserved(row, {priority for priority, asked in mixed.items() if asked}, f"{path}: load.week")
         return WeekTraffic(section.week, days or 7.0)
     raise InputError(f"{path}: load: give a file of requests or a week, or name a file with --load")
+
+
+def _low_share(section: LoadSection, row: Row) -> float | dict[str, float]:
+    if section.low_share is not None:
+        return section.low_share
+    one_class = not row.shared and (row.num_low == 0 or row.num_high == 0)
+    return float(row.num_low > 0) if one_class else 0.5
+
+
+def _refuse_unserved(row: Row, asked: set[Priority], where: Path | str) -> None:
+    served = {server.priority for server in row.servers}
+    if not row.shared and (missing := asked - served):
+        name = missing.pop().name.lower()
+        raise InputError(
+            f"{where}: has requests of {name} priority, but no server of the row is of that class; give some servers"
+            f' priority = "{name}", set serving.shared = true, or change load.low_share (of each service in a week)'
+        )
 
 
 def _profile(name: str | None, path: Path) -> PowerProfile:

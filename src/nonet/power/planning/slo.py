@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nonet.common.errors import InputError
 
 NAMES = {"hp_p50": "HP P50", "hp_p99": "HP P99", "lp_p50": "LP P50", "lp_p99": "LP P99", "brakes": "brakes"}
+LATENCIES = ("hp_p50", "hp_p99", "lp_p50", "lp_p99")
 OVERLOADED = "overloaded"
 _NAMES = {**NAMES, OVERLOADED: "requests that never end, even without a budget"}
 
@@ -96,6 +97,19 @@ def name_of(limit: str) -> str:
     'LP P99'
     """
     return _NAMES[limit]
+
+
+def percent(value: float | None) -> str:
+    """A latency impact as a reader sees it; None where a class has no requests.
+
+    >>> percent(0.05), percent(math.inf), percent(math.nan), percent(None)
+    ('+5.00%', 'never ends', 'no baseline', '')
+    """
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "no baseline"
+    return "never ends" if math.isinf(value) else f"{value:+.2%}"
 
 
 def _part(value: float, limit: float) -> float:
