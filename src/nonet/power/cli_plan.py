@@ -86,7 +86,7 @@ def plan(
         _print_plan(found)
         if out is not None:
             print(f"wrote {out}")
-    if found.best.added == 0:
+    if not found.best.fits:
         raise typer.Exit(1)
 
 

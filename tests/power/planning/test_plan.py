@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
+from html import escape
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,7 +120,17 @@ def test_a_row_that_does_not_hold_as_it_is(row):
     tight = row.with_budget(row.budget.at(0.0) * 0.7)
     refused = plan(tight, traffic, seeds=(4,), max_added=0.1, step=1 / NUM, workers=1)
     assert not refused.best.base_holds and refused.best.added == 0 and dict(refused.best.by_seed) == {4: -1}
-    assert "already breaks" in refused.sentence() and refused.best.interval is None
+    assert "already breaks" in refused.sentence() and refused.best.interval is None and not refused.best.fits
+    assert "the limit on brakes." in refused.sentence() or "brakes" not in refused.best.reason
+    asleep = plan(row, traffic, slo=Slo(), seeds=1, max_added=0.0, workers=1)
+    assert (
+        asleep.best.fits and asleep.sentence() == "The row as it is holds under polca; no more servers were asked for."
+    )
+
+
+def test_a_row_that_never_ends_is_said_to_be_overloaded(row):
+    swamped = plan(row, partial(traffic, rate_per_s=40.0, hours=0.2), seeds=1, max_added=0.1, step=0.1, workers=1)
+    assert swamped.sentence() == "No server fits under polca: requests pile up without end, even without a budget."
 
 
 def test_plenty_of_budget_holds_to_the_top_and_warns_of_little_traffic(row):
@@ -131,7 +142,9 @@ def test_plenty_of_budget_holds_to_the_top_and_warns_of_little_traffic(row):
 def test_a_budget_that_falls_is_no_rise_of_power(row):
     before = plan(row, traffic, seeds=1, max_added=0.0, workers=1)
     low_w = row.budget.at(0.0) * 0.6
-    fallen = plan(replace(row, budget=row.budget.between(1200.0, 9e9, low_w)), traffic, seeds=1, max_added=0.0, workers=1)
+    fallen = plan(
+        replace(row, budget=row.budget.between(1200.0, 9e9, low_w)), traffic, seeds=1, max_added=0.0, workers=1
+    )
     (steady,), (outcome,) = before.outcomes, fallen.outcomes
     assert outcome.rise_2s == pytest.approx(steady.rise_2s / 0.6) and outcome.rise_cap == pytest.approx(
         steady.rise_cap / 0.6
@@ -177,6 +190,11 @@ def test_quantiles_are_numpys_where_everything_ended():
 def test_bad_questions(row):
     with pytest.raises(InputError, match="step above 0"):
         plan(row, traffic, step=0.0)
+    with pytest.raises(InputError, match="more than max_added"):
+        plan(row, traffic, step=0.9)
+    for fraction in (float("nan"), -0.1, 1e9):
+        with pytest.raises(InputError, match="shares from 0 to 10"):
+            sweep(row, traffic, added=(0.1, fraction))
     with pytest.raises(InputError, match="seed"):
         plan(row, traffic, seeds=0)
     with pytest.raises(InputError, match="twice"):
@@ -212,6 +230,7 @@ def test_page_holds_the_answer_and_every_part(row, found):
     ):  # fmt: skip
         assert part in html
     assert "NaN" not in html.split("<script")[0]
+    assert all(f"<p>Mind: {escape(text)}</p>" in html for text in found.warnings) and found.warnings
 
 
 def test_charts_draw_what_was_found(row, found):

@@ -10,7 +10,7 @@ from typing import Any
 from nonet.power.planning.interval import Interval, mean_interval
 from nonet.power.planning.outcome import CLASSES, Outcome
 from nonet.power.planning.rounds import Key, holds
-from nonet.power.planning.slo import NAMES, Slo, name_of
+from nonet.power.planning.slo import NAMES, OVERLOADED, Slo, phrase
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +79,23 @@ class PolicyPlan:
         return self.added / self.num_servers
 
     @property
+    def fits(self) -> bool:
+        """Whether as many servers fit as the smallest step adds (or, where none was asked for, the row as it is)."""
+        return self.base_holds and (self.added > 0 or self.at_top)
+
+    @property
     def answer(self) -> Step:
         """The step of the answer (or the row as it is)."""
         return next(step for step in self.steps if step.added == self.added)
 
     def sentence(self) -> str:
         """The answer in one sentence."""
-        names = " and ".join(name_of(name) for name in self.reason)
+        overloaded = "requests pile up without end, even without a budget" if OVERLOADED in self.reason else ""
         if not self.base_holds:
-            return f"No server fits under {self.policy}: the row as it is already breaks {names}."
+            why = overloaded or f"the row as it is already breaks {phrase(self.reason)}"
+            return f"No server fits under {self.policy}: {why}."
+        if self.at_top and self.added == 0:
+            return f"The row as it is holds under {self.policy}; no more servers were asked for."
         head = f"{self.added} more servers fit (+{self.fraction:.1%}, {self.num_servers + self.added} in all)"
         if self.interval is not None:
             high = "more" if math.isinf(self.interval.high) else f"{self.interval.high:.1%}"
@@ -96,7 +104,8 @@ class PolicyPlan:
         brake = "no step that was run brakes" if self.first_brake is None else f"first brake at +{self.first_brake:.1%}"
         if self.at_top:
             return f"{head} under {self.policy}: every step asked for holds; {brake}."
-        return f"{head} under {self.policy}; at +{self.reason_fraction:.1%} {names} would break; {brake}."
+        why = overloaded or f"{phrase(self.reason)} would break"
+        return f"{head} under {self.policy}; at +{self.reason_fraction:.1%} {why}; {brake}."
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -134,7 +143,7 @@ def conclude(
     table = tuple(step_of(added, own, slo) for added in sorted({added for _, added in own}))
     by_added = {entry.added: entry for entry in table}
     next_added = steps[worst + 1] if worst + 1 < len(steps) else None
-    names = [*NAMES, *(["overloaded"] if any("overloaded" in entry.broken for entry in table) else [])]
+    names = [*NAMES, *([OVERLOADED] if any(OVERLOADED in entry.broken for entry in table) else [])]
     first = {name: [entry.fraction for entry in table if name in entry.broken] for name in names}
     braking = [entry.fraction for entry in table if entry.brakes > 0]
     return PolicyPlan(

@@ -20,6 +20,8 @@ from nonet.power.simulating.result import Result
 from nonet.power.simulating.row import Row
 
 MakeLoad = Callable[[float, int], RequestLoad]
+MOST_ADDED = 10.0
+"""Added servers over the row's own, at most: what is beyond is a slip of the pen."""
 CLASSES = {"hp": Priority.HIGH, "lp": Priority.LOW}
 LATENCY_QS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 """Quantiles of the latency curves."""

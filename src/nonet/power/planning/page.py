@@ -65,9 +65,7 @@ def _answer(plan: Plan) -> Section:
         f" requests on the same servers without a budget, and at most {plan.slo.brakes} brakes.",
     ]
     rows = [[name_of(name), percent(fraction)] for name, fraction in sorted(best.limits.items(), key=lambda x: x[1])]
-    blocks: list[Block] = [Text(texts)]
-    if plan.warnings:
-        blocks.append(Table(["what to doubt"], [[Cell(warning, "bad")] for warning in plan.warnings]))
+    blocks: list[Block] = [Text([*texts, *(f"Mind: {warning}" for warning in plan.warnings)])]
     if rows:
         blocks.append(Table(["limit", "breaks first at"], rows, caption="Of the sizes that were run."))
     seeds = [[seed, "the row as it is does not hold" if n < 0 else n] for seed, n in best.by_seed.items()]

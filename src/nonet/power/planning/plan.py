@@ -12,7 +12,7 @@ from typing import Any
 from nonet.common.errors import InputError
 from nonet.common.parallel import Engine
 from nonet.power.planning.answers import PolicyPlan, conclude
-from nonet.power.planning.outcome import MakeLoad, Outcome, Runner
+from nonet.power.planning.outcome import MOST_ADDED, MakeLoad, Outcome, Runner
 from nonet.power.planning.rounds import Progress, choose_engine, pooled, search_steps
 from nonet.power.planning.slo import Slo
 from nonet.power.planning.warnings import warnings_of
@@ -146,9 +146,13 @@ def added_steps(num_servers: int, max_added: float, step: float) -> tuple[int, .
     >>> added_steps(40, 0.1, 0.025), added_steps(4, 0.5, 0.1)
     ((0, 1, 2, 3, 4), (0, 1, 2))
     """
-    if not (step > 0 and 0 <= max_added <= 10 and max_added / step <= 10_000):
-        raise InputError(f"plan: needs a step above 0 and max_added from 0 to 10, got {step:g} and {max_added:g}")
+    if not (step > 0 and 0 <= max_added <= MOST_ADDED and max_added / step <= 10_000):
+        raise InputError(
+            f"plan: needs a step above 0 and max_added from 0 to {MOST_ADDED:g}, got {step:g} and {max_added:g}"
+        )
     count = math.floor(max_added / step + 1e-9)
+    if count == 0 and max_added > 0:
+        raise InputError(f"plan: a step of {step:g} is more than max_added, {max_added:g}; make it smaller")
     return tuple(sorted({round(num_servers * (1 + step * i)) - num_servers for i in range(count + 1)}))
 
 

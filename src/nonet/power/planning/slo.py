@@ -99,6 +99,16 @@ def name_of(limit: str) -> str:
     return _NAMES[limit]
 
 
+def phrase(broken: Sequence[str]) -> str:
+    """Limits that break, within a sentence.
+
+    >>> phrase(["hp_p50", "hp_p99", "brakes"])
+    'HP P50, HP P99 and the limit on brakes'
+    """
+    names = ["the limit on brakes" if name == "brakes" else name_of(name) for name in broken]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def percent(value: float | None) -> str:
     """A latency impact as a reader sees it; None where a class has no requests.
 

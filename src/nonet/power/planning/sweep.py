@@ -10,7 +10,7 @@ from typing import Any
 from nonet.common.errors import InputError
 from nonet.common.parallel import Engine
 from nonet.power.planning.answers import Step, step_of
-from nonet.power.planning.outcome import MakeLoad, Outcome, Runner, Task
+from nonet.power.planning.outcome import MOST_ADDED, MakeLoad, Outcome, Runner, Task
 from nonet.power.planning.rounds import choose_engine, pooled
 from nonet.power.planning.slo import Slo
 from nonet.power.policies.protocol import Policy
@@ -119,13 +119,16 @@ def sweep(
         added: fractions.
 
     Raises:
-        InputError: nothing to sweep, T1 not below T2, or a policy without the two thresholds.
+        InputError: nothing to sweep, a share that is none, T1 not below T2, or a policy without the two thresholds.
     """
     num_workers = workers or len(os.sched_getaffinity(0))
     chosen_engine = choose_engine(engine, num_workers)
     seed_list = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
     if not (thresholds and added and seed_list):
         raise InputError("sweep: needs thresholds, added servers and seeds")
+    for fraction in added:
+        if not 0 <= fraction <= MOST_ADDED:
+            raise InputError(f"sweep: added servers must be shares from 0 to {MOST_ADDED:g}, got {fraction:g}")
     base = build_policy(policy) if isinstance(policy, str) else policy
     named = {label(pair): (pair, with_thresholds(base, pair)) for pair in thresholds}
     numbers = sorted({round(row.num_servers * (1 + fraction)) - row.num_servers for fraction in added})
