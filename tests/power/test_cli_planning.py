@@ -75,3 +75,24 @@ def test_requests_of_a_class_without_servers_are_refused_by_the_key_to_mend(fold
     high.write_text(high.read_text() + "load = { week = { requests_per_s = 0.1 } }")
     with pytest.raises(InputError, match=r"load\.week: has requests of low priority"):
         typed("plan", high, "-q")
+
+
+def test_own_requests_profile_and_limits_in_one_command(folder):
+    """The profile is what `calibrate` writes; the row file may be the controller's, which names none."""
+    slower = PROFILES["a100-llama2-70b-tp4"].model_copy(update={"name": "mine"})
+    (folder / "mine.json").write_text(slower.to_json())
+    row = (folder / "row.toml").read_text().replace('serving = { profile = "a100-llama2-70b-tp8" }', "")
+    (folder / "row.toml").write_text(row)
+    asked = ["plan", folder / "row.toml", "--load", folder / "load.csv", "--slo", "lp:5,40", "-q"]
+    with pytest.raises(InputError, match="--profile"):
+        typed(*asked)
+    page = folder / "plan.html"
+    printed = typed(*asked, "--profile", folder / "mine.json", "--workers", 1, "-o", page)
+    assert "servers fit" in printed and f"wrote {page}" in printed.replace("\n", "")
+    assert ">mine<" in page.read_text() and "LP P99 40%" in page.read_text()
+    with pytest.raises(InputError, match="'other' is neither a file nor one of"):
+        typed(*asked, "--profile", "other")
+    with pytest.raises(InputError, match="unknown engine"):
+        typed(*asked, "--profile", "a100-llama2-70b-tp4", "--engine", "dask")
+    with pytest.raises(InputError, match="--profile needs a row file"):
+        typed("plan", "--profile", "a100-llama2-70b-tp4")

@@ -26,6 +26,14 @@ Slos = Annotated[
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Draws of the traffic. [default: 3]")]
 PlanDays = Annotated[float | None, typer.Option(min=0.01, max=366, help="Length of the traffic. [default: 7]")]
+ProfileName = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="Profile of every server, such as a file of `calibrate`.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time. [default: one for each core]")]
+Engine = Annotated[
+    str | None,
+    typer.Option(metavar="threads|local|ray", help="Where runs go. [default: threads; processes from nine workers on]"),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +45,7 @@ def register(app: typer.Typer) -> None:
 def plan(
     row: RowArgument = "polca-base",
     load: Load = None,
+    profile: ProfileName = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME|FILE", help="Policies; the first is asked for. [default: the row file's, or polca]"),
@@ -48,6 +57,8 @@ def plan(
     days: PlanDays = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two days of traffic.")] = False,
     with_sweep: Annotated[bool, typer.Option("--sweep", help="A heat map of thresholds on the page, too.")] = False,
+    workers: Workers = None,
+    engine: Engine = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write an HTML page.")] = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -58,7 +69,7 @@ def plan(
 
         nonet power plan --quick
 
-        nonet power plan row.toml --load week.parquet --slo hp:1,5 --slo lp:5,50 --seeds 5 -o plan.html
+        nonet power plan row.toml --load week.csv --profile mine.json --slo hp:1,5 --slo lp:5,50 --seeds 5 -o plan.html
     """
     from nonet.common.console import emit_json, note
     from nonet.power.planning import plan as ask
@@ -72,13 +83,14 @@ def plan(
         "seeds": seeds,
         "days": _QUICK_DAYS if quick and days is None else days,
     }
-    scenario = _scenario(row, load, policy or [], slo or [], given)
-    found = ask(**scenario.arguments(), progress=_progress)
+    scenario = _scenario(row, load, profile, policy or [], slo or [], given)
+    spread: dict[str, Any] = {"workers": workers, "engine": engine, "progress": _progress}
+    found = ask(**scenario.arguments(), **spread)
     if out is not None:
         thresholds = None
         if with_sweep:
             note("thresholds against servers ...")
-            thresholds = grid(**_sweep_arguments(scenario), policy=scenario.policies[0], progress=_progress)
+            thresholds = grid(**_sweep_arguments(scenario), policy=scenario.policies[0], **spread)
         write_page(out, found, thresholds)
     if as_json:
         emit_json(found.to_dict())
@@ -93,6 +105,7 @@ def plan(
 def sweep(
     row: RowArgument = "polca-base",
     load: Load = None,
+    profile: ProfileName = None,
     policy: Annotated[str, typer.Option(metavar="NAME|FILE", help="A policy with T1 and T2.")] = "polca",
     t1: Annotated[str, typer.Option(metavar="T1,T1", help="Lower thresholds. [default: the paper's pairs]")] = "",
     t2: Annotated[str, typer.Option(metavar="T2,T2", help="Upper thresholds.")] = "",
@@ -100,6 +113,8 @@ def sweep(
     slo: Slos = None,
     seeds: Seeds = None,
     days: PlanDays = None,
+    workers: Workers = None,
+    engine: Engine = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -118,14 +133,15 @@ def sweep(
     from nonet.power.planning.slo import LATENCIES, percent
 
     options.start(quiet)
-    scenario = _scenario(row, load, [policy], slo or [], {"seeds": seeds, "days": days})
+    scenario = _scenario(row, load, profile, [policy], slo or [], {"seeds": seeds, "days": days})
     if bool(t1) != bool(t2):
         raise InputError("--t1 and --t2 belong together; leave both out for the paper's pairs")
     pairs: dict[str, Any] = {}
     if t1:
         pairs["thresholds"] = threshold_grid(options.numbers(t1, "--t1"), options.numbers(t2, "--t2"))
     arguments = _sweep_arguments(scenario) | {"added": options.numbers(added, "--added")}
-    found = grid(**arguments, **pairs, policy=scenario.policies[0], progress=_progress)
+    spread: dict[str, Any] = {"workers": workers, "engine": engine, "progress": _progress}
+    found = grid(**arguments, **pairs, policy=scenario.policies[0], **spread)
     if as_json:
         emit_json(found.rows())
         return
@@ -140,14 +156,17 @@ def sweep(
     print_table(columns, rows)
 
 
-def _scenario(row: str, load: Path | None, policies: list[str], slo: list[str], given: dict[str, Any]) -> Scenario:
+def _scenario(
+    row: str, load: Path | None, profile: str | None, policies: list[str], slo: list[str], given: dict[str, Any]
+) -> Scenario:
     from nonet.common.errors import InputError
     from nonet.power.planning.scenario import base_scenario, load_scenario
 
     if row.endswith(".toml"):
-        return load_scenario(row, load=load, policies=policies, slo=slo, **given)
-    if load is not None:
-        raise InputError("--load needs a row file (TOML): a fitted base row brings its own traffic")
+        return load_scenario(row, load=load, profile=profile, policies=policies, slo=slo, **given)
+    for option, value in (("--load", load), ("--profile", profile)):
+        if value is not None:
+            raise InputError(f"{option} needs a row file (TOML): a fitted base row brings its own")
     days = given.pop("days") or 7.0
     return base_scenario(row, days=days, policies=policies or ["polca"], slo=slo, **given)
 

@@ -108,6 +108,20 @@ def test_scan_threads_and_processes_give_the_same(row, found):
     assert json.dumps(jsonable(several.to_dict())) == json.dumps(jsonable(alone.to_dict()))
 
 
+def test_ray_gives_the_same_and_is_started_once_for_all_rounds(row, monkeypatch):
+    ray = pytest.importorskip("ray", reason="the extra nonet[ray] is not installed")
+    starts, init = [], ray.init
+    monkeypatch.setattr(ray, "init", lambda **given: (starts.append(given), init(**given)))
+    asked = {"seeds": 1, "step": 1 / NUM, "max_added": 0.5}
+    rounds = []
+    spread = plan(
+        row, partial(traffic, hours=0.1), **asked, workers=2, engine="ray", progress=lambda *at: rounds.append(at)
+    )
+    alone = plan(row, partial(traffic, hours=0.1), **asked, workers=2)
+    assert json.dumps(jsonable(spread.to_dict())) == json.dumps(jsonable(alone.to_dict()))
+    assert len(starts) == 1 and not ray.is_initialized() and len(rounds) > 3
+
+
 def test_sentences_and_json(found):
     text = found.sentence()
     assert f"{found.best.added} more servers fit" in text and "interval" in text and "would break" in text

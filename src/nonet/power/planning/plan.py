@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from nonet.common.errors import InputError
-from nonet.common.parallel import Engine
+from nonet.common.parallel import Engine, kept_open
 from nonet.power.planning.answers import PolicyPlan, conclude
 from nonet.power.planning.outcome import MOST_ADDED, MakeLoad, Outcome, Runner
 from nonet.power.planning.rounds import Progress, choose_engine, pooled, search_steps
@@ -124,12 +124,12 @@ def plan(
         raise InputError("plan: needs at least one seed, each once")
     steps = added_steps(row.num_servers, max_added, step)
     runner = Runner(row, make_load, chosen, profile, days)
-    found = search_steps(
-        pooled(runner, num_workers, chosen_engine), steps, seed_list, tuple(chosen), slo or Slo(),
-        sections=len(steps) if scan else max(2, math.ceil(num_workers / len(seed_list)) + 1), scan=scan,
-        progress=progress,
-    )  # fmt: skip
-    limits = slo or Slo()
+    limits, sections = slo or Slo(), max(2, math.ceil(num_workers / len(seed_list)) + 1)
+    with kept_open(chosen_engine, num_workers):
+        found = search_steps(
+            pooled(runner, num_workers, chosen_engine), steps, seed_list, tuple(chosen), limits,
+            sections=len(steps) if scan else sections, scan=scan, progress=progress,
+        )  # fmt: skip
     plans = {
         name: conclude(name, row.num_servers, steps, seed_list, found, limits, confidence=confidence) for name in chosen
     }

@@ -146,6 +146,7 @@ def load_scenario(
     path: str | Path,
     *,
     load: str | Path | None = None,
+    profile: str | None = None,
     policies: Sequence[str | Path] = (),
     slo: Sequence[str] = (),
     **options: Any,
@@ -155,6 +156,7 @@ def load_scenario(
     Args:
         path: the file; paths in it are relative to it.
         load: a file of requests.
+        profile: of every server, a name or a JSON file.
         policies: names, or TOML files.
         slo: as typed, see `Slo.parse`.
         options: `max_added`, `step`, `seeds`, `days`; None leaves the file's.
@@ -169,7 +171,8 @@ def load_scenario(
         section = section.model_copy(update={"file": path.parent / section.file})
     given = {name: value for name, value in options.items() if value is not None}
     numbers = checked_config(PlanSection, file.plan.model_dump() | given, f"{path}: plan")
-    row = row_of(file, path)
+    own = str(Path(profile).absolute()) if profile is not None and Path(profile).is_file() else profile
+    row = row_of(file, path, own)
     return Scenario(
         name=file.row.name,
         row=row,
@@ -212,21 +215,26 @@ def base_scenario(
     )
 
 
-def row_of(file: PlanFile, path: Path) -> Row:
+def row_of(file: PlanFile, path: Path, profile: str | None = None) -> Row:
     """The simulator's row of a planner's file.
+
+    Args:
+        file: as read.
+        path: where it was.
+        profile: instead of the file's.
 
     Raises:
         InputError: no profile, or a budget that is in another unit.
     """
     serving, section = file.serving, file.row
-    profile = _profile(serving.profile or file.scale.profile, path)
+    chosen = _profile(profile or serving.profile or file.scale.profile, path)
     servers = tuple(
-        Server(name, Priority[group.priority.upper()], profile, serving.instances, serving.max_batch)
+        Server(name, Priority[group.priority.upper()], chosen, serving.instances, serving.max_batch)
         for group in file.servers
         for name in expand(group.names)
     )
     for watts in (section.budget_w, *(step.budget_w for step in section.budget_steps)):
-        check_budget(watts, len(servers), profile, str(path))
+        check_budget(watts, len(servers), chosen, str(path))
     return Row(
         servers,
         _budget(file),
@@ -315,7 +323,7 @@ def _refuse_unserved(row: Row, asked: set[Priority], where: Path | str) -> None:
 
 def _profile(name: str | None, path: Path) -> PowerProfile:
     if name is None:
-        raise InputError(f"{path}: serving.profile: name one of {', '.join(PROFILES)}, or a JSON file")
+        raise InputError(f"{path}: serving.profile: name one of {', '.join(PROFILES)}, or a JSON file (or --profile)")
     if name in PROFILES:
         return PROFILES[name]
     beside = path.parent / name
