@@ -96,3 +96,16 @@ def test_own_requests_profile_and_limits_in_one_command(folder):
         typed(*asked, "--profile", "a100-llama2-70b-tp4", "--engine", "dask")
     with pytest.raises(InputError, match="--profile needs a row file"):
         typed("plan", "--profile", "a100-llama2-70b-tp4")
+
+
+def test_simulate_takes_the_row_file_and_reads_all_policies_before_it_runs(folder):
+    asked = ["simulate", folder / "row.toml", "--load", folder / "load.csv", "--added", 0.2, "-q"]
+    document = json.loads(typed(*asked, "--policy", "null,no-cap", "--json", "-o", folder / "runs"))
+    assert [found["policy"] for found in document["policies"]] == ["null", "no-cap"]
+    assert document["uncapped"]["servers"] == 12 and (folder / "runs" / "no-cap").is_dir()
+    for wrong in ("null,null", "null,", "null,null.toml"):
+        with pytest.raises(InputError, match="different names or files"):
+            typed(*asked, "--policy", wrong)
+    with pytest.raises(InputError, match="give a TOML file or one of"):
+        typed(*asked, "--policy", "null,poca", "-o", folder / "none")
+    assert not (folder / "none").exists()

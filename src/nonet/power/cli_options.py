@@ -12,6 +12,7 @@ from nonet.common.errors import InputError
 
 if TYPE_CHECKING:
     from nonet.power.load.power_log import PowerLog
+    from nonet.power.planning.scenario import Scenario
     from nonet.power.policies.protocol import Policy
     from nonet.power.policies.view import RowView
     from nonet.power.profiles import PowerProfile
@@ -25,6 +26,16 @@ Columns = Annotated[
     typer.Option(metavar="NAME", help="Columns of power; several are summed. [default: by their names]"),
 ]
 Unit = Annotated[str | None, typer.Option(metavar="W|kW|MW|mW", help="Unit of the power. [default: by its name]")]
+RowArgument = Annotated[
+    str, typer.Argument(metavar="[ROW]", help="A row file (TOML), or a fitted base row: a preset, or a JSON file.")
+]
+Load = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Requests instead of the row's own: Parquet, CSV, JSON lines.")
+]
+ProfileName = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="Profile of every server, such as a file of `calibrate`.")
+]
+LoadDays = Annotated[float | None, typer.Option(min=0.01, max=366, help="Length of the traffic. [default: 7]")]
 BudgetKw = Annotated[float, typer.Option(metavar="KW", help="Budget of the row, kilowatts.")]
 
 
@@ -87,6 +98,21 @@ def doubts(log: PowerLog, view: RowView, policy: Policy) -> list[str]:
         rise_cap = rise(log.power_w / view.budget_w, max(view.cap_latency_s, log.period_s), log.period_s)
         found += row_warnings(view.priorities, config.t1, config.t2, rise_cap, view.cap_latency_s)
     return found
+
+
+def scenario_of(
+    row: str, load: Path | None, profile: str | None, policies: list[str], slo: list[str], given: dict[str, Any]
+) -> Scenario:
+    """The question that a row file, or a fitted base row, and the options beside it ask."""
+    from nonet.power.planning.scenario import base_scenario, load_scenario
+
+    if row.endswith(".toml"):
+        return load_scenario(row, load=load, profile=profile, policies=policies, slo=slo, **given)
+    for option, value in (("--load", load), ("--profile", profile)):
+        if value is not None:
+            raise InputError(f"{option} needs a row file (TOML): a fitted base row brings its own")
+    days = given.pop("days") or 7.0
+    return base_scenario(row, days=days, policies=policies or ["polca"], slo=slo, **given)
 
 
 def profile_of(text: str) -> PowerProfile:

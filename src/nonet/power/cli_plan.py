@@ -14,21 +14,11 @@ if TYPE_CHECKING:
     from nonet.power.planning.scenario import Scenario
 
 _QUICK_DAYS = 2.0
-RowArgument = Annotated[
-    str, typer.Argument(metavar="[ROW]", help="A row file (TOML), or a fitted base row: a preset, or a JSON file.")
-]
-Load = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Requests instead of the row's own: Parquet, CSV, JSON lines.")
-]
 Slos = Annotated[
     list[str] | None,
     typer.Option(metavar="CLASS:P50,P99", help="Most more latency in percent, such as hp:1,5. [default: the paper's]"),
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Draws of the traffic. [default: 3]")]
-PlanDays = Annotated[float | None, typer.Option(min=0.01, max=366, help="Length of the traffic. [default: 7]")]
-ProfileName = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="Profile of every server, such as a file of `calibrate`.")
-]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time. [default: one for each core]")]
 Engine = Annotated[
     str | None,
@@ -43,9 +33,9 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    row: RowArgument = "polca-base",
-    load: Load = None,
-    profile: ProfileName = None,
+    row: options.RowArgument = "polca-base",
+    load: options.Load = None,
+    profile: options.ProfileName = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME|FILE", help="Policies; the first is asked for. [default: the row file's, or polca]"),
@@ -54,7 +44,7 @@ def plan(
     max_added: Annotated[float | None, typer.Option(min=0.0, help="Largest share of added servers.")] = None,
     step: Annotated[float | None, typer.Option(min=0.001, help="Share between steps. [default: 0.025]")] = None,
     seeds: Seeds = None,
-    days: PlanDays = None,
+    days: options.LoadDays = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two days of traffic.")] = False,
     with_sweep: Annotated[bool, typer.Option("--sweep", help="A heat map of thresholds on the page, too.")] = False,
     workers: Workers = None,
@@ -83,7 +73,7 @@ def plan(
         "seeds": seeds,
         "days": _QUICK_DAYS if quick and days is None else days,
     }
-    scenario = _scenario(row, load, profile, policy or [], slo or [], given)
+    scenario = options.scenario_of(row, load, profile, policy or [], slo or [], given)
     spread: dict[str, Any] = {"workers": workers, "engine": engine, "progress": _progress}
     found = ask(**scenario.arguments(), **spread)
     if out is not None:
@@ -103,16 +93,16 @@ def plan(
 
 
 def sweep(
-    row: RowArgument = "polca-base",
-    load: Load = None,
-    profile: ProfileName = None,
+    row: options.RowArgument = "polca-base",
+    load: options.Load = None,
+    profile: options.ProfileName = None,
     policy: Annotated[str, typer.Option(metavar="NAME|FILE", help="A policy with T1 and T2.")] = "polca",
     t1: Annotated[str, typer.Option(metavar="T1,T1", help="Lower thresholds. [default: the paper's pairs]")] = "",
     t2: Annotated[str, typer.Option(metavar="T2,T2", help="Upper thresholds.")] = "",
     added: Annotated[str, typer.Option(metavar="SHARE,SHARE", help="Added servers.")] = "0.2,0.3,0.35",
     slo: Slos = None,
     seeds: Seeds = None,
-    days: PlanDays = None,
+    days: options.LoadDays = None,
     workers: Workers = None,
     engine: Engine = None,
     as_json: options.AsJson = False,
@@ -133,7 +123,7 @@ def sweep(
     from nonet.power.planning.slo import LATENCIES, percent
 
     options.start(quiet)
-    scenario = _scenario(row, load, profile, [policy], slo or [], {"seeds": seeds, "days": days})
+    scenario = options.scenario_of(row, load, profile, [policy], slo or [], {"seeds": seeds, "days": days})
     if bool(t1) != bool(t2):
         raise InputError("--t1 and --t2 belong together; leave both out for the paper's pairs")
     pairs: dict[str, Any] = {}
@@ -154,21 +144,6 @@ def sweep(
         for cell in found.rows()
     ]  # fmt: skip
     print_table(columns, rows)
-
-
-def _scenario(
-    row: str, load: Path | None, profile: str | None, policies: list[str], slo: list[str], given: dict[str, Any]
-) -> Scenario:
-    from nonet.common.errors import InputError
-    from nonet.power.planning.scenario import base_scenario, load_scenario
-
-    if row.endswith(".toml"):
-        return load_scenario(row, load=load, profile=profile, policies=policies, slo=slo, **given)
-    for option, value in (("--load", load), ("--profile", profile)):
-        if value is not None:
-            raise InputError(f"{option} needs a row file (TOML): a fitted base row brings its own")
-    days = given.pop("days") or 7.0
-    return base_scenario(row, days=days, policies=policies or ["polca"], slo=slo, **given)
 
 
 def _sweep_arguments(scenario: Scenario) -> dict[str, Any]:

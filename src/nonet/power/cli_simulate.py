@@ -12,6 +12,7 @@ from nonet.power import cli_options as options
 
 if TYPE_CHECKING:
     from nonet.power.load.rises import RiseReport
+    from nonet.power.policies.protocol import Policy
     from nonet.power.profiles import PowerProfile
 
 _HOUR_S = 3600.0
@@ -24,14 +25,14 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    base: Annotated[
-        str, typer.Argument(metavar="[BASE]", help="A fitted row: a preset, or a file that `fit` wrote.")
-    ] = "polca-base",
+    row: options.RowArgument = "polca-base",
+    load: options.Load = None,
+    profile: options.ProfileName = None,
     policy: Annotated[
         str, typer.Option(metavar="NAME|FILE,...", help="Policies to compare; see: nonet power policies.")
     ] = "polca,one-threshold-low,one-threshold-all,no-cap",
     added: Annotated[float, typer.Option(min=0.0, max=3.0, help="Servers added under the same budget.")] = 0.3,
-    days: options.Days = 7.0,
+    days: options.LoadDays = None,
     seed: options.Seed = 1,
     hungrier: Annotated[float, typer.Option(min=0.1, max=10.0, help="Factor on the power of all work.")] = 1.0,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="A run directory a policy.")] = None,
@@ -45,35 +46,49 @@ def simulate(
         nonet power simulate --added 0.3 --days 7
 
         nonet power simulate mine.json --policy polca.toml,no-cap --added 0.25 -o runs/
+
+        nonet power simulate row.toml --load week.csv --profile mine.json
     """
     from nonet.common.console import emit_json, note
-    from nonet.power.load.base_row import load_base_row
     from nonet.power.simulating import impact
     from nonet.power.simulating import simulate as run
 
     options.start(quiet)
-    found = load_base_row(base)
-    row, load = found.row(added), found.load(days=days, seed=seed, added=added)
-    profile = row.servers[0].profile.scaled_power(hungrier) if hungrier != 1.0 else None
-    note(f"{len(load):,} requests, {row.num_servers} servers, {row.budget.at(0.0) / 1e3:.1f} kW: without a policy ...")
-    uncapped = run(row, load, profile, seed=seed)
+    policies = _policies(policy)
+    grown, requests = options.scenario_of(row, load, profile, [], [], {"days": days}).grown(added, seed)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    fed = grown.servers[0].profile.scaled_power(hungrier) if hungrier != 1.0 else None
+    kw = grown.budget.at(0.0) / 1e3
+    note(f"{len(requests):,} requests, {grown.num_servers} servers, {kw:.1f} kW: without a policy ...")
+    uncapped = run(grown, requests, fed, seed=seed)
     documents, rows = [], []
-    for name in policy.split(","):
+    for name, one in policies.items():
         note(f"{name} ...")
-        result = run(row, load, profile, options.policy_of(name), seed=seed)
+        result = run(grown, requests, fed, one, seed=seed)
         costs = impact(result, uncapped)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            result.write(out / Path(name).stem)
+            result.write(out / name)
         costs_json = {priority.name.lower(): vars(cost) for priority, cost in costs.items()}
         documents.append({**result.summary(), "impact": costs_json})
-        rows.append(
-            [Path(name).stem, result.brakes, result.peak, result.overload_s, *_cost_cells(costs), *_capped(result)]
-        )
+        rows.append([name, result.brakes, result.peak, result.overload_s, *_cost_cells(costs), *_capped(result)])
     if as_json:
         emit_json({"uncapped": uncapped.summary(), "policies": documents})
         return
-    _print_policies(rows, uncapped.peak, found.rise_2s, found.rise_40s)
+    _print_policies(rows, uncapped.peak)
+
+
+def _policies(text: str) -> dict[str, Policy]:
+    """Policies by the name of their run directory, all read before the first run."""
+    from nonet.common.errors import InputError
+
+    found: dict[str, Policy] = {}
+    for part in text.split(","):
+        name = Path(part).stem
+        if not name or name in found:
+            raise InputError(f"--policy {text!r}: expected different names or files, separated by commas")
+        found[name] = options.policy_of(part)
+    return found
 
 
 def _cost_cells(costs: Any) -> list[str]:
@@ -96,7 +111,7 @@ def _percent(share: float) -> str:
     return f"{share:+.2%}"
 
 
-def _print_policies(rows: Sequence[Sequence[Any]], peak: float, rise_2s: float | None, rise_40s: float | None) -> None:
+def _print_policies(rows: Sequence[Sequence[Any]], peak: float) -> None:
     from nonet.common.console import print_table
 
     print_table(
@@ -104,8 +119,6 @@ def _print_policies(rows: Sequence[Sequence[Any]], peak: float, rise_2s: float |
         rows,
     )
     print(f"latencies against the same servers and requests without a budget, which would peak at {peak:.1%}")
-    if rise_2s is not None and rise_40s is not None:
-        print(f"base row: largest rise within 2 s {rise_2s:.1%}, within 40 s {rise_40s:.1%} of the budget")
 
 
 def fit(

@@ -37,7 +37,8 @@ from nonet.common.errors import InputError
 from nonet.power.controlling.config import RowFile, expand
 from nonet.power.load.base_row import load_base_row
 from nonet.power.load.readers import read_requests
-from nonet.power.load.week import WeekConfig
+from nonet.power.load.requests import RequestLoad
+from nonet.power.load.week import DAY_S, WeekConfig
 from nonet.power.planning.outcome import MakeLoad
 from nonet.power.planning.slo import Slo
 from nonet.power.planning.traffic import RecordedTraffic, WeekTraffic
@@ -131,6 +132,17 @@ class Scenario:
     step: float = 0.025
     seeds: int = 3
     days: float | None = None
+
+    def grown(self, added: float, seed: int) -> tuple[Row, RequestLoad]:
+        """The row with a share of added servers, and its requests under a seed.
+
+        >>> row, load = base_scenario("polca-base", days=0.01).grown(0.3, seed=1)
+        >>> row.num_servers, len(load) > 1000
+        (52, True)
+        """
+        row = self.row.with_added(added)
+        load = self.make_load(row.num_servers / self.row.num_servers - 1.0, seed)
+        return row, load if self.days is None else load.between(0.0, self.days * DAY_S)
 
     def arguments(self) -> dict[str, Any]:
         """Keywords of `plan`.
