@@ -1,11 +1,15 @@
 """The planner's file: what it means, and what it refuses."""
 
+import re
+from importlib import resources
+
 import pytest
 
 from nonet.common.errors import InputError
 from nonet.power.controlling.config import load_row_file
 from nonet.power.planning import plan
-from nonet.power.planning.scenario import base_scenario, load_scenario
+from nonet.power.planning.scenario import LoadSection, PlanSection, ServingSection, base_scenario, load_scenario
+from nonet.power.planning.slo import Slo
 from nonet.power.policies.protocol import Priority
 from tests.power.simulating.parts import poisson_load
 
@@ -122,6 +126,31 @@ def test_mistakes_are_named(folder, old, new, message):
     (folder / "row.toml").write_text(FILE.replace(old, new, 1))
     with pytest.raises(InputError, match=message.replace("[", r"\[")):
         load_scenario(folder / "row.toml")
+
+
+def test_the_example_shows_every_key_of_the_planner():
+    example = resources.files("nonet.power.planning") / "examples" / "plan.toml"
+    text = example.read_text("utf-8")
+    with resources.as_file(example) as path:
+        found = load_scenario(path, days=0.01)
+        assert (found.row.num_servers, found.row.num_low, found.slo, found.days) == (40, 20, Slo(), 0.01)
+        grown, load = found.grown(0.3, seed=1)
+        assert grown.num_servers == 52 and len(load) > 1000
+    shown = set(re.findall(r"^#? ?(\w+) = ", text, re.M))
+    for section, but in ((ServingSection, {"prefill_share"}), (LoadSection, {"spread_s"}), (PlanSection, set())):
+        assert set(section.model_fields) - but <= shown
+    assert set(Slo.model_fields) <= shown
+
+
+def test_an_unknown_log_says_how_columns_are_named(folder):
+    (folder / "own.csv").write_text("when,in,out\n0,100,10\n9,100,10\n")
+    with pytest.raises(InputError, match=r'columns = \{ time = "a".*found when, in, out'):
+        load_scenario(folder / "row.toml", load=folder / "own.csv")
+    named = FILE.replace(
+        'file = "week.parquet"', 'file = "own.csv"\ncolumns = {time="when", prompt="in", output="out"}'
+    )
+    (folder / "row.toml").write_text(named)
+    assert len(load_scenario(folder / "row.toml").make_load(0.0, 1)) == 2
 
 
 def test_no_file():

@@ -183,7 +183,10 @@ def _told_by_columns(frame: pl.DataFrame, path: Path) -> RequestFormat:
             priority = known.priority if known.priority in frame.columns else ""
             return RequestFormat(known.time, known.prompt, known.output, known.unit, service, priority)
     found = ", ".join(frame.columns[:12])
-    raise InputError(f"{path}: no known request log ({', '.join(FORMATS)}); name its columns (found {found})")
+    raise InputError(
+        f"{path}: no known request log ({', '.join(FORMATS)}); name its columns, such as"
+        f' columns = {{ time = "a", prompt = "b", output = "c" }} (found {found})'
+    )
 
 
 def _mapped(columns: Mapping[str, str], frame: pl.DataFrame, path: Path) -> RequestFormat:

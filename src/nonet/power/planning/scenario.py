@@ -1,25 +1,8 @@
 """The planner's file: the daemon's row file, and beside it what the servers run, their traffic and what must hold.
 
 Sections `[row]`, `[[servers]]`, `[scale]` and `[policy]` are those of the row file of the daemon; its other sections
-are read and checked but not used, so that one file can hold both. Of its own the planner has
-
-    [serving]                       # what every server runs
-    profile = "a100-llama2-70b-tp8" # a name, or a JSON file that `calibrate` wrote; scale.profile when left out
-    instances = 1
-    max_batch = 32
-
-    [load]                          # a file of requests, or a synthetic week
-    file = "week.parquet"
-    # week = { requests_per_s = 3.2 }
-
-    [slo]
-    lp_p99 = 0.5                    # fractions
-
-    [plan]
-    max_added = 0.5
-    seeds = 3
-
-Unknown keys are errors.
+are read and checked but not used. Of its own the planner has `[serving]`, `[load]`, `[slo]` and `[plan]`, every key of
+which stands in `examples/plan.toml`. Unknown keys are errors.
 """
 
 from __future__ import annotations
