@@ -149,6 +149,11 @@ def fit(
 
     Raises:
         InputError: an empty space, or lengths that make no sense.
+
+    >>> few = {"days": 0.02, "short_days": 0.02, "num_trials": 2, "num_confirmed": 1, "num_draws": 1}
+    >>> found = fit(Statistics(0.79, 0.2, 0.3), FitSpace.of_row("a100-llama2-70b-tp4", 4), num_servers=4, **few)
+    >>> round(found.base.peak, 3), len(found.trials)
+    (0.79, 2)
     """
     if not 0 < short_days <= days or min(num_confirmed, num_trials, num_draws) < 1:
         raise InputError("fit: needs 0 < short_days <= days, and at least one trial, confirmed trial and draw")

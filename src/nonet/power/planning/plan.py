@@ -115,6 +115,14 @@ def plan(
 
     Raises:
         InputError: no steps, seeds or policies; a class with requests but without servers.
+
+    >>> from nonet.power import PROFILES, Row
+    >>> from nonet.power.planning.traffic import WeekTraffic
+    >>> from nonet.power.load.week import WeekConfig
+    >>> row = Row.uniform(10, PROFILES["a100-llama2-70b-tp8"], budget_w=60_000)
+    >>> found = plan(row, WeekTraffic(WeekConfig(requests_per_s=0.5), days=0.02), seeds=2, max_added=0.2, step=0.1)
+    >>> print(found.sentence())
+    2 more servers fit (+20.0%, 12 in all) [95% interval of the limit 20.0% to more] under polca: every ...
     """
     num_workers = workers or len(os.sched_getaffinity(0))
     chosen_engine = choose_engine(engine, num_workers)

@@ -120,6 +120,12 @@ def sweep(
 
     Raises:
         InputError: nothing to sweep, a share that is none, T1 not below T2, or a policy without the two thresholds.
+
+    >>> from nonet.power.planning.scenario import base_scenario
+    >>> scenario = base_scenario("polca-base", days=0.01)
+    >>> cells = sweep(scenario.row, scenario.make_load, thresholds=[(0.8, 0.89), (0.85, 0.95)], added=[0.3]).rows()
+    >>> [(cell["thresholds"], cell["added"], cell["brakes"]) for cell in cells]
+    [('80-89', 12, 0), ('85-95', 12, 0)]
     """
     num_workers = workers or len(os.sched_getaffinity(0))
     chosen_engine = choose_engine(engine, num_workers)

@@ -58,7 +58,7 @@ def _of_thresholds(row: Row, outcomes: Sequence[Outcome], thresholds: Mapping[st
 def _of_traffic(make_load: MakeLoad, outcomes: Sequence[Outcome], seeds: Sequence[int]) -> Iterator[str]:
     days = min(outcome.days for outcome in outcomes)
     if days < _FEW_DAYS - 0.1:
-        length = f"{days:.1f} days" if days >= 1 else f"{days * 24:.1f} hours"
+        length = f"{days:.1f} days" if days >= 0.95 else f"{days * 24:.1f} hours"
         yield f"Only {length} of traffic a seed: a week or more shows the peaks and rises that are rare."
     if len(seeds) < _FEW_SEEDS:
         yield f"Only {len(seeds)} seed{'s' * (len(seeds) > 1)}: the interval over traffic is wide or missing."

@@ -132,6 +132,10 @@ class Policy(Protocol):
     period, with `now_s` never falling; same calls, same answers (a random policy takes a seed); `reset` returns it to
     the state of a fresh object; `state` and `restore` survive JSON, so that a restarted daemon goes on in the same
     mode; with `quiet` honoured or ignored, the command log is the same.
+
+    >>> from nonet.power import build_policy
+    >>> isinstance(build_policy("no-cap"), Policy)
+    True
     """
 
     name: str

@@ -59,6 +59,9 @@ def build_policy(name: str, **values: Any) -> Policy:
 
     Raises:
         InputError: an unknown name, an unknown parameter or a bad value.
+
+    >>> build_policy("polca", t1=0.75, t2=0.85).name
+    'polca'
     """
     policy: Policy = POLICIES[name].build(**values)
     return policy

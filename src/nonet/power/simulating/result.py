@@ -72,6 +72,12 @@ class Result:
         extrapolation: what to doubt.
         strictest_s: server seconds in which high-priority requests ran at a level that only the low class was told
             (shared servers).
+
+    >>> from nonet.power import RequestLoad, Row, PROFILES, simulate
+    >>> row = Row.uniform(2, PROFILES["a100-bloom-176b-tp8"], budget_w=12_000)
+    >>> result = simulate(row, RequestLoad.of([0.0, 1.0], [1024, 512], [200, 10], priority=[0, 1]))
+    >>> result.unfinished(), result.tokens(Priority.LOW), result.brakes, 0.4 < result.peak < 1
+    (0, 200, 0, True)
     """
 
     row: Row

@@ -60,6 +60,11 @@ class Row:
 
     Raises:
         InputError: duplicate or missing servers, instances that do not fit, nodes that name servers beyond the row.
+
+    >>> from nonet.power.profiles import PROFILES
+    >>> row = Row.uniform(40, PROFILES["a100-llama2-70b-tp8"], budget_w=203_000, cap_latency=Latency.constant(1.0))
+    >>> row.with_added(0.3).num_servers, row.cap_latency.most_s
+    (52, 1.0)
     """
 
     servers: tuple[Server, ...]
