@@ -1,5 +1,6 @@
 """What the bench of the simulator measures, in small."""
 
+import sys
 from importlib.util import find_spec
 
 from nonet.power.bench import simulator
@@ -19,6 +20,12 @@ def test_faster_than_the_fleet_simulator():
     found = simulator.speed_vs_vllm_sr_sim(3000, 8)
     assert found["ratio"] > 10
     assert found["ours_per_s"] > 100_000
+
+
+def test_a_rival_that_is_not_installed_is_said_on_stderr(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "simpy", None)
+    assert simulator._unless_missing(simulator._simpy) == []
+    assert "SimPy is not installed" in capsys.readouterr().err
 
 
 def test_six_weeks_in_small():

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nonet.common.console import note
 from nonet.common.errors import MissingExtraError
 from nonet.common.findings import Better, Finding, Rival
 from nonet.common.machine import peak_rss_mib
@@ -33,12 +34,16 @@ PEAK = 0.79
 
 def simulator_findings(scale: Scale = "quick") -> list[Finding]:
     """Every finding of the simulator; a rival that is not installed leaves its own out."""
-    findings = [*_six_weeks(scale), *_linear(), *_exact(scale)]
+    findings = [*_six_weeks(scale), *_linear(), *_exact()]
+    return [*findings, *_unless_missing(_simpy), *_unless_missing(_speed)]
+
+
+def _unless_missing(measure: Callable[[], list[Finding]]) -> list[Finding]:
     try:
-        findings += _speed()
-    except MissingExtraError:
-        return findings
-    return findings
+        return measure()
+    except MissingExtraError as error:
+        note(f"bench: {error}")
+        return []
 
 
 def poisson_load(num: int, rate_per_s: float, seed: int = 0) -> RequestLoad:
@@ -226,15 +231,15 @@ def balances(num_requests: int = 200_000) -> tuple[float, float]:
     return abs(servers_j / row_j - 1.0), abs(float(result.tokens_done.sum()) / asked - 1.0)
 
 
-def _exact(scale: Scale) -> list[Finding]:
+def _simpy() -> list[Finding]:
+    given = "synthetic: 5,000 requests with changing clocks"
+    error_s = simpy_error(5000)
+    return [_finding("simpy_equal", error_s, "s", "lower", given, 1e-9, note="largest difference")]
+
+
+def _exact() -> list[Finding]:
     given = "synthetic: 5 x 1,000,000 requests, 8 instances"
     findings = [_finding("erlang_c_error", erlang_c_error(), "", "lower", given, 0.02)]
-    try:
-        error_s = simpy_error(1000 if scale == "quick" else 5000)
-        given = "synthetic: requests with changing clocks"
-        findings.append(_finding("simpy_equal", error_s, "s", "lower", given, 1e-9, note="largest difference"))
-    except MissingExtraError:
-        pass
     energy, work = balances()
     given = "synthetic: 200,000 requests under POLCA"
     findings.append(_finding("energy_balance", energy, "", "lower", given, 1e-6, note="float32 row series"))
