@@ -106,28 +106,14 @@ def fetch(
         nonet coldstart fetch huawei2025 --region 2 --tables cold,runtime
     """
     from nonet.coldstart import data
-    from nonet.common.console import emit_json, note, print_table
+    from nonet.common.verbs import fetch_datasets, show_datasets
 
     options.start(quiet)
     if not name:
-        rows = data.list_datasets()
-        if as_json:
-            emit_json(rows)
-        else:
-            cells = [[row["name"], row["num_files"], row["local"], row["homepage"]] for row in rows]
-            print_table(["name", "files", "at hand", "from"], cells)
+        show_datasets(data.list_datasets(), as_json)
         return
     wanted = [table.strip() for table in tables.split(",") if table.strip()]
-    found = {}
-    for one in data.select(name, regions=region or (), tables=wanted):
-        note(f"fetching {one} ...")
-        found[one] = data.fetch_dataset(one)
-    if as_json:
-        emit_json(found)
-    else:
-        for one, paths in found.items():
-            for path in paths.values():
-                print(f"{one}\t{path}")
+    fetch_datasets(data.select(name, regions=region or (), tables=wanted), data.fetch_dataset, as_json)
 
 
 @app.command()

@@ -178,14 +178,7 @@ def bench(
         nonet coldstart bench --full --only region-2
     """
     from nonet.coldstart.bench import bench as measure
-    from nonet.common.console import print_findings
-    from nonet.common.findings import write_findings
-    from nonet.common.machine import describe_machine
+    from nonet.common.verbs import report_findings
 
     options.start(quiet)
-    findings = measure("full" if full else "quick", only or ())
-    if json_file is not None:
-        write_findings(json_file, findings, describe_machine())
-    print_findings(findings, title="nonet coldstart bench")
-    if any(finding.kept is False for finding in findings):
-        raise typer.Exit(1)
+    report_findings("coldstart", measure("full" if full else "quick", only or ()), json_file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -261,16 +261,9 @@ def bench(
 
         nonet logs bench --quick --json findings.jsonl
     """
-    from nonet.common.console import print_findings
-    from nonet.common.findings import write_findings
-    from nonet.common.machine import describe_machine
+    from nonet.common.verbs import report_findings
     from nonet.logs.bench import bench as measure
 
     options.start(quiet)
     options.note_compilation()
-    findings: list[Any] = measure("full" if full else "quick")
-    if json_file is not None:
-        write_findings(json_file, findings, describe_machine())
-    print_findings(findings, title="nonet logs bench")
-    if any(finding.kept is False for finding in findings):
-        raise typer.Exit(1)
+    report_findings("logs", measure("full" if full else "quick"), json_file)

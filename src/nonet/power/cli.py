@@ -181,28 +181,14 @@ def fetch(
 
         nonet power fetch azure2024
     """
-    from nonet.common.console import emit_json, note, print_table
+    from nonet.common.verbs import fetch_datasets, show_datasets
     from nonet.power import data
 
     options.start(quiet)
     if not name:
-        rows = data.list_datasets()
-        if as_json:
-            emit_json(rows)
-        else:
-            cells = [[row["name"], row["num_files"], row["local"], row["homepage"]] for row in rows]
-            print_table(["name", "files", "at hand", "from"], cells)
+        show_datasets(data.list_datasets(), as_json)
         return
-    found = {}
-    for one in data.select(name):
-        note(f"fetching {one} ...")
-        found[one] = data.fetch_dataset(one)
-    if as_json:
-        emit_json(found)
-    else:
-        for one, paths in found.items():
-            for path in paths.values():
-                print(f"{one}\t{path}")
+    fetch_datasets(data.select(name), data.fetch_dataset, as_json)
 
 
 @app.command()
@@ -226,18 +212,11 @@ def bench(
 
         nonet power bench --full --only headline
     """
-    from nonet.common.console import print_findings
-    from nonet.common.findings import write_findings
-    from nonet.common.machine import describe_machine
+    from nonet.common.verbs import report_findings
     from nonet.power.bench import bench as measure
 
     options.start(quiet)
-    findings = measure("full" if full else "quick", only or ())
-    if json_file is not None:
-        write_findings(json_file, findings, describe_machine())
-    print_findings(findings, title="nonet power bench")
-    if any(finding.kept is False for finding in findings):
-        raise typer.Exit(1)
+    report_findings("power", measure("full" if full else "quick", only or ()), json_file)
 
 
 cli_simulate.register(app)
