@@ -2,7 +2,8 @@
 
 import pytest
 
-from nonet.power.bench.headline import POLICY_NAMES, outcome_table, run_seed, staged_release
+from nonet.power.bench import tour_charts
+from nonet.power.bench.headline import POLICY_NAMES, RELEASE, outcome_table, run_seed, staged_release
 from nonet.power.load.fit import FitSpace, fit
 from nonet.power.load.rises import rise
 from nonet.power.policies.protocol import Priority
@@ -51,4 +52,17 @@ def test_base_statistics_by_seed(base, outcome):
 def test_hungrier_work_brakes_no_cap_and_staged_release_brakes_less(base, outcome):
     assert outcome.hungry_brakes["no-cap"] >= outcome.brakes["no-cap"]
     rules = staged_release(base, days=1.0)
-    assert 0 < rules["staged"] < rules["immediate"]
+    assert 0 < rules["staged"].brakes < rules["immediate"].brakes
+    assert all(0 < rule.low_braked < 1 and rule.low_p99 > 0 for rule in rules.values())
+
+
+def test_the_tour_shows_the_four_policies_of_the_findings(base, monkeypatch):
+    for name, value in {"_DAYS": 0.05, "_CURVE_DAYS": 0.02, "_CURVE_ADDED": (0.0, 0.3)}.items():
+        monkeypatch.setattr(tour_charts, name, value)
+    told = []
+    monkeypatch.setattr(
+        tour_charts, "build_policy", lambda name, **given: (told.append((name, given)), build_policy(name, **given))[1]
+    )
+    titles = [title for title, _ in tour_charts.charts()]
+    assert len(titles) == 4 and "row power over a week" in titles[1]
+    assert {name for name, _ in told} == set(POLICY_NAMES) and all(given == {"release": RELEASE} for _, given in told)

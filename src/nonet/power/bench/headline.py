@@ -32,6 +32,8 @@ POLICY_NAMES = ("polca", "one-threshold-low", "one-threshold-all", "no-cap")
 PRESET = "polca-base"
 ADDED = 0.3
 HUNGRIER = 1.05
+RELEASE = "immediate"
+"""How all four policies end a brake: the plainest rule."""
 SEEDS = (1, 2, 3, 4, 5)
 _PAPER = "Patel et al., ASPLOS 2024"
 _DRAIN_S = 1800.0
@@ -80,12 +82,37 @@ def run_seed(seed: int, *, base: BaseRow, added: float = ADDED, days: float = 42
     return SeedOutcome(seed, brakes, found, low_capped, hungry_brakes, uncapped.peak, alone)
 
 
-def staged_release(base: BaseRow, *, added: float = ADDED, days: float = 7.0, seed: int = 1) -> dict[str, int]:
-    """Brakes of No-cap by rule of release, on the row with 30 % more servers and hungrier work."""
+@dataclass(frozen=True)
+class ReleaseOutcome:
+    """What a rule of release costs.
+
+    Attributes:
+        brakes: BRAKE commands.
+        low_braked: share of the time that low-priority servers spent under the brake.
+        low_p99, high_p99: latency impact by class.
+    """
+
+    brakes: int
+    low_braked: float
+    low_p99: float
+    high_p99: float
+
+
+def staged_release(
+    base: BaseRow, *, added: float = ADDED, days: float = 7.0, seed: int = 1
+) -> dict[str, ReleaseOutcome]:
+    """No-cap by rule of release, on the row with 30 % more servers and hungrier work."""
     row = base.row(added)
     row = row.with_profile(row.servers[0].profile.scaled_power(HUNGRIER))
     load = base.load(days=days, seed=seed, added=added)
-    return {rule: _under("no-cap", row, load, rule).brakes for rule in ("staged", "immediate")}
+    uncapped = simulate(row, load, drain_s=_DRAIN_S)
+    found = {}
+    for rule in ("staged", "immediate"):
+        result = _under("no-cap", row, load, rule)
+        cost = impact(result, uncapped)
+        low_braked = result.capped_share(Priority.LOW)  # No-cap has no other cap than the brake
+        found[rule] = ReleaseOutcome(result.brakes, low_braked, cost[Priority.LOW].p99, cost[Priority.HIGH].p99)
+    return found
 
 
 def headline_findings(
@@ -121,7 +148,7 @@ def headline_findings(
     ]
 
 
-def _under(name: str, row: Row, load: RequestLoad, release: str = "immediate") -> Result:
+def _under(name: str, row: Row, load: RequestLoad, release: str = RELEASE) -> Result:
     return simulate(row, load, policy=build_policy(name, release=release), drain_s=_DRAIN_S)
 
 
@@ -193,10 +220,16 @@ def _plus5_finding(outcomes: Sequence[SeedOutcome], data: str) -> Finding:
     return _finding("brakes_at_plus5", worst, f"{data}, all work 5 % hungrier", "lower", 0.01, (), note)
 
 
-def _staged_finding(brakes: dict[str, int]) -> Finding:
+def _staged_finding(found: dict[str, ReleaseOutcome]) -> Finding:
     data = "synthetic, 52 servers, 7 days, No-cap, all work 5 % hungrier"
-    rival = Rival("immediate release", brakes["immediate"], "measured")
-    return _finding("staged_release_brakes", brakes["staged"], data, "lower", brakes["immediate"] - 1, (rival,))
+    staged, immediate = found["staged"], found["immediate"]
+    note = (
+        f"low priority under the brake {staged.low_braked:.0%} of the time (immediate {immediate.low_braked:.0%}); "
+        f"LP P99 {staged.low_p99:+.0%} ({immediate.low_p99:+.0%}), "
+        f"HP P99 {staged.high_p99:+.0%} ({immediate.high_p99:+.0%})"
+    )
+    rival = Rival("immediate release", immediate.brakes, "measured")
+    return _finding("staged_release_brakes", staged.brakes, data, "lower", immediate.brakes - 1, (rival,), note)
 
 
 def _rival(value: float) -> Rival:
