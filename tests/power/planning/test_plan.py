@@ -17,6 +17,7 @@ from nonet.power.load.requests import RequestLoad
 from nonet.power.planning import Slo, charts, plan, sweep, threshold_grid
 from nonet.power.planning.outcome import LATENCY_QS, Runner, Task, quantiles
 from nonet.power.planning.page import page_html
+from nonet.power.planning.ribbon import ribbon
 from nonet.power.planning.traffic import RecordedTraffic
 from nonet.power.planning.warnings import warnings_of
 from nonet.power.policies.polca import Polca
@@ -172,6 +173,22 @@ def test_the_threshold_that_leaves_room_does(row):
         outcome = SimpleNamespace(rise_2s=0.1, rise_cap=rise_cap, days=9.0, extrapolated=NOTHING, added=0)
         (text,) = warnings_of(row, traffic, [outcome], 0, {"t1": 0.8, "t2": 0.9}, (1, 2, 3))
         assert float(re.search(r"T2 ([\d.]+) leaves room", text)[1]) + rise_cap <= 1.0
+
+
+def test_a_row_that_rises_as_in_training_is_said_when_it_is_large(row):
+    outcome = SimpleNamespace(rise_2s=0.3, rise_cap=0.3, days=9.0, extrapolated=NOTHING, added=0)
+    large = Row.uniform(20, profile(), budget_w=1e6)
+    for asked, said in ((large, True), (row, False)):
+        texts = warnings_of(asked, traffic, [outcome], 0, {}, (1, 2, 3))
+        assert any("as in rows that train" in text for text in texts) == said
+
+
+def test_the_worst_day_of_a_ribbon_is_that_of_the_highest_sample():
+    u = np.full(3 * 43_200, 0.5)
+    u[50_000:50_010], u[100_000] = 0.9, 0.2
+    found = ribbon(u, 2.0, 3 * 86_400.0)
+    assert found.worst_day == 1 and found.minutes.shape == (1440, 2) and found.minutes.max() == np.float32(0.9)
+    assert found.hours[:, 0].min() == np.float32(0.2)
 
 
 def test_a_recording_is_said_to_be_one(row):

@@ -1,6 +1,7 @@
 """The search against a scan of the same truth, and the interval against simulation."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nonet.common.errors import InputError
+from nonet.power.bench.planner import _synthetic
+from nonet.power.planning.answers import conclude
 from nonet.power.planning.interval import mean_interval
+from nonet.power.planning.rounds import search_steps
 from nonet.power.planning.search import PrefixSearch
+from nonet.power.planning.slo import Slo
 
 
 def run(truth, close=(), **options):
@@ -63,6 +68,30 @@ def test_whatever_the_truth_the_answer_agrees_with_all_that_was_run(truth, secti
     assert answer < 0 or all(step in search.known for step in range(max(0, answer - 2), answer + 1))
     everything = run(truth, sections=len(truth) + 1, neighbours=len(truth))
     assert everything.answer == scan(truth)
+
+
+def outcomes_by_law(limit_of, brakes_from):
+    """Runs whose low-priority impact breaks above the seed's limit, and that brake once from a step on."""
+
+    def evaluate(tasks):
+        for task in tasks:
+            impact = {"lp_p50": 0.0 if task.added <= limit_of[task.seed] else 0.06}
+            brakes = int(task.added >= brakes_from)
+            yield [replace(_synthetic(task, 0.0), impact=impact, brakes=brakes, peak=0.8)]
+
+    return evaluate
+
+
+@pytest.mark.parametrize("limits", [(12, 3, 9), (3, 12, 9), (5, 5, 6)])
+def test_the_answer_is_the_worst_seeds_and_both_sides_of_it_are_run_on_all(limits):
+    seeds, steps, slo = (4, 7, 8), tuple(range(21)), Slo(brakes=9)
+    limit_of = dict(zip(seeds, limits, strict=True))
+    found = search_steps(outcomes_by_law(limit_of, brakes_from=17), steps, seeds, ("polca",), slo)
+    answer = conclude("polca", 40, steps, seeds, found, slo)
+    assert answer.added == min(limits) and dict(answer.by_seed) == limit_of and answer.reason == ("lp_p50",)
+    assert answer.first_brake == 17 / 40
+    run_at = {step.added: step.seeds for step in answer.steps}
+    assert run_at[min(limits)] == run_at[min(limits) + 1] == seeds
 
 
 def test_interval_is_students_around_the_middles_and_half_a_step_wider():

@@ -91,7 +91,7 @@ class Runner:
     Args:
         row: without added servers.
         make_load: requests for (added fraction, seed).
-        policies: by name; each run starts from a copy that is reset.
+        policies: by name; each run starts from a copy.
         profile: replaces that of every server.
         days: requests after this are left out.
         drain_s: how long a run may go on after the last arrival.
@@ -114,8 +114,7 @@ class Runner:
         uncapped: Result | None = None
         found = []
         for name in task.policies:
-            policy = copy.deepcopy(self.policies[name])  # tasks may share this process
-            policy.reset()
+            policy = copy.deepcopy(self.policies[name])  # tasks may share this process; simulate resets it
             result = simulate(row, load, self.profile, policy, seed=task.seed, drain_s=self.drain_s)
             if result.commands.num_rows == 0:
                 plain = result  # nothing was ordered: the run without a policy is this one
