@@ -31,3 +31,10 @@ def test_a_rival_that_is_not_installed_is_said_on_stderr(monkeypatch, capsys):
 def test_six_weeks_in_small():
     found = simulator.six_weeks(20_000, days=1.0)
     assert found["seconds"] < 10 and found["rss_gib"] < 2
+
+
+def test_the_fitted_rows_own_weeks_are_timed_too(monkeypatch):
+    monkeypatch.setattr(simulator, "fitted_row", lambda days: simulator._fitted_row_alone(days / 700))
+    seconds, rss = simulator._fitted_row("quick")
+    assert seconds.promise is None and 0 < seconds.value < 5 and 0 < rss.value < 4
+    assert " requests, 52 servers, 7 days" in seconds.input and seconds.name == "fitted_row_seconds"
