@@ -7,7 +7,10 @@ from importlib import resources
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.common.settings import load_settings
+from nonet.power.controlling.actuators import ACTUATORS
 from nonet.power.controlling.config import allowed, expand, load_row_file
+from nonet.power.controlling.telemetry import TELEMETRY
 from nonet.power.profiles import PROFILES
 
 GOOD = """
@@ -135,3 +138,15 @@ def test_a_profile_gives_the_scale(tmp_path):
     assert scale.max_clock_mhz == profile.max_clock_mhz
     assert scale.limit_w(0.8) == profile.power_limit_w(0.8)
     assert scale.gpus_per_server == profile.server.num_gpus
+
+
+def test_the_command_line_lets_the_variables_with_passwords_pass():
+    sections = [kinds[name].config for kinds in (ACTUATORS, TELEMETRY) for name in kinds]
+    variables = [
+        str(field.default)
+        for section in sections
+        for name, field in section.model_fields.items()
+        if name.endswith("_env") and field.default
+    ]
+    assert len(variables) >= 6
+    load_settings(environment=dict.fromkeys(variables, "secret"))

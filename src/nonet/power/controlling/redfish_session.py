@@ -29,7 +29,7 @@ class RedfishLogin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     user: str = Field("admin", description="User of the service.")
-    password_env: str = Field("NONET_REDFISH_PASSWORD", description="Variable of the environment with the password.")
+    password_env: str = Field("REDFISH_PASSWORD", description="Variable of the environment with the password.")
     authentication: Literal["session", "basic"] = Field("session", description="How requests are authenticated.")
     ca_file: Path | None = Field(None, description="Certificates (PEM) to trust; the usual ones when left out.")
     verify_tls: bool = Field(True, description="Whether the certificate of the service is checked.")

@@ -58,7 +58,7 @@ def babbler(request):
 @pytest.fixture
 def make_redfish(monkeypatch):
     mocks = []
-    monkeypatch.setenv("NONET_REDFISH_PASSWORD", PASSWORD)
+    monkeypatch.setenv("REDFISH_PASSWORD", PASSWORD)
 
     def make(**options) -> RedfishMock:
         mocks.append(RedfishMock(**options))

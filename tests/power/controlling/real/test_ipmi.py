@@ -117,7 +117,7 @@ def module(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bmc(module, tmp_path, monkeypatch):
-    monkeypatch.setenv("NONET_IPMI_PASSWORD", "secret")
+    monkeypatch.setenv("IPMI_PASSWORD", "secret")
     found = Bmc(tmp_path, module)
     yield found
     found.stop()
@@ -248,7 +248,7 @@ def test_nobody_there_and_nobody_let_in(bmc, monkeypatch):
     actuator, server = actuator_of(bmc, user="nobody")
     with pytest.raises(NoPermissionError):
         actuator.set_level(server, 0.8, "key")
-    monkeypatch.setenv("NONET_IPMI_PASSWORD", "wrong")
+    monkeypatch.setenv("IPMI_PASSWORD", "wrong")
     actuator, server = actuator_of(bmc)
     with pytest.raises(NoPermissionError, match="password"):
         actuator.set_level(server, 0.8, "key")
@@ -256,7 +256,7 @@ def test_nobody_there_and_nobody_let_in(bmc, monkeypatch):
 
 
 def test_noise_is_an_error_of_the_protocol_in_time(babbler, monkeypatch):
-    monkeypatch.setenv("NONET_IPMI_PASSWORD", "secret")
+    monkeypatch.setenv("IPMI_PASSWORD", "secret")
     kind = ACTUATORS["ipmi"]
     server = Server(0, "node01", Priority.LOW, babbler.address)
     actuator = kind.build(kind.config(timeout_s=0.2), [server], SCALE)
@@ -270,6 +270,6 @@ def test_noise_is_an_error_of_the_protocol_in_time(babbler, monkeypatch):
 def test_wrong_settings_are_seen_at_the_start(bmc, monkeypatch):
     with pytest.raises(InputError, match="host:port"):
         actuator_of(bmc, "https://bmc")
-    monkeypatch.delenv("NONET_IPMI_PASSWORD")
-    with pytest.raises(InputError, match="NONET_IPMI_PASSWORD"):
+    monkeypatch.delenv("IPMI_PASSWORD")
+    with pytest.raises(InputError, match="IPMI_PASSWORD"):
         actuator_of(bmc)

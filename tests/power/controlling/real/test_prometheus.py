@@ -271,13 +271,13 @@ class Odd:
         (200, b'{"status": "success", "data": {"result": [{"metric": {}}]}}', 0.0, "no instant vector"),
         (200, b'{"status": "success", "data": null}', 0.0, "no instant vector"),
         (200, b"[1]", 0.0, r"\[1\]"),
-        (401, b"", 0.0, "NONET_PROMETHEUS_TOKEN"),
+        (401, b"", 0.0, "PROMETHEUS_TOKEN"),
         (503, b"busy\nbusy", 0.0, "503"),
         (200, b" " * 100, 0.1, "too slowly"),
     ],
 )
 def test_what_is_not_prometheus_is_an_error(monkeypatch, status, body, drip_s, says):
-    monkeypatch.setenv("NONET_PROMETHEUS_TOKEN", "secret")
+    monkeypatch.setenv("PROMETHEUS_TOKEN", "secret")
     odd = Odd(status, body, drip_s)
     telemetry = telemetry_of(odd.url, query=ROW, timeout_s=0.5)
     began = time.monotonic()

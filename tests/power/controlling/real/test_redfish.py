@@ -272,7 +272,7 @@ def test_nobody_there_and_nobody_let_in(make_redfish, monkeypatch):
     actuator, server = actuator_of(mock, address=f"http://127.0.0.1:{free_port()}", timeout_s=1.0)
     with pytest.raises(ServerLostError, match="no connection"):
         actuator.set_level(server, 0.7, "key")
-    monkeypatch.setenv("NONET_REDFISH_PASSWORD", "wrong")
+    monkeypatch.setenv("REDFISH_PASSWORD", "wrong")
     actuator, server = actuator_of(mock)
     with pytest.raises(NoPermissionError, match="password"):
         actuator.set_level(server, 0.7, "key")
@@ -303,8 +303,8 @@ def test_wrong_settings_are_seen_at_the_start(make_redfish, monkeypatch):
         kind.server_options(paths=PATHS, scope="server")
     with pytest.raises(InputError, match="https://host"):
         actuator_of(mock, address="bmc07")
-    monkeypatch.delenv("NONET_REDFISH_PASSWORD")
-    with pytest.raises(InputError, match="NONET_REDFISH_PASSWORD"):
+    monkeypatch.delenv("REDFISH_PASSWORD")
+    with pytest.raises(InputError, match="REDFISH_PASSWORD"):
         actuator_of(mock)
 
 

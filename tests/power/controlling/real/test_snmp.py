@@ -68,7 +68,7 @@ def pdu(tmp_path_factory):
     responder = shutil.which("snmpsim-command-responder", path=str(beside)) or shutil.which("snmpsim-command-responder")
     needs(responder is not None, "snmpsim-command-responder plays the PDU")
     found = Pdu(str(responder), tmp_path_factory.mktemp("pdu"))
-    os.environ["NONET_SNMP_COMMUNITY"] = "pdu"
+    os.environ["SNMP_COMMUNITY"] = "pdu"
     telemetry = telemetry_of({"address": found.address, "oid": POWER}, timeout_s=0.5)
 
     def answers() -> bool:
@@ -88,7 +88,7 @@ def pdu(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _community(monkeypatch):
-    monkeypatch.setenv("NONET_SNMP_COMMUNITY", "pdu")
+    monkeypatch.setenv("SNMP_COMMUNITY", "pdu")
 
 
 def telemetry_of(*meters: dict, servers=(), **config) -> Telemetry:
@@ -130,12 +130,12 @@ def test_decimals_as_text_are_numbers_and_other_text_is_not(pdu):
 
 def test_version_3_authenticates_and_encrypts(pdu, monkeypatch):
     meter = {"address": pdu.address, "oid": POWER, "unit_w": 10}
-    monkeypatch.setenv("NONET_SNMP_AUTH", "correct-horse")
-    monkeypatch.setenv("NONET_SNMP_PRIVACY", "battery-staple")
+    monkeypatch.setenv("SNMP_AUTH", "correct-horse")
+    monkeypatch.setenv("SNMP_PRIVACY", "battery-staple")
     telemetry = telemetry_of(meter, version="3", user="controller", context="pdu")
     assert telemetry.read().power_w == 12_340
     telemetry.close()
-    monkeypatch.setenv("NONET_SNMP_AUTH", "wrong-wrong")
+    monkeypatch.setenv("SNMP_AUTH", "wrong-wrong")
     telemetry = telemetry_of(meter, version="3", user="controller", context="pdu")
     with pytest.raises(TelemetryError, match="check address"):
         telemetry.read()
@@ -152,7 +152,7 @@ def test_no_such_object_no_such_community_nobody_there(pdu, monkeypatch):
         nobody.read()
     assert "\n" not in str(caught.value)
     nobody.close()
-    monkeypatch.setenv("NONET_SNMP_COMMUNITY", "wrong")
+    monkeypatch.setenv("SNMP_COMMUNITY", "wrong")
     telemetry = telemetry_of({"address": pdu.address, "oid": POWER}, timeout_s=0.4)
     with pytest.raises(TelemetryError):
         telemetry.read()
@@ -200,5 +200,5 @@ def test_wrong_settings_are_seen_at_the_start():
             kind.config(**wrong)
     with pytest.raises(ValueError, match="host:port"):
         kind.config(meters=[{"address": "snmp://pdu1", "oid": POWER}])
-    with pytest.raises(InputError, match="NONET_SNMP_AUTH"):
+    with pytest.raises(InputError, match="SNMP_AUTH"):
         telemetry_of(meter, version="3", user="controller")

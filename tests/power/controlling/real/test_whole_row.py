@@ -73,7 +73,7 @@ settle_s = 1.0
 
 @pytest.fixture
 def parts(module, tmp_path, monkeypatch, make_redfish):  # noqa: F811
-    monkeypatch.setenv("NONET_IPMI_PASSWORD", "secret")
+    monkeypatch.setenv("IPMI_PASSWORD", "secret")
     (tmp_path / "bmc").mkdir()
     bmc, mock = Bmc(tmp_path / "bmc", module), make_redfish()
     row = tmp_path / "row.toml"

@@ -52,7 +52,7 @@ class IpmiConfig(ActuatorConfig):
     """Section `[actuators.ipmi]`."""
 
     user: str = Field("admin", max_length=16, description="User of the BMC.")
-    password_env: str = Field("NONET_IPMI_PASSWORD", description="Variable of the environment with the password.")
+    password_env: str = Field("IPMI_PASSWORD", description="Variable of the environment with the password.")
     cipher_suites: list[Literal[3, 17]] = Field(
         default=[17, 3], min_length=1, description="RMCP+ cipher suites, tried in this order: 17 is SHA-256, 3 SHA-1."
     )

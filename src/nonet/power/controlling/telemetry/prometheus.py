@@ -57,7 +57,7 @@ class PrometheusConfig(TelemetryConfig):
     )
     base_w: float = Field(0.0, ge=0, description="With dcgm: what a server draws beside its GPUs, watts.")
     gpu_factor: float = Field(1.0, ge=1, description="With dcgm: server watts per GPU watt.")
-    token_env: str = Field("NONET_PROMETHEUS_TOKEN", description="Variable of the environment with a bearer token.")
+    token_env: str = Field("PROMETHEUS_TOKEN", description="Variable of the environment with a bearer token.")
     ca_file: Path | None = Field(None, description="Certificates (PEM) to trust; the usual ones when left out.")
 
     @model_validator(mode="after")

@@ -47,14 +47,14 @@ class SnmpConfig(TelemetryConfig):
 
     meters: list[SnmpMeter] = Field(min_length=1, description="What adds up to the row.")
     version: Literal["2c", "3"] = Field("2c", description="Of SNMP.")
-    community_env: str = Field("NONET_SNMP_COMMUNITY", description="Variable with the community (2c); public without.")
+    community_env: str = Field("SNMP_COMMUNITY", description="Variable with the community (2c); public without.")
     user: str = Field("", description="User (version 3).")
     context: str = Field("", description="Context name (version 3); most PDUs have none.")
-    auth_env: str = Field("NONET_SNMP_AUTH", description="Variable with the authentication pass phrase (version 3).")
+    auth_env: str = Field("SNMP_AUTH", description="Variable with the authentication pass phrase (version 3).")
     auth: Literal["SHA", "SHA256", "SHA512"] = Field(
         "SHA256", description="How messages are authenticated (version 3)."
     )
-    privacy_env: str = Field("NONET_SNMP_PRIVACY", description="Variable with the privacy pass phrase (version 3).")
+    privacy_env: str = Field("SNMP_PRIVACY", description="Variable with the privacy pass phrase (version 3).")
     retries: int = Field(1, ge=0, le=5, description="Questions that are sent again; the time is shared between them.")
 
     @model_validator(mode="after")
