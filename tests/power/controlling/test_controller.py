@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 
 import pytest
 
@@ -14,7 +15,7 @@ from nonet.power.controlling.metrics import RowMetrics
 from nonet.power.controlling.telemetry.protocol import Reading
 from nonet.power.controlling.writing import Outcome, Result
 from nonet.power.policies.ledger import CommandLedger
-from nonet.power.policies.protocol import Action
+from nonet.power.policies.protocol import Action, Command
 from tests.power.controlling.small_policy import SmallPolicy
 
 EPOCH_S = 1_700_000_000.0
@@ -171,6 +172,37 @@ def test_a_policy_that_fails_is_taken_for_blind(rig):
     assert (back.servers, back.level) == ((0, 1), 1.0)
     rig.tick(700.0)
     assert rig.events("policy") == ["small failed: ZeroDivisionError: division by zero"]
+
+
+@pytest.mark.parametrize(
+    ("defect", "said"),
+    [
+        ({"decide": lambda *_: [Command(Action.CAP, (99,), 0.5)]}, "server 99 is not in the row"),
+        ({"decide": lambda *_: [Command(Action.CAP, (0,), 0.0)]}, "level 0.0 is not in"),
+        ({"decide": lambda *_: None}, "TypeError"),
+        ({"state": lambda: 1 / 0}, "ZeroDivisionError"),
+        ({"state": lambda: {"mode": object()}}, "not JSON serializable"),
+        ({"state": lambda: {"mode": math.nan}}, "not JSON compliant"),
+    ],
+)
+def test_a_policy_with_a_defect_does_not_end_control(rig, defect, said):
+    rig.tick(700.0)
+    for name, function in defect.items():
+        setattr(rig.policy, name, function)
+    [command] = rig.tick(700.0)
+    assert (command.servers, command.reason) == ((0, 1), "fail safe")
+    rig.tick(700.0)
+    assert len(rig.events("policy")) == 1 and said in rig.events("policy")[0]
+    assert rig.journal.saved(dry=False)["policy"]["state"] == {"mode": 0, "brake": False}
+
+
+def test_a_log_that_cannot_be_written_does_not_end_control(rig, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.stderr, "write", full)
+    assert [command.action for command in rig.tick(950.0)] == [Action.CAP]
+    assert len(rig.carrier.sent) == 2
 
 
 def test_a_sensor_that_fails_for_hours_is_said_once(rig):

@@ -11,6 +11,7 @@ import pytest
 from nonet.common.errors import InputError
 from nonet.power.controlling.actuators import nvml
 from nonet.power.controlling.config import load_row_file
+from nonet.power.controlling.controller import Controller
 from nonet.power.controlling.daemon import RunOptions, run_row
 from nonet.power.controlling.journal import Journal
 from tests.power.controlling.conftest import eventually
@@ -279,6 +280,21 @@ def test_the_guardian_sets_the_declared_state(make_gpus, make_feeder, write_row,
             return False
 
     assert eventually(written)
+
+
+def test_the_guardian_sets_it_after_an_error_too(make_gpus, make_feeder, write_row, monkeypatch):
+    gpus = make_gpus(4)
+    row = load_row_file(nvml_row(write_row, control='on_crash = "cap"\ncrash_grace_s = 0.1\n'))
+    make_feeder(850.0)
+    monkeypatch.setattr(SmallPolicy, "decide", lambda *_: [])
+
+    def fail(*_):
+        raise ZeroDivisionError("a defect of ours")
+
+    monkeypatch.setattr(Controller, "_audit", fail)
+    with pytest.raises(ZeroDivisionError):
+        run_row(row, SmallPolicy(), RunOptions(apply=True, allow=("*",)))
+    assert eventually(lambda: gpus.clocks() == CAPPED)
 
 
 def test_the_guardian_leaves_a_row_alone_that_another_daemon_took(make_gpus, make_feeder, write_row, start_daemon):

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nonet.common.console import note
 from nonet.power.controlling.clock import Clock
 from nonet.power.controlling.config import RowFile
 from nonet.power.controlling.journal import Answer, Journal, JournalError
 from nonet.power.controlling.metrics import RowMetrics
 from nonet.power.controlling.row_state import RowState
 from nonet.power.controlling.sampling import Stamps, implausible
+from nonet.power.controlling.saying import say
 from nonet.power.controlling.telemetry.protocol import Reading
 from nonet.power.controlling.writing import Carrier, Outcome, Result
 from nonet.power.policies.ledger import CommandLedger, Write
@@ -84,6 +84,7 @@ class Controller:
         self._began_s = clock.now_s()
         self._guard = guard or implausible
         self._in_force: dict[int, float] = {}  # as last read back, by server
+        self._policy_state = self._read_policy_state()  # after its latest good answer
         self._saved = ""
         self._saved_s = self._sampled_s = self._observed_s = -math.inf
         self._overtaken: set[int] = set()  # written to since they were asked for their level
@@ -109,8 +110,7 @@ class Controller:
         self._take_outcomes(step)
         step.writes += self.ledger.advance(now_s)
         self._lift_orphans(step, now_s)
-        for command in self._decide(now_s):
-            self._submit(command, step, now_s)
+        self._decide(step, now_s)
         self._fail_safe(step, now_s)
         self._finish(step)
         self._audit()
@@ -134,6 +134,11 @@ class Controller:
     def send_again(self, writes: Sequence[Write]) -> None:
         """Writes of a restored ledger."""
         self._finish(_Step(writes=list(writes)))
+
+    def restore_policy(self, state: dict[str, Any]) -> None:
+        """Let the policy go on from the state of an earlier process."""
+        self.policy.restore(state)
+        self._policy_state = self._read_policy_state()
 
     def next_event_s(self) -> float:
         """When `wake` has something to do, control time."""
@@ -159,7 +164,7 @@ class Controller:
 
     def event(self, kind: str, text: str) -> None:
         """Say what happened; it is written down with the next step, or by `flush`."""
-        note(f"{kind}: {text}")
+        say(f"{kind}: {text}")
         self._events.append((kind, text))
 
     def flush(self) -> None:
@@ -218,9 +223,9 @@ class Controller:
                 step.writes += self._take_answer(outcome, outcome.write, step)
         told = self._events[before:]
         for kind, text in told[:_SHOWN]:
-            note(f"{kind}: {text}")
+            say(f"{kind}: {text}")
         if len(told) > _SHOWN:
-            note(f"and {len(told) - _SHOWN} more such lines, in the journal")
+            say(f"and {len(told) - _SHOWN} more such lines, in the journal")
 
     def _take_answer(self, outcome: Outcome, write: Write, step: _Step) -> list[Write]:
         now_s, result = self._clock.now_s(), outcome.result
@@ -308,23 +313,29 @@ class Controller:
         if self._carrier.read_back(server, self._expected(server)):
             self._overtaken.discard(server)
 
-    def _decide(self, now_s: float) -> Sequence[Command]:
-        """The policy's commands. A defect in a policy must not end control: it counts as being blind."""
+    def _decide(self, step: _Step, now_s: float) -> None:
+        """Take the policy's commands. A defect in a policy must not end control: it counts as being blind."""
         try:
-            commands = list(self.policy.decide(now_s, self.sample, self.view))
-            self._policy_failed = False
+            for command in self.policy.decide(now_s, self.sample, self.view):
+                self._submit(command, step, now_s)
+            self._policy_state = self._read_policy_state()
         except Exception as error:
             self._policy_failed = True
             self._say_once("policy", f"{self.policy.name} failed: {type(error).__name__}: {error}")
-            return []
-        self._said.pop("policy", None)
-        return commands
+        else:
+            self._policy_failed = False
+            self._said.pop("policy", None)
+
+    def _read_policy_state(self) -> dict[str, Any]:
+        state = self.policy.state()
+        json.dumps(state, allow_nan=False)  # raises here, not in the middle of a commit
+        return state
 
     def _submit(self, command: Command, step: _Step, now_s: float) -> None:
-        step.commands.append(command)
         step.writes += self.ledger.submit(command, now_s)
+        step.commands.append(command)
         self._metrics.count_order(str(command.action), command.action is Action.BRAKE)
-        note(f"{command.action} {command.servers} {command.level:.3f}: {command.reason}")
+        say(f"{command.action} {command.servers} {command.level:.3f}: {command.reason}")
 
     def _say_once(self, kind: str, text: str) -> None:
         """Say what goes on for many periods when it begins; numbers alone do not make it new."""
@@ -336,7 +347,7 @@ class Controller:
     def _finish(self, step: _Step) -> None:
         """Commit, then send. A journal that cannot be written (a full disk) does not stop control."""
         now_s = self._clock.now_s()
-        policy = {"name": self.policy.name, "state": self.policy.state()}
+        policy = {"name": self.policy.name, "state": self._policy_state}
         policy_text = json.dumps(policy, sort_keys=True)
         parts: dict[str, Any] = {} if policy_text == self._saved else {"policy": policy}
         # The ledger of a row of thousands is long; while nothing moves, only the time of its sample changes.
@@ -364,7 +375,7 @@ class Controller:
         self._carrier.send(step.writes)
 
     def _write_sample(self, power_w: float, budget_w: float) -> None:
-        mode = str(self.policy.state().get("mode", ""))
+        mode = str(self._policy_state.get("mode", ""))
         try:
             self._journal.sample(self._clock.now_s(), self._clock.wall_s(), power_w, budget_w, mode)
         except JournalError as error:
@@ -373,7 +384,7 @@ class Controller:
     def _journal_failed(self, error: JournalError) -> None:
         self._metrics.count(self._metrics.journal_errors)
         if not self._journal_error:
-            note(f"journal: {error}; control goes on without it")
+            say(f"journal: {error}; control goes on without it")
         self._journal_error = str(error)
 
     def _tell(self, now_s: float, lag_s: float) -> None:
@@ -384,7 +395,7 @@ class Controller:
             self._lost = lost
             self.event("telemetry", f"lost: the latest sample is {age_s:.1f} s old" if lost else "fresh samples again")
         self._metrics.observe_state(
-            mode=self.policy.state().get("mode"),
+            mode=self._policy_state.get("mode"),
             brake=any(self.ledger.braked),
             age_s=age_s,
             in_flight=self.ledger.in_flight,

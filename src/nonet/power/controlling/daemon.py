@@ -33,6 +33,7 @@ from nonet.power.controlling.guardian import Guardian
 from nonet.power.controlling.journal import Journal
 from nonet.power.controlling.metrics import RowMetrics
 from nonet.power.controlling.sampling import Poller, ask
+from nonet.power.controlling.saying import say
 from nonet.power.controlling.starting import (
     build_actuators,
     check_actuators,
@@ -222,9 +223,9 @@ def _run_live(
     _check_budget(row, controller, ask(source, None)[0], bool(live))
     poller = Poller(source, row.row.telemetry_period_s / 4)
     stack.callback(poller.stop)
-    if live and row.control.on_crash != "keep":
-        stack.callback(Guardian(row, live).leave)
     _serve(row, controller, loop, metrics, stack)
+    if live and row.control.on_crash != "keep":
+        stack.enter_context(Guardian(row, live))
     _wait_for(poller, loop)
     _notify("READY=1")
     loop.live(poller, options.once)
@@ -284,10 +285,8 @@ def _actuators(row: RowFile, live: frozenset[int], dry_check: bool, stack: ExitS
             close_actuators(tried)
         except NonetError as error:
             problems = [error]
-        from nonet.common.console import note
-
         for problem in problems[:5]:
-            note(f"dry run: --apply would not work now: {problem}")
+            say(f"dry run: --apply would not work now: {problem}")
     return {}
 
 

@@ -9,6 +9,7 @@ from there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nonet.common.jsonable import dumps
 from nonet.power.controlling.actuators.protocol import Actuator, ActuatorError, Server
 from nonet.power.controlling.config import RowFile
 from nonet.power.controlling.journal import Journal
+from nonet.power.controlling.saying import say
 from nonet.power.controlling.starting import build_actuators, close_actuators
 from nonet.power.policies.ledger import CommandLedger
 from nonet.power.policies.protocol import Priority
@@ -38,15 +40,18 @@ class Guardian:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
         self._say(dumps({"row": json.loads(row.model_dump_json()), "live": sorted(live)}))
 
-    def is_alive(self) -> bool:
-        """Whether it still watches."""
-        return self._process.poll() is None
+    def __enter__(self) -> Guardian:
+        return self
 
-    def leave(self) -> None:
-        """The daemon ends in order: nothing is to be done."""
-        self._say(_FAREWELL)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """At an orderly end nothing is to be done; a daemon that ends by an error leaves the rest to the guardian."""
+        if kind is None:
+            self._say(_FAREWELL)
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        if kind is not None:
+            return
         try:
             self._process.wait(timeout=5.0)
         except subprocess.TimeoutExpired:
@@ -111,7 +116,7 @@ def _set_all(actuators: Mapping[int, Actuator], servers: list[Server], wanted: M
             try:
                 actuators[server].set_level(servers[server], wanted[server], f"guardian-{server}-{attempt}")
             except ActuatorError as error:
-                print(f"guardian: {error}", file=sys.stderr)
+                say(f"guardian: {error}")
             else:
                 failed.discard(server)
         if not failed:
@@ -128,9 +133,9 @@ def main() -> None:
         return
     time.sleep(row.control.crash_grace_s)
     try:
-        print(f"guardian: {act(row, frozenset(orders['live']))}", file=sys.stderr)
+        say(f"guardian: {act(row, frozenset(orders['live']))}")
     except InputError as error:
-        print(f"guardian: nothing to do: {error}", file=sys.stderr)
+        say(f"guardian: nothing to do: {error}")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def _restore(controller: Controller, saved: dict[str, Any]) -> None:
     controller.held = {int(server): float(level) for server, level in row["held"]}
     controller.found = {int(server): float(level) for server, level in row["found"]}
     if policy["name"] == controller.policy.name:
-        controller.policy.restore(policy["state"])
+        controller.restore_policy(policy["state"])
         mode = policy["state"].get("mode", "")
         controller.event("start", f"going on as {controller.policy.name}" + (f" in mode {mode}" if mode != "" else ""))
     else:
