@@ -136,6 +136,21 @@ def test_sigterm_gives_back_what_was_found_when_the_row_is_low(make_gpus, make_f
         assert found.saved(dry=False) is None  # the next start is a first start
 
 
+def test_runs_on_one_journal_never_share_a_key(write_row, make_feeder):
+    path = write_row(control='allow = ["*"]\non_exit = "restore"\nrestore_below = 0.99\n')
+    make_feeder(950.0)
+    row = load_row_file(path)
+    for apply in (True, True, False):  # each is a first start: caps are given back, and a dry run has its own state
+        run_row(row, SmallPolicy(), RunOptions(apply=apply, once=True))
+    with journal(path) as found:
+        writes = found.rows("writes")
+    assert [(w["dry"], w["server"], round(w["level"], 2)) for w in writes] == [
+        *2 * [(0, 0, 0.79), (0, 1, 0.79), (0, 0, 1.0), (0, 1, 1.0)],
+        *[(1, 0, 0.79), (1, 1, 0.79)],
+    ]
+    assert len({w["key"] for w in writes}) == len(writes)
+
+
 def test_two_daemons_on_one_journal_are_refused(make_feeder, write_row, start_daemon):
     make_feeder(500.0)
     row = write_row()

@@ -116,6 +116,7 @@ def run_row(
         names = [server.name for server in servers]
         journal = stack.enter_context(Journal(row.control.journal, names, durable=options.replay is None))
         saved = journal.saved(dry=not live)
+        prefix = journal.key_prefix(row.row.name, dry=not live)
         readings = _replayed(row, options)
         first = next(readings, None) if readings is not None else None
         clock = _clock(options, saved, first)
@@ -125,7 +126,7 @@ def run_row(
         carrier = _carrier(row, actuators, clock, wake)
         stack.callback(carrier.stop)
         one_lever = not all(Capability.BRAKE in actuator.capabilities for actuator in actuators.values())
-        ledger = CommandLedger([int(s.priority) for s in servers], row.ledger_config(one_lever), row.row.name)
+        ledger = CommandLedger([int(s.priority) for s in servers], row.ledger_config(one_lever), prefix)
         controller = Controller(row, policy or row.make_policy(), ledger, carrier, journal, clock, metrics, live)
         start_controller(controller, saved, actuators, servers, clock.now_s())
         controller.flush()

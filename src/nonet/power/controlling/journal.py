@@ -161,6 +161,23 @@ class Journal:
                 [(_kind(dry), part, json.dumps(value, allow_nan=False)) for part, value in state.items()],
             )
 
+    def key_prefix(self, name: str, *, dry: bool) -> str:
+        """What the keys of writes begin with: no two ledgers of this journal share it, else their keys would repeat.
+
+        A state that is there goes on under its prefix; without one this is a first start, and counted.
+
+        Raises:
+            JournalError: a first start cannot be counted.
+        """
+        kind = _kind(dry)
+        found = self._database.execute("select value from meta where name = ?", (f"starts_{kind}",)).fetchone()
+        number = int(found[0]) if found else 0
+        if number == 0 or self.saved(dry=dry) is None:
+            number += 1
+            with self._transaction() as cursor:
+                cursor.execute("insert or replace into meta values (?, ?)", (f"starts_{kind}", str(number)))
+        return f"{name}-{kind}{number}"
+
     def forget_state(self, *, dry: bool) -> None:
         """The next process starts afresh (the caps were given back)."""
         with self._transaction() as cursor:
