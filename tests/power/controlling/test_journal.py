@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -101,6 +102,64 @@ def test_a_full_disk_is_an_error_of_its_own_and_nothing_is_half_written(tmp_path
         assert journal.saved(dry=False) == {"n": 3}
         assert len(journal.rows("commands")) == before + 1
         journal.check_integrity()
+
+
+def test_a_restart_on_a_full_disk_finds_its_state(tmp_path, monkeypatch):
+    path = tmp_path / "j.sqlite"
+    with Journal(path, NAMES) as journal:
+        prefix = journal.key_prefix("row", dry=False)
+        commit(journal, {"n": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_):
+        raise AssertionError("a restart writes nothing")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(Journal, "_transaction", refuse)
+    with Journal(path, NAMES) as journal:
+        assert journal.saved(dry=False) == {"n": 1}
+        assert journal.key_prefix("row", dry=False) == prefix == "row-live1"
+
+
+def test_a_step_does_not_wait_for_who_else_has_the_file(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with Journal(path, NAMES) as journal, sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("begin immediate")
+        began = time.monotonic()
+        with pytest.raises(JournalError, match="locked"):
+            commit(journal, {"n": 1})
+        assert time.monotonic() - began < 1.0
+        other.execute("rollback")
+        commit(journal, {"n": 1})
+
+
+def test_a_journal_that_is_removed_or_damaged_in_use_is_said(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with Journal(path, NAMES) as journal:
+        for number in range(50):
+            commit(journal, {"n": number}, [Command(Action.CAP, (0,), 0.5, "y" * 1000)])
+        journal._database.execute("pragma wal_checkpoint(truncate)")
+        journal._database.execute("pragma cache_size = 0")
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(path.stat().st_size - 4096))
+        with pytest.raises(JournalError, match="malformed"):
+            commit(journal, {"n": 50}, [Command(Action.CAP, (0,), 0.5)])
+    path.unlink()
+    with Journal(path, NAMES) as journal:
+        path.with_name("j.sqlite.lock").unlink()
+        with pytest.raises(JournalError, match="another controller could start"):
+            commit(journal, {"n": 1})
+
+
+def test_places_where_no_journal_can_be(tmp_path):
+    with pytest.raises(InputError, match="it is a folder"):
+        Journal(tmp_path, NAMES)
+    (tmp_path / "j.sqlite.lock").mkdir()
+    with pytest.raises(InputError, match=r"j\.sqlite\.lock: Is a directory; free disk space"):
+        Journal(tmp_path / "j.sqlite", NAMES)
 
 
 def test_killed_while_it_commits(tmp_path):

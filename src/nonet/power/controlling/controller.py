@@ -365,6 +365,8 @@ class Controller:
                     answers=step.answers,
                     events=self._events,
                 )
+                if self._journal_error:
+                    say("journal: it can be written again")
                 self._events = []
                 self._saved, self._journal_error = policy_text, ""
                 self._saved_s = now_s if "row" in parts else self._saved_s

@@ -11,6 +11,7 @@ however it ends. The lock does not hold over NFS: keep journals on a local disk.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -27,6 +28,10 @@ from nonet.power.policies.protocol import Command
 
 VERSION = 1
 BUSY_TIMEOUT_S = 5.0
+"""How long to wait at the start for somebody else who reads or copies the file."""
+STEP_TIMEOUT_S = 0.1
+"""The same in each step of control, where a brake may be waiting."""
+_MEND = "free disk space, or name a journal in a folder that can be written"
 _SCHEMA = """
 create table meta (name text primary key, value text not null);
 create table state (kind text not null, part text not null, saved text not null, primary key (kind, part));
@@ -84,10 +89,15 @@ class Journal:
         self.path = Path(path)
         if not self.path.parent.is_dir():
             raise InputError(f"journal {self.path}: the folder {self.path.parent} does not exist; create it first")
+        if self.path.is_dir():
+            raise InputError(f"journal {self.path}: it is a folder; name a file in it, such as row.sqlite")
         self._lock = _take_lock(self.path)
         try:
             self._database = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             self._open(identity, durable)
+        except sqlite3.OperationalError as error:
+            os.close(self._lock)
+            raise InputError(f"journal {self.path}: cannot be opened: {error}; {_MEND}") from error
         except sqlite3.DatabaseError as error:
             os.close(self._lock)
             raise InputError(
@@ -240,43 +250,52 @@ class Journal:
         if found.get("version") != str(VERSION):
             raise InputError(f"journal {self.path}: version {found.get('version')}, this program reads {VERSION}")
         wanted = dumps(list(identity))
-        if found.setdefault("identity", wanted) != wanted:
+        if found.get("identity", wanted) != wanted:
             raise InputError(
                 f"journal {self.path}: it belongs to a row with other servers; name another journal for this row, or "
                 "move it away: caps that are in force are then found by read-back"
             )
-        with self._transaction() as cursor:
-            cursor.execute("insert or replace into meta values ('identity', ?)", (wanted,))
+        if "identity" not in found:  # else nothing is written: a restart must work on a full disk, too
+            with self._transaction() as cursor:
+                cursor.execute("insert into meta values ('identity', ?)", (wanted,))
+        self._database.execute(f"pragma busy_timeout = {STEP_TIMEOUT_S * 1000:.0f}")
 
     def _transaction(self) -> _Transaction:
-        return _Transaction(self._database, self.path)
+        return _Transaction(self._database, self.path, self._lock)
 
 
 class _Transaction:
-    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
-        self._database = database
-        self._path = path
+    def __init__(self, database: sqlite3.Connection, path: Path, lock: int) -> None:
+        self._database, self._path, self._lock = database, path, lock
 
     def __enter__(self) -> sqlite3.Cursor:
+        if not os.fstat(self._lock).st_nlink:
+            raise JournalError(
+                f"journal {self._path}: its lock file was removed while it is in use; another controller could start "
+                "on this row now: stop this one before that"
+            )
         try:
             return self._database.execute("begin immediate")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             raise JournalError(f"journal {self._path}: {error}") from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         try:
             self._database.execute("commit" if kind is None else "rollback")
-        except sqlite3.OperationalError as failed:
+        except sqlite3.Error as failed:
             if self._database.in_transaction:
                 self._database.execute("rollback")
-            raise JournalError(f"journal {self._path}: {failed}; free disk space") from failed
-        if isinstance(error, sqlite3.OperationalError):
-            raise JournalError(f"journal {self._path}: {error}; free disk space") from error
+            raise JournalError(f"journal {self._path}: {failed}; {_MEND}") from failed
+        if isinstance(error, sqlite3.Error):
+            raise JournalError(f"journal {self._path}: {error}; {_MEND}") from error
 
 
 def _take_lock(path: Path) -> int:
     beside = path.with_name(path.name + ".lock")
-    lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InputError(f"journal {path}: {beside.name}: {error.strerror}; {_MEND}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -285,8 +304,9 @@ def _take_lock(path: Path) -> int:
         raise InputError(
             f"journal {path}: {holder} has it; two controllers on one row would fight: stop that one first"
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, only without our name
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
     return lock
 
 
