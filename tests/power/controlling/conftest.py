@@ -85,6 +85,7 @@ telemetry_period_s = 0.1
 cap_latency_s = 0.4
 brake_latency_s = 0.2
 backend = "{backend}"
+{steps}
 
 [[servers]]
 names = "low[0-1]"
@@ -115,7 +116,16 @@ retry_s = 0.1
 @pytest.fixture
 def write_row(tmp_path):
     def write(**parts: str) -> Path:
-        values = {"backend": "dry", "low": "", "high": "", "policy": "polca", "control": "", "ledger": "", "more": ""}
+        values = {
+            "backend": "dry",
+            "steps": "",
+            "low": "",
+            "high": "",
+            "policy": "polca",
+            "control": "",
+            "ledger": "",
+            "more": "",
+        }
         path = tmp_path / "row.toml"
         path.write_text(ROW.format(**values | parts))
         return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -213,6 +214,45 @@ def test_a_sensor_that_fails_for_hours_is_said_once(rig):
     rig.tick(-5.0)
     rig.tick(700.0)
     assert len(rig.events("guard")) == 2
+
+
+def test_what_the_daemon_does_not_believe_the_policy_does_not_see(rig):
+    rig.policy.decide = lambda now_s, sample, view: seen.append(sample.power_w) or []
+    seen = []
+    for power_w in (700.0, math.nan, -5.0, 5.0, 7000.0, 7000.0, 701.0):
+        rig.tick(power_w)
+    assert seen == [700.0] * 6 + [701.0]
+
+
+def test_a_row_is_still_believed_after_its_budget_has_shrunk_to_a_quarter(tmp_path, write_row):
+    since = datetime.fromtimestamp(EPOCH_S + 5.0, UTC).isoformat()
+    rig = Rig(tmp_path, lambda: write_row(steps=f"budget_steps = [{{ since = {since}, budget_w = 250.0 }}]"))
+    for power_w in (800.0, 801.0, 802.0, 803.0):
+        rig.tick(power_w)
+    assert rig.controller.sample.power_w == 803.0
+    assert rig.value("row_utilization_ratio") == pytest.approx(3.212)
+    rig.journal.close()
+
+
+def test_a_sensor_that_stands_still_ends_in_caps(rig):
+    commands = [command for _ in range(320) for command in rig.tick(700.0)]
+    assert [(c.action, c.reason) for c in commands] == [(Action.CAP, "telemetry lost")]
+    assert "stuck: the same value for more than 600 s" in rig.events("guard")[0]
+
+
+def test_a_training_job_in_the_row_is_said_and_capped_until_it_has_gone(rig):
+    rig.policy.decide = lambda *_: []
+    for n in range(8):
+        rig.tick(600.0 + 270.0 * (n % 2))
+    assert "a training job is in the row" in rig.events("training")[0]
+    assert rig.value("training_suspected") == 1.0
+    for n in range(100):
+        rig.tick(600.0 + n % 3)
+    assert rig.carrier.level == pytest.approx([1110 / 1410] * 2 + [1.0] * 2)
+    commands = [command for n in range(1800) for command in rig.tick(600.0 + n % 3)]
+    assert [(c.servers, c.level, c.reason) for c in commands] == [((0, 1), 1.0, "end of fail safe")]
+    assert rig.value("training_suspected") == 0.0
+    assert len(rig.events("training")) == 1
 
 
 def test_one_tenfold_outlier_does_nothing(rig):

@@ -275,6 +275,21 @@ def test_a_budget_in_the_wrong_unit_is_refused(make_gpus, make_feeder, write_row
     assert gpus.writes() == []
 
 
+def test_a_telemetry_file_without_a_known_column_is_refused(write_row, tmp_path):
+    (tmp_path / "power.csv").write_text("when,kw\n1700000000,900\n")
+    row = load_row_file(write_row())
+    with pytest.raises(InputError, match=r"which column\? set telemetry.time_column"):
+        run_row(row, SmallPolicy(), RunOptions(apply=True, allow=("*",), once=True))
+
+
+def test_a_row_of_high_priority_only_is_said(write_row, make_feeder, capsys):
+    make_feeder(700.0)
+    path = write_row()
+    path.write_text(path.read_text().replace('"low"', '"high"'))
+    run_row(load_row_file(path), None, RunOptions(once=True))
+    assert "mind: all servers are of high priority: POLCA degenerates" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("on_crash", ["cap", "restore"])
 def test_the_guardian_sets_the_declared_state(make_gpus, make_feeder, write_row, start_daemon, on_crash):
     gpus = make_gpus(4)

@@ -134,7 +134,14 @@ def test_what_cannot_be_replayed_is_refused(tmp_path, row):
     path.write_text("time,power_w\n")
     with pytest.raises(InputError, match="no reading"):
         run_row(row, SmallPolicy(), RunOptions(replay=path))
-    path.write_text("time,power_w\n5,1\n3,1\n")
+    path.write_text("time,power_w\n5,700\n3,700\n")
     with pytest.raises(InputError, match="time goes back after 5"):
         run_row(row, SmallPolicy(), RunOptions(replay=path))
     assert math.isinf(RunOptions().speed)
+
+
+def test_a_recording_in_another_unit_is_refused(row, tmp_path):
+    path = tmp_path / "recorded.csv"
+    path.write_text(f"time,power_w\n{EPOCH_S},0.7\n{EPOCH_S + 2},0.8\n")
+    with pytest.raises(InputError, match="one of them is in another unit"):
+        run_row(row, None, RunOptions(replay=path))

@@ -105,6 +105,9 @@ class ControlSection(_Section):
     lost_level: float = Field(
         default=1110 / 1410, gt=0, le=1, description="Level of low priority without telemetry, if the policy caps less."
     )
+    stuck_after_s: float = Field(
+        default=600.0, gt=0, description="Row power that stays the same to the last digit for so long counts as lost."
+    )
     max_threads: int = Field(default=32, ge=2, le=512, description="Threads that write, half of them for brakes only.")
     caps_per_s: float | None = Field(
         default=None,
@@ -219,6 +222,10 @@ class RowFile(_Section):
             )
         limit_w = _limit_of(section.tdp_w)
         return Scale(section.max_clock_mhz, limit_w, section.gpus_per_server, section.base_w, section.gpu_factor)
+
+    def all_budgets_w(self) -> list[float]:
+        """The budgets of all times, watts."""
+        return [self.row.budget_w, *(step.budget_w for step in self.row.budget_steps)]
 
     def budget_w_at(self, unix_s: float) -> float:
         """The budget at a moment of the wall clock, watts."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,12 @@ from nonet.power.controlling.config import RowFile
 from nonet.power.controlling.journal import Answer, Journal, JournalError
 from nonet.power.controlling.metrics import RowMetrics
 from nonet.power.controlling.row_state import RowState
-from nonet.power.controlling.sampling import Stamps, implausible
+from nonet.power.controlling.sampling import Stamps
 from nonet.power.controlling.saying import say
 from nonet.power.controlling.telemetry.protocol import Reading
+from nonet.power.controlling.watching import TRAINING_RISES, SampleGuard
 from nonet.power.controlling.writing import Carrier, Outcome, Result
+from nonet.power.policies.guards import TRAINING_RISE_2S
 from nonet.power.policies.ledger import CommandLedger, Write
 from nonet.power.policies.protocol import Action, Command, Policy, Priority, Sample
 
@@ -52,7 +54,6 @@ class Controller:
         clock: control time.
         metrics: told after each step.
         live: servers that are written to; the others are only recorded.
-        guard: why a sample (with the budget, watts) is not believed, "" when it is.
     """
 
     def __init__(
@@ -65,14 +66,11 @@ class Controller:
         clock: Clock,
         metrics: RowMetrics,
         live: frozenset[int] = frozenset(),
-        guard: Callable[[Sample, float], str] | None = None,
     ) -> None:
         self.row, self.policy, self.ledger, self.live = row, policy, ledger, live
         self.view = RowState(row, ledger, clock)
         self.sample: Sample | None = None
-        """The latest, whatever it says; policies judge it themselves."""
-        self.usable: Sample | None = None
-        """The latest that the guard believes; what levels may be raised on."""
+        """The latest that the guard believes; what the policy sees, and what levels may be raised on."""
         self.orphans: dict[int, float] = {}
         """Caps found at the first start and to be lifted once the row is low, by server."""
         self.held: dict[int, float] = {}
@@ -82,7 +80,8 @@ class Controller:
         self._carrier, self._journal, self._clock, self._metrics = carrier, journal, clock, metrics
         self._stamps = Stamps(clock)
         self._began_s = clock.now_s()
-        self._guard = guard or implausible
+        budgets_w = row.all_budgets_w()
+        self._guard = SampleGuard(min(budgets_w), max(budgets_w), row.control.stuck_after_s)
         self._in_force: dict[int, float] = {}  # as last read back, by server
         self._policy_state = self._read_policy_state()  # after its latest good answer
         self._saved = ""
@@ -146,7 +145,7 @@ class Controller:
 
     def is_low(self) -> bool:
         """Whether caps may be given back: a fresh sample below `restore_below`, and no brake."""
-        sample, control = self.usable, self.row.control
+        sample, control = self.sample, self.row.control
         if sample is None or any(self.ledger.braked):
             return False
         fresh = self._clock.now_s() - sample.measured_at_s <= 3 * self.row.row.telemetry_period_s
@@ -199,20 +198,40 @@ class Controller:
             self._say_once("time stamps", arrival.note)
         else:
             self._said.pop("time stamps", None)
-        budget_w, self.sample = self.view.budget_w, arrival.sample
         self.view.take_server_power(arrival.server_power_w)
-        reason = self._guard(arrival.sample, budget_w)
+        reason = self._guard.refusal(arrival.sample)
         if reason:
             self._metrics.count(self._metrics.rejected, reason.split(":")[0])
             self._say_once("guard", f"sample of {arrival.sample.power_w:g} W not believed: {reason}")
             return
         self._said.pop("guard", None)
-        self.usable = arrival.sample
+        self.sample, budget_w = arrival.sample, self.view.budget_w
+        self._guard.note(arrival.sample, budget_w, self._has_just_let_go())
         self.ledger.note_sample(arrival.sample.measured_at_s)
         self._metrics.observe_power(arrival.sample.power_w, budget_w)
         if self._clock.now_s() - self._sampled_s >= self.row.control.samples_every_s:
             self._sampled_s = self._clock.now_s()
             self._write_sample(arrival.sample.power_w, budget_w)
+
+    def _has_just_let_go(self) -> bool:
+        """Whether row power may rise because of us: under a brake, or after something landed."""
+        row = self.row.row
+        wait_s = row.brake_latency_s + 3 * row.telemetry_period_s
+        return any(self.ledger.braked) or self._clock.now_s() - self.ledger.last_landed_s <= wait_s
+
+    def _watch_training(self, now_s: float) -> bool:
+        trains = self._guard.trains(now_s)
+        if trains:
+            self._say_once(
+                "training",
+                f"row power rose by more than {TRAINING_RISE_2S:.0%} of the budget between samples {TRAINING_RISES} "
+                "times within an hour: a training job is in the row. Take its servers out; low priority stays capped "
+                "for an hour after the last such rise",
+            )
+        else:
+            self._said.pop("training", None)
+        self._metrics.observe_training(trains)
+        return trains
 
     def _take_outcomes(self, step: _Step) -> None:
         before = len(self._events)
@@ -274,20 +293,26 @@ class Controller:
             self.orphans = {}
 
     def _fail_safe(self, step: _Step, now_s: float) -> None:
-        """Without telemetry cap low priority, whatever the policy does; take it back when samples are fresh again."""
+        """Cap low priority whatever the policy does, without telemetry and while the row trains; then take it back."""
         control, targets = self.row.control, self.ledger.targets
-        last_s = self._began_s if self.usable is None else self.usable.measured_at_s
-        lost = self._policy_failed or now_s - last_s > control.lost_after_periods * self.row.row.telemetry_period_s
+        last_s = self._began_s if self.sample is None else self.sample.measured_at_s
+        trains = self._watch_training(now_s)
+        unsafe = (
+            trains
+            or self._policy_failed
+            or now_s - last_s > control.lost_after_periods * self.row.row.telemetry_period_s
+        )
         commands: list[Command] = []
-        if lost:
+        if unsafe:
             milder = [
                 server
                 for server, priority in enumerate(self.ledger.priorities)
                 if priority == Priority.LOW and targets[server] > control.lost_level
             ]
             if milder:
+                why = "training job in the row" if trains else "fail safe"
                 self.held |= {server: targets[server] for server in milder}
-                commands = [Command(Action.CAP, tuple(milder), control.lost_level, "fail safe")]
+                commands = [Command(Action.CAP, tuple(milder), control.lost_level, why)]
         elif self.held:
             by_level: dict[float, list[int]] = {}
             for server, level in self.held.items():
@@ -391,11 +416,11 @@ class Controller:
 
     def _tell(self, now_s: float, lag_s: float) -> None:
         """Metrics, and a word when telemetry is lost or back."""
-        age_s = math.inf if self.usable is None else now_s - self.usable.measured_at_s
+        age_s = math.inf if self.sample is None else now_s - self.sample.measured_at_s
         lost = age_s > 3 * self.row.row.telemetry_period_s
         if lost != self._lost:
             self._lost = lost
-            self.event("telemetry", f"lost: the latest sample is {age_s:.1f} s old" if lost else "fresh samples again")
+            self.event("telemetry", _lost(age_s) if lost else "fresh samples again")
         self._metrics.observe_state(
             mode=self._policy_state.get("mode"),
             brake=any(self.ledger.braked),
@@ -414,3 +439,7 @@ class Controller:
             self.ledger.config.brake_level,
             passed_s,
         )
+
+
+def _lost(age_s: float) -> str:
+    return f"lost: the latest sample is {age_s:.1f} s old" if math.isfinite(age_s) else "lost: there is no sample yet"

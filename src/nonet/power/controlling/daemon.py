@@ -32,7 +32,7 @@ from nonet.power.controlling.gpus import GpuCollector
 from nonet.power.controlling.guardian import Guardian
 from nonet.power.controlling.journal import Journal
 from nonet.power.controlling.metrics import RowMetrics
-from nonet.power.controlling.sampling import Poller, ask
+from nonet.power.controlling.sampling import Poller
 from nonet.power.controlling.saying import say
 from nonet.power.controlling.starting import (
     build_actuators,
@@ -42,8 +42,10 @@ from nonet.power.controlling.starting import (
     start_controller,
 )
 from nonet.power.controlling.telemetry.file import FileConfig, recorded
-from nonet.power.controlling.telemetry.protocol import TELEMETRY, Reading
+from nonet.power.controlling.telemetry.protocol import TELEMETRY, Reading, Telemetry
+from nonet.power.controlling.watching import TOO_HIGH, TOO_LOW
 from nonet.power.controlling.writing import Carrier, DryCarrier, LiveCarrier
+from nonet.power.policies.guards import row_warnings
 from nonet.power.policies.ledger import CommandLedger
 from nonet.power.policies.protocol import Action, Command, Policy
 
@@ -51,8 +53,6 @@ _WAKE_PAUSE_S = 0.02  # outcomes of a wave of commands are taken up together
 _FIRST_READING_S = 5.0
 _PRUNED_EVERY_S = 3600.0
 _KEPT_COMMANDS = 100_000
-# A row draws neither a hundredth of its budget nor five times as much: then one of them is in kW.
-_PLAUSIBLE = (0.01, 5.0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def run_row(
         stop: ends the run when set.
 
     Raises:
-        InputError: the journal is taken or damaged, no allow-list with `apply`, no privileges, an implausible budget.
+        InputError: the journal is taken or damaged, no allow-list with `apply`, no privileges, a budget or
+            telemetry that cannot be meant so.
     """
     options = options or RunOptions()
     servers = row.server_list()
@@ -129,10 +130,12 @@ def run_row(
         ledger = CommandLedger([int(s.priority) for s in servers], row.ledger_config(one_lever), prefix)
         controller = Controller(row, policy or row.make_policy(), ledger, carrier, journal, clock, metrics, live)
         start_controller(controller, saved, actuators, servers, clock.now_s())
+        _say_doubts(controller)
         controller.flush()
         loop = _Loop(controller, clock, wake, stop or threading.Event())
         with _signals(loop):
             if readings is not None:
+                _check_budget(row, controller, first, refuse=True)
                 loop.replay(first, readings)
             else:
                 _run_live(row, options, controller, loop, metrics, stack, live)
@@ -221,7 +224,7 @@ def _run_live(
     live: frozenset[int],
 ) -> None:
     source = TELEMETRY[row.telemetry["source"]].build(row.telemetry_config(), row.server_list())
-    _check_budget(row, controller, ask(source, None)[0], bool(live))
+    _check_budget(row, controller, _first_reading(source), bool(live))
     poller = Poller(source, row.row.telemetry_period_s / 4)
     stack.callback(poller.stop)
     _serve(row, controller, loop, metrics, stack)
@@ -308,19 +311,41 @@ def _carrier(row: RowFile, actuators: dict[int, Actuator], clock: Clock, wake: t
     )
 
 
-def _check_budget(row: RowFile, controller: Controller, reading: Reading | None, apply: bool) -> None:
+def _check_budget(row: RowFile, controller: Controller, reading: Reading | None, refuse: bool) -> None:
     if reading is None or not math.isfinite(reading.power_w) or reading.power_w <= 0:
         return
-    share = reading.power_w / controller.view.budget_w
-    if _PLAUSIBLE[0] <= share <= _PLAUSIBLE[1]:
+    budgets_w = row.all_budgets_w()
+    if TOO_LOW * min(budgets_w) <= reading.power_w <= TOO_HIGH * max(budgets_w):
         return
     text = (
         f"the row draws {reading.power_w:g} W and its budget is {controller.view.budget_w:g} W: one of them is "
         "in another unit; set row.budget_w in watts, or telemetry.unit"
     )
-    if apply:
+    if refuse:
         raise InputError(text)
     controller.event("start", text)
+
+
+def _first_reading(source: Telemetry) -> Reading | None:
+    """What the source says now. One that is misconfigured is refused at once, one that fails may come back.
+
+    Raises:
+        InputError: the source cannot be read with these settings.
+    """
+    try:
+        return source.read()
+    except InputError:
+        raise
+    except Exception:  # the poller meets it again, and says so
+        return None
+
+
+def _say_doubts(controller: Controller) -> None:
+    """What is odd about the policy's thresholds on this row."""
+    config: Any = getattr(controller.policy, "config", None)
+    if hasattr(config, "t1") and hasattr(config, "t2"):
+        for text in row_warnings(controller.ledger.priorities, config.t1, config.t2):
+            controller.event("mind", text)
 
 
 def _wait_for(poller: Poller, loop: _Loop) -> None:

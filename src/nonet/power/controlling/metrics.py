@@ -38,6 +38,7 @@ class RowMetrics:
         self._in_flight = self._gauge("commands_in_flight", "1 while any command is neither confirmed nor given up.")
         self._given_up = self._gauge("servers_given_up", "Servers whose latest command was given up.")
         self._dry = self._gauge("dry_run", "1 when nothing is written.")
+        self._training = self._gauge("training_suspected", "1 while the row swings as a training job does.")
         self._lag = self._gauge("loop_lag_seconds", "How late the last control period began.")
         self._level = self._gauge("cap_level_ratio", "Lowest cap in force, share of the highest clock.", "priority")
         self._clock = self._gauge("cap_clock_hertz", "Lowest cap in force as a clock.", "priority")
@@ -68,6 +69,10 @@ class RowMetrics:
         self._power.labels(self._row).set(power_w)
         self._budget.labels(self._row).set(budget_w)
         self._utilization.labels(self._row).set(power_w / budget_w)
+
+    def observe_training(self, trains: bool) -> None:
+        """Whether a training job is suspected in the row."""
+        self._training.labels(self._row).set(float(trains))
 
     def observe_state(
         self, *, mode: object, brake: bool, age_s: float, in_flight: bool, given_up: int, dry: bool, lag_s: float

@@ -9,7 +9,6 @@ fresher is kept.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from nonet.power.controlling.telemetry.protocol import Reading, Telemetry
 from nonet.power.policies.protocol import Sample
 
 JUMP_S = 1.0
-MOST_UTILIZATION = 3.0
-"""A row cannot draw this many times its budget: the breaker would have tripped."""
 _IN_THE_FUTURE_S = 2.0
 
 
@@ -95,21 +92,6 @@ class Stamps:
         if self._last is None or reading.measured_unix_s is None:
             return reading is self._last
         return reading.measured_unix_s == self._last.measured_unix_s
-
-
-def implausible(sample: Sample, budget_w: float) -> str:
-    """Why a sample is not believed, "" when it is: no number, negative, or several times the budget.
-
-    >>> [implausible(Sample(power_w, 0.0), 100.0) for power_w in (90.0, -1.0, 1000.0)]
-    ['', 'negative: -1 W', 'too high: 10.0 times the budget']
-    """
-    if not math.isfinite(sample.power_w):
-        return "no number: the sensor or its source failed"
-    if sample.power_w < 0:
-        return f"negative: {sample.power_w:g} W"
-    if sample.power_w > MOST_UTILIZATION * budget_w:
-        return f"too high: {sample.power_w / budget_w:.1f} times the budget"
-    return ""
 
 
 class Poller:
