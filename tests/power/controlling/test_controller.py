@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nonet.common.errors import InputError
 from nonet.power.controlling.config import load_row_file
 from nonet.power.controlling.controller import Controller
 from nonet.power.controlling.journal import Journal, JournalError
 from nonet.power.controlling.metrics import RowMetrics
+from nonet.power.controlling.starting import start_controller
 from nonet.power.controlling.telemetry.protocol import Reading
 from nonet.power.controlling.writing import Outcome, Result
 from nonet.power.policies.ledger import CommandLedger
@@ -125,6 +127,18 @@ class Rig:
 
     def events(self, kind):
         return [e["text"] for e in self.journal.rows("events") if e["kind"] == kind]
+
+
+def restarted(rig, write_row, tmp_path, priorities=(0, 0, 1, 1), name="small"):
+    """The next process on the journal and the servers of a rig."""
+    rig.journal.close()
+    after = Rig(tmp_path, write_row)
+    after.clock.control_s, after.carrier.level = rig.clock.control_s, rig.carrier.level
+    after.ledger = after.controller.ledger = CommandLedger(priorities, rig.ledger.config, "next")
+    after.policy.name = name
+    saved = after.journal.saved(dry=False)
+    start_controller(after.controller, saved, {}, after.row.server_list(), after.clock.now_s())
+    return after
 
 
 @pytest.fixture
@@ -318,6 +332,39 @@ def test_metrics_say_what_is_in_force(rig):
     assert rig.value("policy_mode") == 2
     assert rig.value("row_utilization_ratio") == pytest.approx(0.95)
     assert rig.value("commands_total", backend="flaky", result="landed") == 2
+
+
+@pytest.mark.parametrize("changed", [{"name": "another"}, {"priorities": (1, 1, 0, 0)}])
+def test_caps_that_a_changed_policy_does_not_know_of_end_when_the_row_is_low(rig, write_row, tmp_path, changed):
+    for _ in range(30):
+        rig.tick(950.0)
+    assert rig.carrier.level == pytest.approx([1110 / 1410] * 2 + [1.0] * 2)
+    after = restarted(rig, write_row, tmp_path, **changed)
+    for n in range(30):
+        after.tick(780.0 + n % 2)
+    assert after.carrier.level == pytest.approx([1110 / 1410] * 2 + [1.0] * 2)
+    for n in range(30):
+        after.tick(700.0 + n % 2)
+    assert after.carrier.level == [1.0] * 4
+    assert "it starts afresh; caps left on 2 servers stay until the row is low" in after.events("start")[0]
+    after.journal.close()
+
+
+def test_a_changed_policy_orders_what_it_wants_at_once(rig, write_row, tmp_path):
+    for _ in range(30):
+        rig.tick(950.0)
+    after = restarted(rig, write_row, tmp_path, priorities=(1, 1, 0, 0))
+    for n in range(30):
+        after.tick(950.0 + n % 2)
+    assert after.carrier.level == pytest.approx([1110 / 1410] * 4)
+    after.journal.close()
+
+
+def test_a_policy_is_not_changed_under_the_brake(rig, write_row, tmp_path):
+    for _ in range(10):
+        rig.tick(1050.0)
+    with pytest.raises(InputError, match=r"the policy was small and is another now while .* under the brake"):
+        restarted(rig, write_row, tmp_path, name="another")
 
 
 @pytest.mark.parametrize("seed", range(5))

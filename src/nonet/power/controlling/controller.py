@@ -72,7 +72,7 @@ class Controller:
         self.sample: Sample | None = None
         """The latest that the guard believes; what the policy sees, and what levels may be raised on."""
         self.orphans: dict[int, float] = {}
-        """Caps found at the first start and to be lifted once the row is low, by server."""
+        """Caps in force that the policy knows nothing of, to be lifted once the row is low, by server."""
         self.held: dict[int, float] = {}
         """Targets from before telemetry was lost, of the servers that were capped because of it."""
         self.found: dict[int, float] = {}
@@ -156,6 +156,7 @@ class Controller:
         return {
             "ledger": self.ledger.state(),
             "live": sorted(self.live),
+            "priorities": list(self.ledger.priorities),
             "orphans": sorted(self.orphans.items()),
             "held": sorted(self.held.items()),
             "found": sorted(self.found.items()),
@@ -255,7 +256,8 @@ class Controller:
                 ("write", f"{write.action} {write.level:.3f} ({write.key}): {result}: {outcome.detail}")
             )
         if result is Result.LANDED:
-            self.orphans.pop(outcome.server, None)
+            if self._is_stray(outcome.server):
+                del self.orphans[outcome.server]
             if outcome.level is not None:
                 self._in_force[outcome.server] = outcome.level
             # A device may have a floor above the level ordered; what it then has in force is the lowest it can.
@@ -269,7 +271,7 @@ class Controller:
 
     def _take_read_back(self, outcome: Outcome) -> list[Write]:
         server, level = outcome.server, outcome.level
-        if level is None or server in self.orphans or server in self._overtaken:
+        if level is None or self._is_stray(server) or server in self._overtaken:
             return []
         expected = self._expected(server)
         if abs(level - expected) <= self.ledger.config.resolution and server not in self.ledger.given_up:
@@ -287,10 +289,18 @@ class Controller:
 
     def _lift_orphans(self, step: _Step, now_s: float) -> None:
         if self.orphans and self.is_low():
-            self.event("orphans", f"the row is low: lifting the caps found on {len(self.orphans)} servers")
+            self.event("orphans", f"the row is low: lifting the caps left on {len(self.orphans)} servers")
+            ours = tuple(server for server in self.orphans if not self._is_stray(server))
             for server, level in self.orphans.items():
-                step.writes += self.ledger.observe(server, level, now_s)
+                if server not in ours:
+                    step.writes += self.ledger.observe(server, level, now_s)
             self.orphans = {}
+            if ours:
+                self._submit(Command(Action.CAP, ours, 1.0, "the row is low"), step, now_s)
+
+    def _is_stray(self, server: int) -> bool:
+        """Whether a cap that is not ours is on the server: what is wanted there is something else."""
+        return server in self.orphans and self.orphans[server] != self.ledger.targets[server]
 
     def _fail_safe(self, step: _Step, now_s: float) -> None:
         """Cap low priority whatever the policy does, without telemetry and while the row trains; then take it back."""

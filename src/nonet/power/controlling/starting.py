@@ -126,16 +126,29 @@ def _restore(controller: Controller, saved: dict[str, Any]) -> None:
     controller.orphans = {int(server): float(level) for server, level in row["orphans"]}
     controller.held = {int(server): float(level) for server, level in row["held"]}
     controller.found = {int(server): float(level) for server, level in row["found"]}
-    if policy["name"] == controller.policy.name:
+    if policy["name"] != controller.policy.name:
+        _start_afresh(controller, f"the policy was {policy['name']} and is {controller.policy.name} now")
+    elif row.get("priorities", list(controller.ledger.priorities)) != list(controller.ledger.priorities):
+        _start_afresh(controller, "priorities of servers were changed")
+    else:
         controller.restore_policy(policy["state"])
         mode = policy["state"].get("mode", "")
         controller.event("start", f"going on as {controller.policy.name}" + (f" in mode {mode}" if mode != "" else ""))
-    else:
-        controller.event(
-            "start",
-            f"the policy was {policy['name']} and is {controller.policy.name} now: it starts afresh; caps in force "
-            "stay until it orders otherwise",
-        )
+
+
+def _start_afresh(controller: Controller, why: str) -> None:
+    """The policy begins in its first mode; what it does not know of is lifted once the row is low.
+
+    Raises:
+        InputError: the row is under the brake, which a policy releases only when it has pulled it.
+    """
+    ledger = controller.ledger
+    if any(ledger.braked):
+        raise InputError(f"{why} while the row is under the brake: change it back until the brake is released")
+    left = {server: level for server, level in enumerate(ledger.targets) if level < 1.0}
+    controller.orphans |= left
+    controller.held = {}
+    controller.event("start", f"{why}: it starts afresh; caps left on {len(left)} servers stay until the row is low")
 
 
 def _repair(
