@@ -36,6 +36,8 @@ ProfileName = Annotated[
     str | None, typer.Option(metavar="NAME|FILE", help="Profile of every server, such as a file of `calibrate`.")
 ]
 LoadDays = Annotated[float | None, typer.Option(min=0.01, max=366, help="Length of the traffic. [default: 7]")]
+MOST_OF_BUDGET = 5.0
+"""A row does not draw this many times its budget."""
 BudgetKw = Annotated[float, typer.Option(metavar="KW", help="Budget of the row, kilowatts.")]
 
 
@@ -73,6 +75,8 @@ def policy_of(text: str) -> Policy:
 
 def power_log_of(path: Path, budget_kw: float | None, columns: list[str] | None, unit: str | None) -> PowerLog:
     """A log of row power, what was repaired in it said on stderr; without a budget, of power over budget."""
+    import numpy as np
+
     from nonet.power.load.power_log import read_power_log
 
     units = ("W", "kW", "MW", "mW")
@@ -81,6 +85,10 @@ def power_log_of(path: Path, budget_kw: float | None, columns: list[str] | None,
     budget_w = None if budget_kw is None else budget_kw * 1e3
     told = "W" if budget_w is None else unit
     log = read_power_log(path, budget_w=budget_w, unit=told, power_columns=columns)  # type: ignore[arg-type]
+    if budget_w is None:
+        middle = float(np.nanmedian(log.power_w))
+        if middle > MOST_OF_BUDGET:
+            raise InputError(f"{path}: a median of {middle:.0f} is no power over budget; give --budget-kw")
     for kind, count in log.notes.items():
         note(f"{path}: {kind}: {count:,}")
     return log

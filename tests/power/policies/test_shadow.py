@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from nonet.common.errors import InputError
-from nonet.power.policies import POLICIES, Polca, RowView, build_policy
+from nonet.power.cli import app
+from nonet.power.policies import POLICIES, Polca, RowView, build_policy, load_policy
 from nonet.power.policies.shadow import shadow
 
 BUDGET_W = 200e3
@@ -86,3 +88,37 @@ def test_promises_change_nothing(name, seed):
 def test_times_that_do_not_grow_are_refused(times):
     with pytest.raises(InputError, match="power series"):
         shadow(times, [1.0] * len(times), Polca(), RowView.uniform(4, 0.5, BUDGET_W))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("own.toml", 'policy = "polca"\nt1 = 0.7\n'),
+        ("own.toml", 'name = "polca"\nt1 = 0.7\n'),
+        ("polca.toml", "t1 = 0.7\n"),
+        ("row.toml", '[row]\nbudget_w = 1e5\n[policy]\nname = "polca"\nt1 = 0.7\n'),
+    ],
+)
+def test_ways_to_write_a_policy_file(tmp_path, file, text):
+    path = tmp_path / file
+    path.write_text(text)
+    assert load_policy(path).config.t1 == 0.7
+
+
+@pytest.mark.parametrize("text", ["t1 = 0.7\n", "policy = 3\n", "[policy]\nt1 = 0.7\n", '[row]\nname = "a"\n'])
+def test_a_policy_file_that_names_none_is_refused(tmp_path, text):
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="no policy; add a line"):
+        load_policy(path)
+
+
+def test_watts_without_a_budget_are_refused_on_the_command_line(tmp_path):
+    path = tmp_path / "row_power.csv"
+    path.write_text("time,power_w\n" + "".join(f"{2 * n},{150_000 + n}\n" for n in range(9)))
+    found = CliRunner().invoke(app, ["shadow", "--telemetry", str(path)])
+    assert isinstance(found.exception, InputError)
+    assert "150004 is no power over budget; give --budget-kw" in str(found.exception)
+    path.write_text("time,utilization\n" + "".join(f"{2 * n},0.{80 + n}\n" for n in range(9)))
+    found = CliRunner().invoke(app, ["shadow", "--telemetry", str(path), "--json"])
+    assert [json.loads(line)["mode"] for line in found.stdout.splitlines()] == [1]

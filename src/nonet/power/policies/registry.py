@@ -68,9 +68,10 @@ def build_policy(name: str, **values: Any) -> Policy:
 
 
 def load_policy(path: str | Path) -> Policy:
-    """The policy that a TOML file describes: `policy = "polca"` and its parameters beside it.
+    """The policy that a TOML file describes: `policy = "polca"` (or `name`), and its parameters beside it.
 
-    A bare name of a preset ("polca", "polca.toml") that is no file here means the one that comes with the package.
+    A row file's section `[policy]` will do, and so will parameters alone in a file that is called as the policy is. A
+    bare name of a preset ("polca", "polca.toml") that is no file here means the one that comes with the package.
 
     Raises:
         InputError: no such file, no TOML, no `policy`, or a wrong parameter.
@@ -89,7 +90,10 @@ def load_policy(path: str | Path) -> Policy:
         raise InputError(f"{path}: {error.strerror or error}; give a TOML file or one of {known}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no TOML: {error}") from error
-    name = values.pop("policy", None)
+    if isinstance(values.get("policy"), dict):  # a row file
+        values = values["policy"]
+    given = values.pop("policy", None) or values.pop("name", None)
+    name = found.stem if given is None and found.stem in POLICIES else given
     if not isinstance(name, str):
         raise InputError(f'{path}: no policy; add a line such as: policy = "polca"')
     try:
