@@ -11,6 +11,7 @@ from nonet.common.settings import load_settings
 from nonet.power.controlling.actuators import ACTUATORS
 from nonet.power.controlling.config import allowed, expand, load_row_file
 from nonet.power.controlling.telemetry import TELEMETRY
+from nonet.power.planning.scenario import load_scenario
 from nonet.power.profiles import PROFILES
 
 GOOD = """
@@ -62,6 +63,12 @@ def test_a_small_file_is_enough_and_its_defaults_are_the_safe_ones(tmp_path):
         ('source = "file"', 'source = "fiel"', "did you mean 'file'"),
         ('source = "file"', "", "needs source"),
         ('path = "power.csv"', 'path = "p"\ncolumn = "x"', "telemetry: column: unknown key"),
+        ("[row]", "[plans]\nseeds = 3\n[row]", "plans: unknown key"),
+        (
+            'names = "node04"',
+            'names = "node[04-05]"\nbackend = "zeusd"\naddress = "http://node04:4938"',
+            "servers node04 and node05 have one address, http://node04:4938",
+        ),
         ("[row]", '[row]\nbackend = "nvmll"', "did you mean 'nvml'"),
         ("[row]", "[actuators.nvml]\nleverr = 1\n[row]", "actuators.nvml: leverr: unknown key"),
         ("[row]", "[ledger]\ncap_attempts = 0\n[row]", "ledger: cap_attempts"),
@@ -105,6 +112,20 @@ def test_the_allow_list(tmp_path):
     assert allowed(servers, ["*"]) == {0, 1, 2, 3}
     with pytest.raises(InputError, match="'node9' names no server"):
         allowed(servers, ["node01", "node9"])
+
+
+def test_one_machine_may_be_several_servers_by_their_options(tmp_path):
+    group = '[[servers]]\nnames = "node1{0}"\npriority = "low"\nbackend = "zeusd"\naddress = "/run/z"\n'
+    text = GOOD + group.format(0) + "options = {gpus = [0]}\n" + group.format(1) + "options = {gpus = [1]}\n"
+    assert len(load(tmp_path, text).server_list()) == 6
+    with pytest.raises(InputError, match="have one address"):
+        load(tmp_path, text.replace("[1]", "[0]"))
+
+
+def test_one_file_serves_the_planner_and_the_daemon(tmp_path):
+    text = GOOD + '[serving]\nprofile = "a100-bloom-176b-tp8"\n[load.week]\nrequests_per_s = 1.0\n[plan]\nseeds = 2\n'
+    row = load(tmp_path, text.replace("budget_w = 203000.0", "budget_w = 20000.0"))
+    assert len(row.server_list()) == load_scenario(tmp_path / "row.toml").row.num_servers == 4
 
 
 def test_ranges():

@@ -145,3 +145,9 @@ def test_a_recording_in_another_unit_is_refused(row, tmp_path):
     path.write_text(f"time,power_w\n{EPOCH_S},0.7\n{EPOCH_S + 2},0.8\n")
     with pytest.raises(InputError, match="one of them is in another unit"):
         run_row(row, None, RunOptions(replay=path))
+
+
+def test_servers_under_the_brake_are_counted(row, tmp_path):
+    path = tmp_path / "recorded.csv"
+    path.write_text("time,power_w\n" + "".join(f"{t},{1050 + t}\n" for t in range(0, 20, 2)))
+    assert run_row(row, SmallPolicy(), RunOptions(replay=path)).caps == 4

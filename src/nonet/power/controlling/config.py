@@ -132,7 +132,7 @@ class MetricsSection(_Section):
 
 
 class RowFile(_Section):
-    """A whole row file."""
+    """A whole row file. The planner's sections may stand in it, too; here they are not used."""
 
     row: RowSection
     servers: list[ServerGroup] = Field(min_length=1)
@@ -163,14 +163,22 @@ class RowFile(_Section):
         """The servers, in the order of the file, their options checked by their back ends.
 
         Raises:
-            InputError: an unknown back end, or options that it does not know.
+            InputError: an unknown back end, options that it does not know, or two servers at one place.
         """
         found: list[Server] = []
+        places: dict[tuple[str, str, str], str] = {}
         for group in self.servers:
-            kind = ACTUATORS[group.backend or self.row.backend]
+            backend = group.backend or self.row.backend
+            kind = ACTUATORS[backend]
             options = _checked(kind.server_options, group.options, f"servers {group.names}: options").model_dump()
             for name in expand(group.names):
                 address = group.address.replace("{name}", name)
+                other = places.setdefault((backend, address, str(options)), name)
+                if address and other != name:
+                    raise InputError(
+                        f"servers {other} and {name} have one address, {address}: a write to one would end what "
+                        "was written to the other; did you mean {name} in it?"
+                    )
                 found.append(Server(len(found), name, Priority[group.priority.upper()], address, options))
         return found
 
@@ -233,6 +241,10 @@ class RowFile(_Section):
         return max(started, key=lambda step: step.since).budget_w if started else self.row.budget_w
 
 
+PLANNER_SECTIONS = ("serving", "load", "slo", "plan")
+"""Of `nonet power plan`, which reads the same file and checks them."""
+
+
 def load_row_file(path: str | Path) -> RowFile:
     """Read and check a row file. Relative paths in it are meant relative to it.
 
@@ -246,7 +258,7 @@ def load_row_file(path: str | Path) -> RowFile:
         raise InputError(f"{path}: no such file; give the row file (TOML)") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: {error}") from error
-    row = _checked(RowFile, values, str(path))
+    row = _checked(RowFile, {key: value for key, value in values.items() if key not in PLANNER_SECTIONS}, str(path))
     for actuator in row.actuators:
         ACTUATORS[actuator]
     for group in row.servers:

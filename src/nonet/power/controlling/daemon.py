@@ -82,7 +82,7 @@ class RunReport:
         commands: orders, each with its control time, seconds; the latest 100,000.
         periods: control periods.
         ended: why it ended.
-        caps: servers under a cap at the end.
+        caps: servers under a cap or the brake at the end.
     """
 
     commands: list[tuple[float, Command]] = field(default_factory=list)
@@ -378,7 +378,8 @@ def _end(controller: Controller, loop: _Loop, journal: Journal, live: frozenset[
     """The declared state at an orderly end."""
     control, ledger = controller.row.control, controller.ledger
     capped = [s for s in sorted(live) if ledger.cap_levels[s] < 1.0 or ledger.targets[s] < 1.0 or ledger.braked[s]]
-    loop.report.caps = sum(level < 1.0 for level in ledger.cap_levels)
+    levels = zip(ledger.cap_levels, ledger.braked, strict=True)
+    loop.report.caps = sum(level < 1.0 or braked for level, braked in levels)
     loop.report.ended = loop.report.ended or "asked to stop"
     why_not = "" if controller.is_low() else "the row is not low, or its telemetry is not fresh"
     if not capped or control.on_exit == "keep" or why_not:
