@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -133,18 +134,64 @@ def write_row(tmp_path):
     return write
 
 
+class Nursery:
+    """Starts daemons as processes of their own without importing everything each time."""
+
+    def __init__(self, library: Path) -> None:
+        environment = os.environ | {"LD_LIBRARY_PATH": str(library.parent)}  # read when a process starts, not later
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, str(RUNNER)], stdin=pipe, stdout=pipe, text=True, env=environment
+        )
+
+    def start(self, log: Path, arguments: list[str]) -> int:
+        order = {"log": str(log), "arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def nursery(nvml_library):
+    found = Nursery(nvml_library)
+    yield found
+    found.stop()
+
+
+class Forked:
+    """A process of the nursery, as `subprocess.Popen` shows one of its own."""
+
+    def __init__(self, pid: int, exit_file: Path) -> None:
+        self.pid, self._exit_file = pid, exit_file
+
+    def poll(self) -> int | None:
+        return int(self._exit_file.read_text()) if self._exit_file.exists() else None
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        assert eventually(lambda: self.poll() is not None, timeout_s), "the daemon does not end"
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Daemon:
     """The daemon as a process of its own."""
 
-    def __init__(self, row: Path, *arguments: str) -> None:
+    def __init__(self, nursery: Nursery, row: Path, *arguments: str) -> None:
         self.log = row.with_name(f"daemon-{time.monotonic_ns()}.log")
-        with self.log.open("w") as log:
-            command = [sys.executable, str(RUNNER), str(row), *arguments]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path.cwd(), env=os.environ.copy())
+        self.process = Forked(nursery.start(self.log, [str(row), *arguments]), self.log.with_suffix(".exit"))
 
     def says(self, text: str, timeout_s: float = 20.0) -> bool:
-        return eventually(lambda: text in self.log.read_text() or self.process.poll() is not None, timeout_s) and (
-            text in self.log.read_text()
+        return eventually(lambda: text in self._said() or self.process.poll() is not None, timeout_s) and (
+            text in self._said()
         )
 
     def end(self, number: int, timeout_s: float = 20.0) -> int:
@@ -154,13 +201,16 @@ class Daemon:
     def report(self) -> dict:
         return json.loads(self.log.read_text().splitlines()[-1])
 
+    def _said(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
 
 @pytest.fixture
-def start_daemon():
+def start_daemon(nursery):
     daemons = []
 
     def start(row: Path, *arguments: str) -> Daemon:
-        daemons.append(Daemon(row, *arguments))
+        daemons.append(Daemon(nursery, row, *arguments))
         return daemons[-1]
 
     yield start

@@ -329,7 +329,7 @@ def test_the_guardian_sets_it_after_an_error_too(make_gpus, make_feeder, write_r
 
 def test_the_guardian_leaves_a_row_alone_that_another_daemon_took(make_gpus, make_feeder, write_row, start_daemon):
     gpus = make_gpus(4)
-    row = nvml_row(write_row, control='on_crash = "restore"\ncrash_grace_s = 2.0\n')
+    row = nvml_row(write_row, control='on_crash = "restore"\ncrash_grace_s = 1.0\n')
     make_feeder(850.0)
     first = start_daemon(row, "--apply", "--allow", "*")
     assert eventually(lambda: gpus.clocks() == [1275, 1275, 0, 0])
@@ -337,7 +337,7 @@ def test_the_guardian_leaves_a_row_alone_that_another_daemon_took(make_gpus, mak
     first.end(signal.SIGKILL)
     second = start_daemon(row, "--apply", "--allow", "*")
     assert second.says("in mode 1")
-    time.sleep(2.5)
+    time.sleep(1.5)
     assert gpus.clocks() == [1275, 1275, 0, 0]
     assert second.end(signal.SIGTERM) == 0
     time.sleep(0.5)

@@ -26,7 +26,7 @@ def test_killed_at_random_moments(make_gpus, make_feeder, write_row, start_daemo
     for index in range(4):
         gpus[index].delay_ms = 15  # so that many kills fall into a write
     feeder = make_feeder(700.0, 0.03)
-    for kill in range(8):
+    for kill in range(10):
         feeder.power_w = SCRIPT[kill % len(SCRIPT)]
         daemon = start_daemon(row, "--apply", "--allow", "*", *arguments)
         assert daemon.says("start: ")
@@ -40,16 +40,17 @@ def test_killed_at_random_moments(make_gpus, make_feeder, write_row, start_daemo
         check_journal(row, gpus)
     feeder.power_w = 950.0
     daemon = start_daemon(row, "--apply", "--allow", "*", *arguments)
-    assert eventually(lambda: gpus.clocks()[:2] == [1110, 1110] or gpus.clocks() == [285] * 4)
-    feeder.power_w = 790.0  # a brake is released
+    assert eventually(lambda: set(gpus.clocks()[:2]) <= {1110, 285})  # capped, or still under a brake
+    feeder.power_w = 790.0  # a brake is released, group by group
     assert eventually(lambda: 285 not in gpus.clocks())
     feeder.power_w = 950.0
     assert eventually(lambda: gpus.clocks()[:2] == [1110, 1110])
-    time.sleep(1.5)
-    assert daemon.end(signal.SIGTERM) == 0
-    check_journal(row, gpus)
     # POLCA goes on to mode 3, since capping low priority did not bring the power down.
     mode, high_mhz = (3, 1305) if arguments else (2, 0)
+    assert eventually(lambda: gpus.clocks() == [1110, 1110, high_mhz, high_mhz])
+    time.sleep(0.7)
+    assert daemon.end(signal.SIGTERM) == 0
+    check_journal(row, gpus)
     assert gpus.clocks() == [1110, 1110, high_mhz, high_mhz]
     with Journal(row.with_name("row.sqlite"), NAMES) as journal:
         assert journal.saved(dry=False)["policy"]["state"]["mode"] == mode
@@ -112,7 +113,7 @@ def test_a_restart_without_telemetry_keeps_the_caps(make_gpus, make_feeder, writ
     feeder.path.unlink()
     daemon = start_daemon(row, "--apply", "--allow", "*")
     assert daemon.says("in mode 2")
-    time.sleep(1.0)
+    time.sleep(0.6)
     assert gpus.clocks() == CAPPED
     feeder.path.write_text("time,power_w\n")
     feeder.power_w = 500.0

@@ -121,10 +121,10 @@ def test_a_row_whose_exporter_dies_is_seen_to_age(scraped):
     before = telemetry.read()
     scraped.down()
     try:
-        time.sleep(1.5)
+        time.sleep(0.8)
         after = telemetry.read()
-        assert after.measured_unix_s < time.time() - 1.0
-        time.sleep(0.3)
+        assert after.measured_unix_s < time.time() - 0.4
+        time.sleep(0.25)
         assert telemetry.read() == after and after.measured_unix_s >= before.measured_unix_s
     finally:
         scraped.up()
@@ -137,13 +137,13 @@ def test_history_is_what_prometheus_stores_with_its_gaps(scraped):
     began = time.time()
     for power_w in (160e3, 161e3, 162e3):
         scraped.metrics.observe_power(power_w, 200e3)
-        time.sleep(0.7)
+        time.sleep(0.5)
     scraped.down()
-    time.sleep(1.5)
+    time.sleep(1.0)
     scraped.up()
     scraped.metrics.observe_power(170e3, 200e3)
     assert eventually(lambda: (now := telemetry.read()) is not None and now.power_w == 170e3, 5.0)
-    time.sleep(0.8)
+    time.sleep(0.5)
     ended = time.time()
     times, powers = telemetry.history(began, ended, 0.02)
     all_times, all_powers = scraped.raw(ROW)
@@ -151,7 +151,7 @@ def test_history_is_what_prometheus_stores_with_its_gaps(scraped):
     assert set(all_times[inside]) <= set(times) <= set(all_times)
     assert dict(zip(times, powers, strict=True)).items() <= dict(zip(all_times, all_powers, strict=True)).items()
     assert {160e3, 161e3, 162e3, 170e3} <= set(powers)
-    assert np.diff(times).max() > 1.2 and np.diff(times).min() > 0.0  # the gap is a gap
+    assert np.diff(times).max() > 0.8 and np.diff(times).min() > 0.0  # the gap is a gap
     with pytest.raises(InputError, match="stretch"):
         telemetry.history(ended, began, 1.0)
     telemetry.close()
