@@ -46,7 +46,7 @@ def test_a_dry_run_is_the_default_and_writes_nothing(make_gpus, make_feeder, wri
     make_feeder(950.0)
     daemon = start_daemon(row)
     assert daemon.says("cap")
-    time.sleep(1.0)
+    time.sleep(0.6)
     assert daemon.end(signal.SIGTERM) == 0
     assert gpus.writes() == []
     with journal(row) as found:
@@ -255,13 +255,13 @@ def test_power_limits_found_at_the_first_start(make_gpus, make_feeder, write_row
     feeder = make_feeder(780.0)
     daemon = start_daemon(row, "--apply", "--allow", "*")
     assert daemon.says("orphans: caps found on 1 servers")
-    time.sleep(1.0)
+    time.sleep(0.4)
     assert gpus[2].limit_mw in (299_999, 300_000)  # the row is not low enough to lift anything
     feeder.power_w = 500.0
     if at_start == "restore":
         assert eventually(lambda: gpus[2].limit_mw == 400_000)
     else:
-        time.sleep(1.0)
+        time.sleep(0.4)
         assert gpus[2].limit_mw in (299_999, 300_000)
     assert daemon.end(signal.SIGTERM) == 0
 

@@ -30,7 +30,7 @@ def row(write_row):
     return load_row_file(path)
 
 
-def recording(tmp_path, seed, periods=3000, gaps=False):
+def recording(tmp_path, seed, periods=1500, gaps=False):
     draw, lines, power_w, at_s = random.Random(seed), [], 700.0, EPOCH_S
     for _ in range(periods):
         power_w = min(1080.0, max(500.0, power_w + draw.gauss(0, 20)))
@@ -94,7 +94,7 @@ def test_the_same_commands_as_a_plain_loop(tmp_path, row, seed):
 
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_every_registered_policy_does_in_the_daemon_what_it_does_in_a_plain_loop(tmp_path, row, name):
-    path, lines = recording(tmp_path, 7, periods=2000)
+    path, lines = recording(tmp_path, 7, periods=1000)
     report = run_row(row, build_policy(name), RunOptions(replay=path))
     expected = plain_loop(row, lines, build_policy(name))
     assert report.commands == expected
@@ -102,7 +102,7 @@ def test_every_registered_policy_does_in_the_daemon_what_it_does_in_a_plain_loop
 
 
 def test_a_thousand_times_as_fast(tmp_path, row):
-    path, lines = recording(tmp_path, 1, periods=400)
+    path, lines = recording(tmp_path, 1, periods=200)
     began = time.monotonic()
     report = run_row(row, SmallPolicy(), RunOptions(replay=path, speed=1000.0))
     took_s = time.monotonic() - began

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from nonet.power.controlling import writing
 from nonet.power.controlling.actuators.protocol import (
     Capability,
     RefusedError,
@@ -156,17 +157,24 @@ def test_a_brake_does_not_wait_for_a_cap_that_hangs(make_carrier):
     assert len(actuator.calls) == 2
 
 
+@pytest.fixture
+def quick_looks(monkeypatch):
+    monkeypatch.setattr(writing, "_VERIFY_PAUSE_S", 0.05)
+
+
+@pytest.mark.usefixtures("quick_looks")
 def test_landed_means_that_the_read_back_shows_it(make_carrier):
-    actuator = SlowActuator(settle_s=5.0, shows_after_s=0.5)
+    actuator = SlowActuator(settle_s=0.8, shows_after_s=0.3)
     carrier = make_carrier(actuator, 1)
     began = time.monotonic()
     carrier.send([cap(0)])
     [outcome] = collect(carrier, 1)
     assert (outcome.result, outcome.level) == (Result.LANDED, 0.8)
-    assert time.monotonic() - began >= 0.5
-    assert outcome.took_s >= 0.5
+    assert time.monotonic() - began >= 0.3
+    assert outcome.took_s >= 0.3
 
 
+@pytest.mark.usefixtures("quick_looks")
 def test_accepted_but_never_in_force_is_a_refusal(make_carrier):
     actuator = SlowActuator(settle_s=0.2, shows_after_s=60.0)
     carrier = make_carrier(actuator, 1)
