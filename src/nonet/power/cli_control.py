@@ -36,7 +36,8 @@ def run(
 ) -> None:
     """Control a row until it is stopped: telemetry in, caps and brakes out. Writes nothing without --apply.
 
-    Software caps do not replace breakers.
+    Software caps do not replace breakers. Clocks locked through nvml or zeusd cannot be read back: landed means that
+    the driver took them. The journal, a SQLite file, has every command, write, answer and event.
 
     Examples:
 

@@ -64,6 +64,7 @@ def test_apply_caps_the_allowed_servers_only(make_gpus, make_feeder, write_row, 
     make_feeder(950.0)
     daemon = start_daemon(row, "--apply", "--allow", "low1", "--allow", "high*")
     assert eventually(lambda: gpus.clocks() == [0, 1110, 0, 0])
+    assert daemon.says("mind: locked clocks cannot be read back (nvml): landed means that the driver took them")
     time.sleep(0.7)
     assert daemon.end(signal.SIGTERM) == 0
     assert gpus.clocks() == [0, 1110, 0, 0]  # on_exit = keep

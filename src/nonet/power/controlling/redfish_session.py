@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nonet.common.errors import InputError, MissingExtraError
+from nonet.common.errors import InputError
+from nonet.power.controlling.optional import client_library
 from nonet.power.controlling.pooling import Deadline
 
 MAX_BODY_BYTES = 4 << 20
@@ -195,10 +196,8 @@ def check_address(address: str) -> str:
 
 @functools.cache
 def _client_class() -> tuple[Any, type]:
-    try:
+    with client_library("Redfish needs the library redfish"):
         from redfish.rest import v1 as library
-    except ImportError as error:
-        raise MissingExtraError("Redfish needs the library redfish: pip install 'nonet[power-control]'") from error
     from requests.adapters import HTTPAdapter
     from requests.exceptions import ContentDecodingError, ReadTimeout
 

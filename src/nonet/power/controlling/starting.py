@@ -102,6 +102,13 @@ def start_controller(
         controller.event("start", f"not read back: {problem}")
     if len(problems) > _SHOWN:
         controller.event("start", f"and {len(problems) - _SHOWN} more servers that could not be read back")
+    unread = sorted({actuator.name for actuator in actuators.values() if not actuator.reads_back})
+    if unread:
+        controller.event(
+            "mind",
+            f"locked clocks cannot be read back ({', '.join(unread)}): landed means that the driver took them; only "
+            "a clock that runs higher shows that one is gone",
+        )
     if saved is None or not {"row", "policy"} <= set(saved):
         controller.event(
             "start", f"first start on this journal; {len(actuators)} of {len(servers)} servers are written to"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nonet.common.errors import InputError, MissingExtraError
+from nonet.common.errors import InputError
 from nonet.power.controlling.actuators.protocol import (
     ACTUATORS,
     ActuatorConfig,
@@ -31,6 +31,7 @@ from nonet.power.controlling.actuators.protocol import (
     UnansweredError,
     checked_level,
 )
+from nonet.power.controlling.optional import client_library
 from nonet.power.controlling.pooling import Deadline, Pool
 from nonet.power.policies.protocol import Action
 
@@ -191,7 +192,7 @@ class IpmiSession:
             try:
                 self._ipmi.interface.deadline = Deadline(timeout_s)
                 self._ipmi.session.close()
-            except Exception:  # what cannot be closed expires
+            except Exception:  # a broken answer may set off anything in the library; what is not closed expires
                 pass
         self.drop()
 
@@ -226,12 +227,10 @@ def load_ipmi() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
+    with client_library("IPMI needs python-ipmi"):
         import pyipmi
         import pyipmi.errors
         import pyipmi.interfaces
-    except ImportError as error:
-        raise MissingExtraError("IPMI needs python-ipmi: pip install 'nonet[power-control]'") from error
     return pyipmi
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from nonet.common.errors import InputError, MissingExtraError
+from nonet.common.errors import InputError
 from nonet.power.controlling.actuators.protocol import (
     ACTUATORS,
     ActuatorConfig,
@@ -35,6 +35,7 @@ from nonet.power.controlling.actuators.protocol import (
     UnansweredError,
     checked_level,
 )
+from nonet.power.controlling.optional import client_library
 from nonet.power.policies.protocol import Action
 
 T = TypeVar("T")
@@ -211,10 +212,8 @@ def load_nvml() -> ModuleType:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
+    with client_library("NVML needs nvidia-ml-py"):
         import pynvml
-    except ImportError as error:
-        raise MissingExtraError("NVML needs nvidia-ml-py: pip install 'nonet[power-control]'") from error
     return pynvml
 
 

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nonet.common.errors import InputError, MissingExtraError
+from nonet.common.errors import InputError
 from nonet.power.controlling.actuators.protocol import Server
+from nonet.power.controlling.optional import client_library
 from nonet.power.controlling.telemetry.protocol import (
     TELEMETRY,
     Reading,
@@ -170,10 +171,8 @@ def _number(value: Any, where: str) -> float:
 
 
 def _load() -> Any:
-    try:
+    with client_library("SNMP needs pysnmp"):
         from pysnmp.hlapi.v3arch import asyncio as snmp
-    except ImportError as error:
-        raise MissingExtraError("SNMP needs pysnmp: pip install 'nonet[power-control]'") from error
     return snmp
 
 
