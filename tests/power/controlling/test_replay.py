@@ -127,6 +127,16 @@ def test_a_replay_that_was_cut_goes_on_in_its_mode(tmp_path, row):
     assert (report.commands, report.caps) == ([], 2)
 
 
+def test_a_replay_says_the_same_however_often_and_a_live_run_takes_nothing_from_it(tmp_path, row, make_feeder):
+    path, _ = recording(tmp_path, 2, periods=300)
+    first, again = (run_row(row, SmallPolicy(), RunOptions(replay=path)) for _ in range(2))
+    assert again.commands == first.commands and again.caps > 0
+    with Journal(row.control.journal, ["low0", "low1", "high0", "high1"]) as journal:
+        assert {write["key"].rsplit("-", 1)[0] for write in journal.rows("writes")} == {"test-dry1", "test-dry2"}
+    make_feeder(700.0)
+    assert run_row(row, SmallPolicy(), RunOptions(once=True)).caps == 0
+
+
 def test_what_cannot_be_replayed_is_refused(tmp_path, row):
     path, _ = recording(tmp_path, 1, periods=5)
     with pytest.raises(InputError, match="replay"):

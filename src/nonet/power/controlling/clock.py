@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+REPLAY_ID = "replay"
+"""In the place of the id of a boot."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -106,7 +108,7 @@ class ReplayClock:
 
     def state(self) -> dict[str, Any]:
         """See `Clock`."""
-        return {"control_s": self._now_s, "boottime_s": self._now_s, "boot_id": "replay", "wall_s": self._now_s}
+        return {"control_s": self._now_s, "boottime_s": self._now_s, "boot_id": REPLAY_ID, "wall_s": self._now_s}
 
 
 def _boottime_s() -> float:

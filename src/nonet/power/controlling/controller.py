@@ -370,7 +370,19 @@ class Controller:
         step.writes += self.ledger.submit(command, now_s)
         step.commands.append(command)
         self._metrics.count_order(str(command.action), command.action is Action.BRAKE)
-        say(f"{command.action} {command.servers} {command.level:.3f}: {command.reason}")
+        say(f"{command.action} {self._named(command)}: {command.reason}")
+
+    def _named(self, command: Command) -> str:
+        """Whom a command is for, and the level that a cap sets."""
+        if isinstance(command.servers, Priority):
+            who = f"{command.servers.name.lower()} priority"
+        else:
+            who = (
+                "all servers"
+                if len(command.servers) == len(self.ledger.priorities)
+                else f"{len(command.servers)} servers"
+            )
+        return f"{who} to {command.level:.3f}" if command.action is Action.CAP else who
 
     def _say_once(self, kind: str, text: str) -> None:
         """Say what goes on for many periods when it begins; numbers alone do not make it new."""

@@ -25,7 +25,7 @@ from typing import Any
 from nonet.common.errors import InputError, NonetError
 from nonet.common.service import Service, make_app
 from nonet.power.controlling.actuators.protocol import Actuator, Capability
-from nonet.power.controlling.clock import Clock, LiveClock, ReplayClock
+from nonet.power.controlling.clock import REPLAY_ID, Clock, LiveClock, ReplayClock
 from nonet.power.controlling.config import RowFile, allowed
 from nonet.power.controlling.controller import Controller
 from nonet.power.controlling.gpus import GpuCollector
@@ -116,10 +116,10 @@ def run_row(
     with ExitStack() as stack:
         names = [server.name for server in servers]
         journal = stack.enter_context(Journal(row.control.journal, names, durable=options.replay is None))
-        saved = journal.saved(dry=not live)
-        prefix = journal.key_prefix(row.row.name, dry=not live)
         readings = _replayed(row, options)
         first = next(readings, None) if readings is not None else None
+        saved = _same_time(journal.saved(dry=not live), first)
+        prefix = journal.key_prefix(row.row.name, dry=not live, first=saved is None)
         clock = _clock(options, saved, first)
         wake = threading.Event()
         actuators = _actuators(row, live, dry_check=readings is None, stack=stack)
@@ -266,9 +266,19 @@ def _in_order(readings: Iterator[Reading], path: Path) -> Iterator[Reading]:
         yield reading
 
 
+def _same_time(saved: dict[str, Any] | None, first: Reading | None) -> dict[str, Any] | None:
+    """The saved state when its time goes on here: a replay goes on after the end of another, nothing else does."""
+    if saved is None or "clock" not in saved:
+        return None
+    recorded_s = saved["clock"]["control_s"] if saved["clock"]["boot_id"] == REPLAY_ID else None
+    if first is None:
+        return saved if recorded_s is None else None
+    return saved if recorded_s is not None and (first.measured_unix_s or 0.0) > recorded_s else None
+
+
 def _clock(options: RunOptions, saved: Mapping[str, Any] | None, first: Reading | None) -> Clock:
     if options.replay is None:
-        return LiveClock(saved["clock"] if saved and saved["clock"]["boot_id"] != "replay" else None)
+        return LiveClock(saved["clock"] if saved else None)
     if first is None:
         raise InputError(f"{options.replay}: no reading in it; give a CSV with a time and a power column")
     return ReplayClock(first.measured_unix_s or 0.0, options.speed)

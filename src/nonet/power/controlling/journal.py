@@ -171,10 +171,13 @@ class Journal:
                 [(_kind(dry), part, json.dumps(value, allow_nan=False)) for part, value in state.items()],
             )
 
-    def key_prefix(self, name: str, *, dry: bool) -> str:
+    def key_prefix(self, name: str, *, dry: bool, first: bool) -> str:
         """What the keys of writes begin with: no two ledgers of this journal share it, else their keys would repeat.
 
-        A state that is there goes on under its prefix; without one this is a first start, and counted.
+        Args:
+            name: of the row.
+            dry: whether writes are only recorded.
+            first: no state is gone on from; such starts are counted.
 
         Raises:
             JournalError: a first start cannot be counted.
@@ -182,7 +185,7 @@ class Journal:
         kind = _kind(dry)
         found = self._database.execute("select value from meta where name = ?", (f"starts_{kind}",)).fetchone()
         number = int(found[0]) if found else 0
-        if number == 0 or self.saved(dry=dry) is None:
+        if number == 0 or first:
             number += 1
             with self._transaction() as cursor:
                 cursor.execute("insert or replace into meta values (?, ?)", (f"starts_{kind}", str(number)))
