@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -325,6 +327,21 @@ def test_the_guardian_sets_it_after_an_error_too(make_gpus, make_feeder, write_r
     monkeypatch.setattr(Controller, "_audit", fail)
     with pytest.raises(ZeroDivisionError):
         run_row(row, SmallPolicy(), RunOptions(apply=True, allow=("*",)))
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+
+
+def test_a_guardian_that_dies_is_replaced(make_gpus, make_feeder, write_row, start_daemon):
+    gpus = make_gpus(4)
+    row = nvml_row(write_row, control='on_crash = "cap"\ncrash_grace_s = 0.1\n')
+    make_feeder(850.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert eventually(lambda: gpus.clocks() == [1275, 1275, 0, 0])
+    children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+    [guardian] = map(int, children.read_text().split())
+    os.kill(guardian, signal.SIGKILL)
+    assert daemon.says("guardian: it had died; another one watches now")
+    time.sleep(0.2)
+    daemon.end(signal.SIGKILL)
     assert eventually(lambda: gpus.clocks() == CAPPED)
 
 

@@ -149,6 +149,7 @@ class _Loop:
     def __init__(self, controller: Controller, clock: Clock, wake: threading.Event, stop: threading.Event) -> None:
         self.controller, self.clock, self.wake, self.stop = controller, clock, wake, stop
         self.report = RunReport()
+        self.guardian: Guardian | None = None
         self.period_s = controller.row.row.telemetry_period_s
         self.beats_at = time.monotonic()  # watched by /readyz
         self.prune_every = max(1, round(_PRUNED_EVERY_S / self.period_s))
@@ -171,6 +172,8 @@ class _Loop:
                 break
             lag_s = self.clock.now_s() - at_s
             self.tick(*poller.latest(), lag_s)
+            if self.guardian is not None and self.guardian.renew():
+                self.controller.event("guardian", "it had died; another one watches now")
             if self.report.periods % self.prune_every == 0:
                 self.controller.prune()
             if once:
@@ -229,7 +232,7 @@ def _run_live(
     stack.callback(poller.stop)
     _serve(row, controller, loop, metrics, stack)
     if live and row.control.on_crash != "keep":
-        stack.enter_context(Guardian(row, live))
+        loop.guardian = stack.enter_context(Guardian(row, live))
     _wait_for(poller, loop)
     _notify("READY=1")
     loop.live(poller, options.once)

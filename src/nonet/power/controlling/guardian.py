@@ -36,9 +36,21 @@ class Guardian:
     """The daemon's side: starts the process, and takes leave of it at an orderly end."""
 
     def __init__(self, row: RowFile, live: frozenset[int]) -> None:
+        self._orders = dumps({"row": json.loads(row.model_dump_json()), "live": sorted(live)})
+        self._process = self._start()
+
+    def renew(self) -> bool:
+        """Start another when it has died; whether it had."""
+        if self._process.poll() is None:
+            return False
+        self._process = self._start()
+        return True
+
+    def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "nonet.power.controlling.guardian"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
-        self._say(dumps({"row": json.loads(row.model_dump_json()), "live": sorted(live)}))
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        _tell(process, self._orders)
+        return process
 
     def __enter__(self) -> Guardian:
         return self
@@ -46,7 +58,7 @@ class Guardian:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """At an orderly end nothing is to be done; a daemon that ends by an error leaves the rest to the guardian."""
         if kind is None:
-            self._say(_FAREWELL)
+            _tell(self._process, _FAREWELL)
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -57,13 +69,12 @@ class Guardian:
         except subprocess.TimeoutExpired:
             self._process.kill()
 
-    def _say(self, line: str) -> None:
-        try:
-            if self._process.stdin is not None:
-                self._process.stdin.write(line + "\n")
-                self._process.stdin.flush()
-        except BrokenPipeError:
-            return
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
 
 
 def act(row: RowFile, live: frozenset[int]) -> str:
