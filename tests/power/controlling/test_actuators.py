@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import uvicorn
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
 from nonet.power.controlling.actuators import ACTUATORS, zeusd
+from nonet.power.controlling.actuators.dry import DryActuator, DryConfig
 from nonet.power.controlling.actuators.protocol import (
     Actuator,
     NoPermissionError,
@@ -20,6 +22,7 @@ from nonet.power.controlling.actuators.protocol import (
     Server,
     ServerLostError,
 )
+from nonet.power.controlling.starting import check_actuators
 from nonet.power.policies.protocol import Action, Priority
 from tests.power.controlling.conftest import eventually
 
@@ -171,3 +174,17 @@ def test_scale_inverts_itself():
     for level in (0.1, 0.5, 0.787, 1.0):
         assert scale.level_of_limit(scale.limit_w(level)) == pytest.approx(level, abs=1e-8)
         assert scale.level_of_server_limit(scale.server_limit_w(level)) == pytest.approx(level, abs=1e-8)
+
+
+def test_all_servers_are_checked_at_once_and_complaints_said_once():
+    class Silent(DryActuator):
+        def check(self, servers):
+            time.sleep(0.2)
+            return [ServerLostError(f"{servers[0].name}: no answer"), NoPermissionError("not root")]
+
+    servers = [Server(index, f"s{index}", Priority.LOW) for index in range(20)]
+    actuator = Silent(DryConfig(), servers, Scale(1410.0, lambda level: 400.0 * level))
+    began = time.monotonic()
+    problems = check_actuators(dict.fromkeys(range(20), actuator), servers)
+    assert time.monotonic() - began < 2.0
+    assert sorted(map(str, problems)) == sorted([*(f"s{index}: no answer" for index in range(20)), "not root"])

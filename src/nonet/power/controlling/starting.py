@@ -24,7 +24,7 @@ from nonet.power.controlling.config import RowFile
 from nonet.power.controlling.controller import Controller
 from nonet.power.policies.protocol import Action, Command
 
-_READERS = 32
+_READERS = 128
 _SHOWN = 5
 
 
@@ -47,11 +47,17 @@ def build_actuators(row: RowFile, servers: Sequence[Server], chosen: frozenset[i
 
 
 def check_actuators(actuators: Mapping[int, Actuator], servers: Sequence[Server]) -> list[ActuatorError]:
-    """What the back ends complain about before anything is written."""
-    problems: list[ActuatorError] = []
-    for actuator in _distinct(actuators):
-        problems += actuator.check([s for s in servers if actuators.get(s.index) is actuator])
-    return problems
+    """What the back ends complain about before anything is written, each complaint once.
+
+    All servers at the same time: a row whose management network is down must not wait for one after the other.
+    """
+
+    def check(index: int) -> list[ActuatorError]:
+        return actuators[index].check([servers[index]])
+
+    with _readers(len(actuators)) as pool:
+        problems = [problem for found in pool.map(check, sorted(actuators)) for problem in found]
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def require_permission(problems: Sequence[ActuatorError]) -> None:
@@ -75,10 +81,14 @@ def read_levels(actuators: Mapping[int, Actuator], servers: Sequence[Server]) ->
         except ActuatorError as error:
             return index, None, str(error)
 
-    with ThreadPoolExecutor(min(_READERS, max(1, len(actuators))), "start") as pool:
+    with _readers(len(actuators)) as pool:
         answers = list(pool.map(read, sorted(actuators)))
     levels = {index: level for index, level, _ in answers if level is not None}
     return levels, [problem for _, _, problem in answers if problem]
+
+
+def _readers(num_servers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_READERS, max(1, num_servers)), "start")
 
 
 def start_controller(
