@@ -172,6 +172,30 @@ def test_without_telemetry_the_daemon_caps_even_if_the_policy_does_not(rig):
     assert (back.servers, back.level, back.reason) == ((0, 1), 1.0, "end of fail safe")
 
 
+def test_the_end_of_fail_safe_leaves_alone_what_the_policy_has_ordered_meanwhile(rig):
+    orders = [Command(Action.CAP, (0,), 0.5)]
+    rig.policy.decide = lambda now_s, sample, view: [orders.pop()] if now_s > 20.0 and orders else []
+    rig.tick(700.0)
+    for _ in range(40):
+        rig.tick(None)
+    assert rig.ledger.targets == pytest.approx([0.5, 1110 / 1410, 1.0, 1.0])
+    [back] = rig.tick(700.0)
+    assert (back.servers, back.level) == ((1,), 1.0)
+
+
+def test_a_device_whose_lowest_level_is_above_the_order_has_landed(rig):
+    rig.tick(700.0)
+    rig.tick(950.0)
+    [write] = [write for _, write in rig.carrier.sent if write.server == 0]
+    rig.carrier.landing = []
+    rig.carrier.read = [Outcome(0, write, Result.LANDED, 0.9, "", "flaky", 1.0)]
+    rig.tick(951.0)
+    assert rig.ledger.counts["landed"] == 1 and rig.ledger.counts["refused"] == 0
+    rig.carrier.read = [Outcome(0, None, Result.READ, 0.9, "", "flaky", 0.1)]
+    rig.tick(952.0)
+    assert rig.value("drifts_total") == 0
+
+
 def test_a_policy_that_fails_is_taken_for_blind(rig):
     def fail(*_):
         raise ZeroDivisionError("division by zero")
@@ -267,6 +291,15 @@ def test_a_training_job_in_the_row_is_said_and_capped_until_it_has_gone(rig):
     assert [(c.servers, c.level, c.reason) for c in commands] == [((0, 1), 1.0, "end of fail safe")]
     assert rig.value("training_suspected") == 0.0
     assert len(rig.events("training")) == 1
+
+
+def test_rises_under_our_own_brake_are_no_training(rig):
+    orders = [Command(Action.BRAKE, (0, 1, 2, 3))]
+    rig.policy.decide = lambda *_: [orders.pop()] if orders else []
+    for n in range(60):
+        rig.tick(600.0 + 270.0 * (n % 2) * (n > 20))
+    assert all(rig.ledger.braked)
+    assert rig.value("training_suspected") == 0.0
 
 
 def test_one_tenfold_outlier_does_nothing(rig):
