@@ -86,6 +86,12 @@ def test_a_stamp_that_goes_back_is_said(clocks):
     assert "goes back by 4.0 s" in stamps.arrive(Reading(1.0, clocks.wall_s() - 4.0)).note
 
 
+def test_a_source_whose_clock_is_behind_is_said(clocks):
+    stamps = Stamps(clocks)
+    assert stamps.arrive(Reading(1.0, clocks.wall_s() - 20.0)).note == ""  # the last line of an old file may be old
+    assert "19.0 s old by its time stamp" in stamps.arrive(Reading(1.0, clocks.wall_s() - 19.0)).note
+
+
 def test_without_a_stamp_the_arrival_counts(clocks):
     assert Stamps(clocks).arrive(Reading(1.0)).sample.measured_at_s == 50.0
 

@@ -20,6 +20,7 @@ from nonet.power.policies.protocol import Sample
 
 JUMP_S = 1.0
 _IN_THE_FUTURE_S = 2.0
+_OLD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class Stamps:
         self._last, stamp_s, note = reading, reading.measured_unix_s, ""
         if stamp_s is None:
             return Arrival(Sample(reading.power_w, now_s), reading.server_power_w)
-        if self._last_stamp_s is not None and stamp_s < self._last_stamp_s:
-            note = f"time stamp goes back by {self._last_stamp_s - stamp_s:.1f} s"
-        self._last_stamp_s = stamp_s
+        before_s, self._last_stamp_s = self._last_stamp_s, stamp_s
+        if before_s is not None and stamp_s < before_s:
+            note = f"time stamp goes back by {before_s - stamp_s:.1f} s"
         age_s = now_s - (stamp_s - self._ahead_s)
         if self._other_s is not None:
             other_age_s = now_s - (stamp_s - self._other_s)
@@ -86,6 +87,8 @@ class Stamps:
             self._other_s = None
         if age_s < -_IN_THE_FUTURE_S:
             note = f"time stamp is {-age_s:.1f} s in the future"
+        elif age_s > _OLD_S and before_s is not None and not note:
+            note = f"a new sample is {age_s:.1f} s old by its time stamp: is the source slow, or its clock behind?"
         return Arrival(Sample(reading.power_w, now_s - max(0.0, age_s)), reading.server_power_w, note)
 
     def _seen(self, reading: Reading) -> bool:
