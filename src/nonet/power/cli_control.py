@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nonet.power import cli_options as options
+
+if TYPE_CHECKING:
+    from nonet.power.policies.protocol import Command
 
 
 def register(app: typer.Typer) -> None:
@@ -56,10 +59,7 @@ def run(
     how = RunOptions(not dry_run, tuple(allow or ()), once, replay, speed or math.inf)
     report = run_row(load_row_file(row), options=how)
     if as_json:
-        commands = [
-            {"time_s": at, "action": c.action, "servers": c.servers, "level": c.level, "reason": c.reason}
-            for at, c in report.commands
-        ]
+        commands = [{"time_s": at_s, **_order(command)} for at_s, command in report.commands]
         emit_json({"ended": report.ended, "periods": report.periods, "caps": report.caps, "commands": commands})
         return
     print(f"{report.ended}: {report.periods} periods, {len(report.commands)} commands, {report.caps} servers capped")
@@ -119,6 +119,20 @@ def shadow(
     ]
     print_table(["after s", "command", "servers", "level", "mode", "why"], rows)
     print(f"{len(objects)} commands, {followed.brakes} brakes in {len(times_s) * log.period_s / 3600:,.1f} h")
+
+
+def _order(command: Command) -> dict[str, Any]:
+    from nonet.power.policies.protocol import Priority
+
+    servers = command.servers
+    named = isinstance(servers, Priority)
+    return {
+        "action": command.action,
+        "class": servers.name.lower() if isinstance(servers, Priority) else None,
+        "servers": None if named else servers,
+        "level": command.level,
+        "reason": command.reason,
+    }
 
 
 def _who(command: dict[str, Any]) -> str:

@@ -304,15 +304,27 @@ def test_the_guardian_sets_the_declared_state(make_gpus, make_feeder, write_row,
     daemon.end(signal.SIGKILL)
     wanted = CAPPED if on_crash == "cap" else [0, 0, 0, 0]
     assert eventually(lambda: gpus.clocks() == wanted)
+    assert eventually(lambda: guardian_has_acted(row))
 
-    def written() -> bool:
-        try:
-            with journal(row) as found:
-                return any(event["kind"] == "guardian" for event in found.rows("events"))
-        except InputError:
-            return False
 
-    assert eventually(written)
+def guardian_has_acted(row) -> bool:
+    try:
+        with journal(row) as found:
+            return any(event["kind"] == "guardian" for event in found.rows("events"))
+    except InputError:
+        return False
+
+
+def test_the_guardian_raises_nobody(make_gpus, make_feeder, write_row, start_daemon):
+    gpus = make_gpus(4)
+    row = nvml_row(write_row, control='on_crash = "cap"\ncrash_level = 0.95\ncrash_grace_s = 0.1\n')
+    make_feeder(950.0)
+    daemon = start_daemon(row, "--apply", "--allow", "*")
+    assert eventually(lambda: gpus.clocks() == CAPPED)
+    time.sleep(0.5)
+    daemon.end(signal.SIGKILL)
+    assert eventually(lambda: guardian_has_acted(row))
+    assert gpus.clocks() == CAPPED
 
 
 def test_the_guardian_sets_it_after_an_error_too(make_gpus, make_feeder, write_row, monkeypatch):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 from nonet.common.errors import InputError
+from nonet.power.cli import app
 from nonet.power.controlling.config import load_row_file
 from nonet.power.controlling.daemon import RunOptions, run_row
 from nonet.power.controlling.journal import Journal
@@ -161,3 +164,12 @@ def test_servers_under_the_brake_are_counted(row, tmp_path):
     path = tmp_path / "recorded.csv"
     path.write_text("time,power_w\n" + "".join(f"{t},{1050 + t}\n" for t in range(0, 20, 2)))
     assert run_row(row, SmallPolicy(), RunOptions(replay=path)).caps == 4
+
+
+def test_the_command_says_whom_each_order_is_for(tmp_path, row):
+    path = tmp_path / "recorded.csv"
+    path.write_text("time,power_w\n" + "".join(f"{t},{950 + 5 * t}\n" for t in range(0, 30, 2)))
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "row.toml"), "--replay", str(path), "--json"])
+    orders = [(c["action"], c["class"], c["servers"]) for c in json.loads(done.stdout)["commands"]]
+    assert orders[0] == ("cap", "low", None)
+    assert ("brake", None, [0, 1, 2, 3]) in orders
