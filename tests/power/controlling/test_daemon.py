@@ -315,16 +315,17 @@ def guardian_has_acted(row) -> bool:
         return False
 
 
-def test_the_guardian_raises_nobody(make_gpus, make_feeder, write_row, start_daemon):
+@pytest.mark.parametrize(("power_w", "clocks"), [(950.0, CAPPED), (1050.0, [285] * 4)])
+def test_the_guardian_raises_nobody(make_gpus, make_feeder, write_row, start_daemon, power_w, clocks):
     gpus = make_gpus(4)
     row = nvml_row(write_row, control='on_crash = "cap"\ncrash_level = 0.95\ncrash_grace_s = 0.1\n')
-    make_feeder(950.0)
+    make_feeder(power_w)
     daemon = start_daemon(row, "--apply", "--allow", "*")
-    assert eventually(lambda: gpus.clocks() == CAPPED)
+    assert eventually(lambda: gpus.clocks() == clocks)
     time.sleep(0.5)
     daemon.end(signal.SIGKILL)
     assert eventually(lambda: guardian_has_acted(row))
-    assert gpus.clocks() == CAPPED
+    assert gpus.clocks() == clocks
 
 
 def test_the_guardian_sets_it_after_an_error_too(make_gpus, make_feeder, write_row, monkeypatch):
