@@ -284,10 +284,13 @@ def test_a_training_job_in_the_row_is_said_and_capped_until_it_has_gone(rig):
         rig.tick(600.0 + 270.0 * (n % 2))
     assert "a training job is in the row" in rig.events("training")[0]
     assert rig.value("training_suspected") == 1.0
-    for n in range(100):
+    for n in range(40):
         rig.tick(600.0 + n % 3)
     assert rig.carrier.level == pytest.approx([1110 / 1410] * 2 + [1.0] * 2)
-    commands = [command for n in range(1800) for command in rig.tick(600.0 + n % 3)]
+    rig.clock.control_s += 3500.0
+    assert [command for n in range(5) for command in rig.tick(600.0 + n % 3)] == []
+    rig.clock.control_s += 20.0
+    commands = [command for n in range(20) for command in rig.tick(600.0 + n % 3)]
     assert [(c.servers, c.level, c.reason) for c in commands] == [((0, 1), 1.0, "end of fail safe")]
     assert rig.value("training_suspected") == 0.0
     assert len(rig.events("training")) == 1
