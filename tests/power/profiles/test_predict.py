@@ -34,6 +34,24 @@ def test_points_choose_their_profile_and_are_flagged(tmp_path: Path) -> None:
     assert out["decode_w"][1] == pytest.approx(610, rel=0.03) and math.isnan(out["prefill_s"][1])
 
 
+def test_a_point_gets_the_profile_of_its_own_model_and_gpu() -> None:
+    points = pl.DataFrame(
+        {
+            "hardware": ["h100-80gb", "B200", "a100-80gb", "H100", "h100"],
+            "model": ["llama2-70b", "Qwen/Qwen3-14B", "bloom", "google/gemma-3-27b-it", "bloom-176b"],
+            "tp": [8, 1, 8, 2, 8],
+            "batch": [1, 8, 1, 32, 1],
+        }
+    )
+    assert predict(ALL, points)["profile"].to_list() == [
+        "h100-llama2-70b-tp8",
+        "b200-qwen3-14b-tp1",
+        "a100-bloom-176b-tp8",
+        "h100-gemma3-27b-tp2",
+        "h100-bloom-176b-tp8",
+    ]
+
+
 def test_what_is_borrowed_is_an_extrapolation() -> None:
     out = predict(PROFILES["h100-llama3.1-70b-tp4"], pl.DataFrame({"prompt": [512], "batch": [16]}))
     assert out["extrapolated"][0] and "prefill_watts borrowed" in out["reasons"][0]

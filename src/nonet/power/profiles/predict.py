@@ -24,6 +24,7 @@ ALIASES = {
     "level": ("level",),
 }
 _NUMBERS = ("tensor_parallel", "prompt_tokens", "batch", "clock_mhz", "level")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)b(?![a-z0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,14 @@ def _plain(model: str) -> str:
     return re.sub(r"(instruct|chat|hf)+$", "", name)
 
 
+def _is_of(model: str, profile: PowerProfile) -> bool:
+    """Whether a profile is of a model; a name without a size ("bloom") stands for all sizes."""
+    asked, known = _plain(model), _plain(profile.model)
+    return known == asked or (_SIZE.search(model.lower()) is None and known.startswith(asked))
+
+
 def _billions(model: str) -> float:
-    found = re.search(r"(\d+(?:\.\d+)?)b(?![a-z0-9])", model.lower())
+    found = _SIZE.search(model.lower())
     return float(found.group(1)) if found else 70.0
 
 
@@ -160,14 +167,14 @@ def _choose(profiles: list[PowerProfile], point: dict[str, str], where: str) -> 
     ranked = sorted(
         candidates,
         key=lambda p: (
-            bool(model) and _plain(p.model) != _plain(model),
+            bool(model) and not _is_of(model, p),
             tp is not None and p.tensor_parallel != tp,
             abs(math.log(_billions(p.model) / p.tensor_parallel / size * float(tp or 1))),
         ),
     )
     best = ranked[0]
     reasons = []
-    if model and _plain(best.model) != _plain(model):
+    if model and not _is_of(model, best):
         reasons.append(f"{model} was not calibrated, {best.model} was")
     if tp is not None and best.tensor_parallel != tp:
         reasons.append(f"tensor parallelism {float(tp):g} was not calibrated, {best.tensor_parallel} was")

@@ -24,6 +24,7 @@ from nonet.power.profiles.tables import DecodeTable, PrefillTable, Provenance
 CONFIG = ["task", "model_id", "weight_precision", "gpu_model", "num_gpus", "tensor_parallel", "expert_parallel"]
 CONFIG += ["data_parallel"]
 COLUMNS = [*CONFIG, "avg_batch_size", "avg_power_watts", "median_itl_ms"]
+ACTIVE = "activated_params_billions"
 MIN_POINTS = 8
 _PRIOR_WEIGHT = 0.02
 
@@ -53,12 +54,14 @@ class Sweep:
     Attributes:
         key: values of `CONFIG`.
         batch, watts, itl_s: (n,) rising in batch; W of each GPU, median inter-token latency.
+        active_billions: parameters that a token passes, NaN where the file does not say.
     """
 
     key: tuple[object, ...]
     batch: tuple[float, ...]
     watts: tuple[float, ...]
     itl_s: tuple[float, ...]
+    active_billions: float = math.nan
 
     @property
     def gpu(self) -> str:
@@ -88,7 +91,8 @@ def read_mlenergy(path: Path) -> list[Sweep]:
         part = group.sort("avg_batch_size").unique("avg_batch_size", keep="first", maintain_order=True)
         watts = part["avg_power_watts"] / part["num_gpus"]
         itl = part["median_itl_ms"] / 1e3
-        sweeps.append(Sweep(key, tuple(part["avg_batch_size"]), tuple(watts), tuple(itl)))
+        active = float(part[ACTIVE][0]) if ACTIVE in part.columns else math.nan
+        sweeps.append(Sweep(key, tuple(part["avg_batch_size"]), tuple(watts), tuple(itl), active))
     return sweeps
 
 

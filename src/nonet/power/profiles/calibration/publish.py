@@ -3,98 +3,69 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Any
 
 from nonet.common.atomic import atomic_write
-from nonet.common.errors import InputError
-from nonet.power.profiles.calibration.mlenergy import profile_from_sweep, read_mlenergy
-from nonet.power.profiles.calibration.splitwise import profile_from_splitwise, read_splitwise
+from nonet.power.profiles.calibration.mlenergy import Sweep, profile_from_sweep, read_mlenergy
+from nonet.power.profiles.calibration.splitwise import groups, profile_from_splitwise, read_splitwise
 from nonet.power.profiles.hardware import GPUS, gpu_name
 from nonet.power.profiles.profile import PowerProfile
 from nonet.power.profiles.tables import PrefillTable
 
 SPLITWISE = "splitwise-sim data/perf_model.csv (MIT)"
 MLENERGY = "ML.ENERGY leaderboard v3, lm-arena-chat"
-_A100 = (
-    ("a100-80gb", "bloom-176b", 8),
-    ("a100-80gb", "llama2-70b", 2),
-    ("a100-80gb", "llama2-70b", 4),
-    ("a100-80gb", "llama2-70b", 8),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Borrowed:
-    """A profile with decode from ML.ENERGY; prefill time is that of Llama2-70B on H100, TP4, times `time_factor`."""
-
-    name: str
-    model_id: str
-    precision: str
-    gpu: str
-    num_gpus: int
-    time_factor: float
-    why: str
-
-
-_B200_FLOPS = 2250 / 989  # dense BF16 TFLOP/s of B200 over H100, from the data sheets
-_OTHERS = (
-    _Borrowed("h100-llama3.1-70b-tp4", "meta-llama/Llama-3.1-70B-Instruct", "bfloat16", "H100", 4, 1.0, "same size"),
-    _Borrowed(
-        "h100-llama3.1-8b-tp1", "meta-llama/Llama-3.1-8B-Instruct", "bfloat16", "H100", 1, 8 / 70 * 4, "by parameters"
-    ),
-    _Borrowed(
-        "b200-llama3.1-70b-tp2",
-        "meta-llama/Llama-3.1-70B-Instruct",
-        "bfloat16",
-        "B200",
-        2,
-        2 / _B200_FLOPS,
-        "by GPUs and dense FLOP/s",
-    ),
-    _Borrowed(
-        "b200-llama3.1-405b-tp8",
-        "meta-llama/Llama-3.1-405B-Instruct",
-        "bfloat16",
-        "B200",
-        8,
-        405 / 70 / 2 / _B200_FLOPS,
-        "by parameters, GPUs and dense FLOP/s",
-    ),
-)
+_TASK = "lm-arena-chat"
+_MIN_POINTS = 4
+_DENSE_TFLOPS = {"h100": 989.0, "b200": 2250.0}
+"""BF16 without sparsity, from the data sheets."""
 
 
 def published_profiles(splitwise: Path, mlenergy: Path) -> list[PowerProfile]:
     """Fit every profile that the package ships.
 
     Raises:
-        InputError: a file cannot be read or misses a configuration.
+        InputError: a file cannot be read.
     """
     measured = read_splitwise(splitwise)
-    profiles = [profile_from_splitwise(measured, group, SPLITWISE) for group in _A100]
-    times = profile_from_splitwise(measured, ("h100-80gb", "llama2-70b", 4), SPLITWISE).prefill
-    a100_tp4 = profiles[2]
-    sweeps = read_mlenergy(mlenergy)
-    for other in _OTHERS:
-        key = ("lm-arena-chat", other.model_id, other.precision, other.gpu, other.num_gpus)
-        found = [sweep for sweep in sweeps if sweep.key[:5] == key]
-        if not found:
-            raise InputError(f"{mlenergy}: no rows of {other.model_id} on {other.num_gpus} {other.gpu}")
-        tdp_w = GPUS[gpu_name(other.gpu)].tdp_w
-        shares = [a100_tp4.prefill_watts(tokens) / a100_tp4.tdp_w for tokens in times.tokens]
-        prefill = PrefillTable(
-            tokens=times.tokens,
-            seconds=tuple(s * other.time_factor for s in times.seconds),
-            watts=tuple(share * tdp_w for share in shares),
-            batches=times.batches,
-            seconds_factor=times.seconds_factor,
-            watts_factor=(1.0,) * len(times.batches),
-            range_tokens=times.range_tokens,
-        )
-        borrowed = f"time: llama2-70b on H100 TP4 ({SPLITWISE}), {other.why}; power: share of TDP on A100 TP4"
-        profiles.append(profile_from_sweep(found[0], prefill, borrowed, MLENERGY, other.name))
-    return profiles
+    profiles = [profile_from_splitwise(measured, group, SPLITWISE) for group in sorted(groups(measured))]
+    by_name = {profile.name: profile for profile in profiles}
+    times, powers = by_name["h100-llama2-70b-tp4"], by_name["a100-llama2-70b-tp4"]
+    sweeps = [one for one in read_mlenergy(mlenergy) if one.key[0] == _TASK and len(one.batch) >= _MIN_POINTS]
+    return profiles + [_with_borrowed_prefill(sweep, times, powers) for sweep in sweeps]
+
+
+def _with_borrowed_prefill(sweep: Sweep, times: PowerProfile, powers: PowerProfile) -> PowerProfile:
+    """Decode as measured; prefill time by active parameters, GPUs and dense FLOP/s, its power by share of TDP."""
+    gpu, num_gpus = gpu_name(sweep.gpu), int(str(sweep.key[4]))
+    speed = num_gpus / times.tensor_parallel * _DENSE_TFLOPS[gpu] / _DENSE_TFLOPS["h100"]
+    factor = sweep.active_billions / 70 / speed
+    table, tdp_w = times.prefill, GPUS[gpu].tdp_w
+    prefill = PrefillTable(
+        tokens=table.tokens,
+        seconds=tuple(s * factor for s in table.seconds),
+        watts=tuple(powers.prefill_watts(tokens) / powers.tdp_w * tdp_w for tokens in table.tokens),
+        batches=table.batches,
+        seconds_factor=table.seconds_factor,
+        watts_factor=(1.0,) * len(table.batches),
+        range_tokens=table.range_tokens,
+    )
+    how = f"{sweep.active_billions:g} billion active parameters, {num_gpus} GPUs, dense FLOP/s"
+    borrowed = f"time: llama2-70b on H100 TP4 ({SPLITWISE}) by {how}; power: share of TDP on A100 TP4"
+    split = "tp" if sweep.key[5] == num_gpus else "ep"
+    name = f"{gpu}-{_short(str(sweep.key[1]))}-{split}{num_gpus}"
+    return profile_from_sweep(sweep, prefill, borrowed, MLENERGY, name)
+
+
+def _short(model_id: str) -> str:
+    """A model's name as profiles have it.
+
+    >>> _short("meta-llama/Llama-3.1-70B-Instruct"), _short("Qwen/Qwen3-30B-A3B-Instruct-2507")
+    ('llama3.1-70b', 'qwen3-30b-a3b')
+    """
+    name = re.sub(r"-(instruct|it|2507)(?=-|$)", "", model_id.rsplit("/", 1)[-1].lower())
+    return re.sub(r"^([a-z]+)-(?=\d)", r"\1", name.removeprefix("nvidia-"))
 
 
 def write_published(profiles: list[PowerProfile], path: Path) -> None:
