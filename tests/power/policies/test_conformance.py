@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from nonet.common.errors import InputError
 from nonet.power.policies import POLICIES, Action, CommandLedger, RowView, Sample, build_policy
 
 BUDGET_W = 200e3
@@ -94,3 +95,24 @@ def test_blind_and_lying_sensors_never_raise_a_level(name):
 def test_the_brake_falls_while_caps_are_in_flight_and_once():
     log, _ = run(build_policy("polca"), [0.5 * BUDGET_W] * 5 + [0.95 * BUDGET_W] * 2 + [1.05 * BUDGET_W] * 20)
     assert [action for _, action, _, _ in log] == [Action.CAP, Action.BRAKE]
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"null"}))
+def test_an_outlier_seen_twice_does_not_confirm_itself(name):
+    view, policy = RowView.uniform(10, 0.5, BUDGET_W), build_policy(name)
+    policy.decide(0.0, Sample(0.7 * BUDGET_W, 0.0), view)
+    for now_s in (2.0, 4.0, 6.0):
+        assert not policy.decide(now_s, Sample(7.0 * BUDGET_W, 2.0), view)
+    [first, *_] = policy.decide(8.0, Sample(7.0 * BUDGET_W, 8.0), view)
+    assert first.action is Action.BRAKE
+
+
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"null"}))
+def test_a_damaged_state_is_refused_in_one_line(name):
+    good = json.loads(json.dumps(build_policy(name).state()))
+    for damage in ({}, {**good, "brake": {}}, {**good, "last_change_s": "soon"}, {**good, "brake": 3}):
+        with pytest.raises(InputError, match="start afresh"):
+            build_policy(name).restore({**damage, "policy": name})
+    if "mode" in good:
+        with pytest.raises(InputError, match="mode 9"):
+            build_policy(name).restore({**good, "mode": 9})

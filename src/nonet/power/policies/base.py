@@ -4,8 +4,9 @@ A policy derives from `RowPolicy` and answers `_regulate` (a usable sample), `_w
 and `_bounds` (within which power it would do nothing). Then:
 
 * A sample is *usable* when it is a positive finite number that is neither dated in the future nor stale.
-  More than `IMPLAUSIBLE_U` times the budget is believed only when the next sample says so too. An unusable sample
-  changes nothing; after `stale_after_periods` periods without a usable one the policy is blind.
+  More than `IMPLAUSIBLE_U` times the budget is believed only when the next sample (another one, not the same seen
+  again) says so too. An unusable sample changes nothing; after `stale_after_periods` periods without a usable one the
+  policy is blind.
 * Blind policies only tighten. Nothing is uncapped and no brake released without a usable sample.
 * The brake falls at `brake_at`, once for each excursion, whatever else is on its way; `release` says how it ends.
 * `settled`: nothing is in flight, and `cap_latency_s` and one period have passed since the last change, so that the
@@ -22,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from nonet.common.errors import InputError
 from nonet.power.policies.protocol import Action, Command, Priority, Quiet, Sample, View
-from nonet.power.policies.release import BrakeConfig, BrakeState, release_groups, step_gain_u
+from nonet.power.policies.release import BrakeConfig, BrakeState, next_group, step_gain_u
 
 IMPLAUSIBLE_U = 2.0
 """No row draws twice its budget for long: its breaker would have tripped."""
@@ -102,7 +103,7 @@ class RowPolicy:
         self.brake = BrakeState()
         self.last_change_s = -math.inf
         self._good_s = -math.inf
-        self._suspect = False
+        self._suspect_s = -math.inf  # when the sample was measured that the next one has to confirm
         self._promised = False
 
     def decide(self, now_s: float, sample: Sample | None, view: View) -> Sequence[Command]:
@@ -125,7 +126,7 @@ class RowPolicy:
 
     def quiet(self, now_s: float, view: View) -> Quiet | None:
         """See `Policy`."""
-        if self._suspect or self._good_s == -math.inf:
+        if self._suspect_s > -math.inf or self._good_s == -math.inf:
             return None
         low, high, until_s = self._brake_bounds(now_s, view)
         if not self.brake.whole_row:
@@ -144,23 +145,26 @@ class RowPolicy:
         """See `Policy`."""
         brake = {name: _finite(value) for name, value in vars(self.brake).items()}
         common = {"last_change_s": _finite(self.last_change_s), "good_s": _finite(self._good_s)}
-        flags = {"suspect": self._suspect, "promised": self._promised}
-        return {"policy": self.name, **common, **flags, "brake": brake, **self._saved()}
+        common |= {"suspect_s": _finite(self._suspect_s), "promised": self._promised}
+        return {"policy": self.name, **common, "brake": brake, **self._saved()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Policy`.
 
         Raises:
-            InputError: the state of another policy.
+            InputError: the state of another policy, or one that cannot be read.
         """
         if state.get("policy") != self.name:
             raise InputError(f"state of policy {state.get('policy')!r} given to {self.name!r}; start afresh instead")
         self.reset()
-        self.last_change_s, self._good_s = _number(state["last_change_s"]), _number(state["good_s"])
-        self._suspect, self._promised = bool(state["suspect"]), bool(state["promised"])
-        for name, value in state["brake"].items():
-            setattr(self.brake, name, _number(value))
-        self._load(state)
+        try:
+            self.last_change_s, self._good_s = _number(state["last_change_s"]), _number(state["good_s"])
+            self._suspect_s, self._promised = _number(state["suspect_s"]), bool(state["promised"])
+            self.brake.load(state["brake"])
+            self._load(state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.reset()
+            raise InputError(f"state of policy {self.name!r} cannot be read: {error!r}; start afresh instead") from None
 
     # -- inside
 
@@ -185,9 +189,9 @@ class RowPolicy:
         if not (dated and 0.0 < sample.power_w < math.inf):
             return None
         implausible = sample.power_w > IMPLAUSIBLE_U * view.budget_w
-        believed = not implausible or self._suspect
-        self._suspect = implausible
-        if not believed:
+        confirmed = self._suspect_s not in (-math.inf, sample.measured_at_s)  # by another sample, not by itself again
+        self._suspect_s = sample.measured_at_s if implausible else -math.inf
+        if implausible and not confirmed:
             return None
         self._good_s = max(self._good_s, sample.measured_at_s)
         return sample.power_w
@@ -201,25 +205,25 @@ class RowPolicy:
         held = now_s - brake.since_s > config.brake_min_hold_s
         if not (brake.pulled and held and u < self.release_below_u):
             return []
-        groups = self._groups(view)
-        if not brake.next_group(now_s, power_w, self._step_wait_s(view), len(groups)):
+        brake.weigh(power_w)
+        if now_s - brake.last_step_s <= self._step_wait_s(view):
             return []
-        gain_u = self._gain_u(view, groups)
-        if u + gain_u >= self.room_u and not self._patience_ended(now_s):
+        servers = self._next_group(view)
+        if u + self._gain_u(view, len(servers)) >= self.room_u and not self._patience_ended(now_s):
             return []
-        servers = groups[brake.num_released]
-        brake.step(now_s, len(groups))
-        what = f"step {brake.num_released} of {len(groups)}" if len(groups) > 1 else "release"
-        return [Command(Action.RELEASE, servers, reason=f"{what}: u {u:.3f} < {self.release_below_u:g}")]
+        num = len(view.priorities)
+        brake.step(now_s, num, len(servers))
+        what = f"{brake.num_released} of {num} servers" if len(servers) < num else "all servers"
+        return [Command(Action.RELEASE, servers, reason=f"release of {what}: u {u:.3f} < {self.release_below_u:g}")]
 
-    def _groups(self, view: View) -> list[tuple[int, ...]]:
-        return release_groups(view.priorities, 1 if self.config.release == "immediate" else self.config.release_groups)
+    def _next_group(self, view: View) -> tuple[int, ...]:
+        num_groups = 1 if self.config.release == "immediate" else self.config.release_groups
+        return next_group(view.priorities, self.brake.num_released, num_groups)
 
-    def _gain_u(self, view: View, groups: list[tuple[int, ...]]) -> float:
+    def _gain_u(self, view: View, size: int) -> float:
         if self.config.release == "immediate":
             return -math.inf
         before_u, braked_u = self.brake.before_w / view.budget_w, self.brake.braked_w / view.budget_w
-        size = len(groups[self.brake.num_released])
         return step_gain_u(size, len(view.priorities), before_u, braked_u, self.config.release_margin)
 
     def _patience_ended(self, now_s: float) -> bool:
@@ -239,7 +243,7 @@ class RowPolicy:
             return -math.inf, high, free_s - 1e-6
         low = self.release_below_u
         if not brake.whole_row:
-            low = min(low, self.room_u - self._gain_u(view, self._groups(view)))
+            low = min(low, self.room_u - self._gain_u(view, len(self._next_group(view))))
         return low, high, math.inf
 
 
@@ -272,5 +276,5 @@ def _finite(value: Any) -> Any:
     return value if math.isfinite(value) else None
 
 
-def _number(value: Any) -> Any:
-    return -math.inf if value is None else value
+def _number(value: Any) -> float:
+    return -math.inf if value is None else float(value)

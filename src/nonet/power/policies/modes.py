@@ -47,4 +47,7 @@ class ModePolicy(CappingPolicy):
 
     def _load(self, state: dict[str, Any]) -> None:
         super()._load(state)
-        self.mode = int(state["mode"])
+        mode = int(state["mode"])
+        if not 0 <= mode < len(self.levels):
+            raise ValueError(f"mode {mode}")
+        self.mode = mode

@@ -11,9 +11,8 @@ is; if the row passes the brake threshold in between, everything is braked again
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,17 +31,25 @@ class BrakeConfig(BaseModel):
     )
 
 
-def release_groups(priorities: Sequence[int], num_groups: int) -> list[tuple[int, ...]]:
-    """Servers in the order in which the brake is lifted: high priority first, groups of nearly equal size.
+def next_group(priorities: Sequence[int], num_released: int, num_groups: int) -> tuple[int, ...]:
+    """Servers of the next step: high priority first, groups of nearly equal size.
+
+    The step ends where a group ends, wherever the release stands: a restart may have changed the number of groups.
+
+    Args:
+        priorities: of each server.
+        num_released: servers on which the brake has been lifted already.
+        num_groups: steps of a whole release.
 
     >>> from nonet.power.policies.protocol import Priority
-    >>> release_groups([Priority.LOW, Priority.HIGH, Priority.LOW, Priority.HIGH], 2)
-    [(1, 3), (0, 2)]
+    >>> row = [Priority.LOW, Priority.HIGH, Priority.LOW, Priority.HIGH]
+    >>> next_group(row, 0, 2), next_group(row, 2, 2), next_group(row, 3, 1)
+    ((1, 3), (0, 2), (2,))
     """
     order = sorted(range(len(priorities)), key=lambda server: (-int(priorities[server]), server))
     num = max(1, min(num_groups, len(order)))
-    cuts = [len(order) * group // num for group in range(num + 1)]
-    return [tuple(order[first:last]) for first, last in pairwise(cuts)]
+    cuts = (len(order) * group // num for group in range(1, num + 1))
+    return tuple(order[num_released : next((cut for cut in cuts if cut > num_released), len(order))])
 
 
 def step_gain_u(group_size: int, num_servers: int, before_u: float, braked_u: float, margin: float) -> float:
@@ -67,7 +74,7 @@ class BrakeState:
     def __init__(self) -> None:
         self.pulled = False
         self.since_s = -math.inf
-        self.num_released = 0
+        self.num_released = 0  # servers
         self.last_step_s = -math.inf
         self.before_w = 0.0
         self.braked_w = 0.0
@@ -82,15 +89,19 @@ class BrakeState:
         self.pulled, self.since_s, self.num_released = True, now_s, 0
         self.last_step_s, self.before_w, self.braked_w = -math.inf, power_w, 0.0
 
-    def next_group(self, now_s: float, power_w: float, view_step_s: float, groups: int) -> bool:
-        """Whether the last step has landed and been seen, so that another one may be weighed."""
+    def weigh(self, power_w: float) -> None:
+        """Keep what the row draws under the brake, until the first step changes it."""
         if self.num_released == 0:
             self.braked_w = power_w
-        return self.num_released < groups and now_s - self.last_step_s > view_step_s
 
-    def step(self, now_s: float, groups: int) -> None:
-        """One more group is released; the last one ends the brake."""
-        self.num_released += 1
+    def step(self, now_s: float, num_servers: int, size: int) -> None:
+        """`size` more of the row's servers are released; the last ones end the brake."""
+        self.num_released += size
         self.last_step_s = now_s
-        if self.num_released >= groups:
-            self.pulled = False
+        self.pulled = self.num_released < num_servers
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take the values of `vars`, with None for the infinite ones."""
+        self.pulled, self.num_released = bool(saved["pulled"]), int(saved["num_released"])
+        for name in ("since_s", "last_step_s", "before_w", "braked_w"):
+            setattr(self, name, -math.inf if saved[name] is None else float(saved[name]))
