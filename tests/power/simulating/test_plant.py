@@ -158,6 +158,23 @@ def test_dead_servers_stay_as_they_are():
     assert touched.isdisjoint({0, 1}) and touched
 
 
+def test_both_pods_of_a_dead_shared_server_are_dead():
+    row = a_row(0.5, shared=True, actuation_faults=ActuationFaults(dead_servers=(0,)))
+    result = simulate(row, a_load(hours=0.2), policy=build_policy("polca"))
+    touched = set(np.concatenate([landing["servers"] for landing in result.landings.to_pylist()]).astype(int))
+    assert touched == set(range(20)) - {0, 10}
+
+
+def test_samples_that_come_too_late_for_the_policy_are_refused():
+    """It would stay blind, never brake, and "no brakes" would look like a row with room."""
+    row = a_row(0.8, telemetry_lag_s=8.0)
+    with pytest.raises(InputError, match="would never brake"):
+        simulate(row, a_load(hours=0.1), policy=build_policy("polca"))
+    patient = simulate(row, a_load(hours=1), policy=build_policy("polca", stale_after_periods=4))
+    assert patient.brakes > 0
+    assert patient.longest_overload_s <= row.telemetry_period_s + 8.0 + 5.0 + 2 * row.telemetry_period_s
+
+
 @pytest.mark.parametrize("kind", ["gap", "stuck", "nan", "tenfold", "negative"])
 def test_a_lying_sensor(kind):
     row = replace(a_row(1.5), telemetry_faults=(TelemetryFault(kind, 100.0, 160.0),))
@@ -275,6 +292,16 @@ def test_impact_refuses_runs_that_differ_in_more_than_the_policy():
         (lambda: ActuationFaults(loss=0.7, refuse=0.6), "at most 1"),
         (lambda: BudgetSchedule((0.0, 5.0, 5.0), (1e5, 1e5, 1e5)), "ascend"),
         (lambda: simulate(a_row(), a_load(hours=0.01), levels={Priority.LOW: 1.2}), "not in"),
+        (lambda: simulate(a_row(), a_load(hours=0.01), seed=-1), "seed -1"),
+        (lambda: simulate(a_row(), a_load(hours=0.01), drain_s=math.inf), "drain_s must be finite"),
+        (lambda: simulate(a_row(), a_load(hours=0.01), duration_s=math.nan), "duration_s must be finite"),
+        (lambda: Row.uniform(40, profile(), budget_w=203.0), "is it in kW"),
+        (lambda: a_row(telemetry_lag_s=math.inf), "both finite"),
+        (lambda: a_row(telemetry_period_s=math.inf), "both finite"),
+        (lambda: a_row(actuation_faults=ActuationFaults(dead_servers=(10,))), "dead server 10"),
+        (lambda: a_row().with_added(math.inf), "must be finite"),
+        (lambda: FeedFailure(9.0, 5.0, 0.5), "no length"),
+        (lambda: random_telemetry_faults(100.0, per_day=0, mean_length_s=5, seed=1), "above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(change, message):

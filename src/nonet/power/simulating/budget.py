@@ -114,6 +114,8 @@ class FeedFailure:
     def __post_init__(self) -> None:
         if not 0.0 < self.remaining < 1.0:
             raise InputError(f"feed failure: remaining must be in (0, 1), got {self.remaining!r}")
+        if not 0.0 <= self.start_s < self.end_s:
+            raise InputError(f"feed failure: {self.start_s} s to {self.end_s} s has no length")
 
 
 def with_failures(name: str, budget: BudgetSchedule, failures: Sequence[FeedFailure]) -> BudgetSchedule:

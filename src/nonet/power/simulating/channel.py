@@ -157,7 +157,7 @@ class Channel:
 
     def _fate(self, write: Write, slow: bool) -> str:
         faults = self.faults
-        if write.server in faults.dead_servers:
+        if write.server % self.row.num_servers in faults.dead_servers:  # of a shared server both pods are dead
             return "lost"
         if faults.none or not (slow or faults.on_brake):
             return "landed"

@@ -61,7 +61,8 @@ def simulate(
         progress: called with the simulated seconds, about once a day.
 
     Raises:
-        InputError: a class with requests and without servers, or levels beside a policy.
+        InputError: a class with requests and without servers, levels beside a policy, a negative seed or time, or
+            samples that are too old for the policy by the time it sees them.
 
     >>> from nonet.power.load.requests import RequestLoad
     >>> from nonet.power.profiles import PROFILES
@@ -73,6 +74,7 @@ def simulate(
     if profile is not None:
         row = row.with_profile(profile)
     _check(row, load, policy, levels)
+    _check_times(row, policy, seed, duration_s or 0.0, drain_s)
     end_s = max(load.duration_s, duration_s or 0.0)
     num_ticks = math.ceil((end_s + drain_s) / row.telemetry_period_s) + _STEP_TICKS
     state = RowState(row, load, num_ticks)
@@ -130,6 +132,21 @@ def _check(row: Row, load: RequestLoad, policy: Policy | None, levels: Mapping[P
                     f"simulate: {num} requests of {priority.name} priority, but no server of the row serves them;"
                     " change low_priority_share, or share the servers"
                 )
+
+
+def _check_times(row: Row, policy: Policy | None, seed: int, duration_s: float, drain_s: float) -> None:
+    if seed < 0:
+        raise InputError(f"simulate: seed {seed} is negative; give 0 or more")
+    for name, value_s in (("duration_s", duration_s), ("drain_s", drain_s)):
+        if not 0.0 <= value_s < math.inf:
+            raise InputError(f"simulate: {name} must be finite and not negative, got {value_s!r}")
+    most = getattr(getattr(policy, "config", None), "stale_after_periods", math.inf)
+    age = math.ceil(row.telemetry_lag_s / row.telemetry_period_s - 1e-9)
+    if policy is not None and age > most:
+        raise InputError(
+            f"simulate: {policy.name} sees samples that are {age} periods old and is blind after {most:g}: it would"
+            " never brake; raise its stale_after_periods or lower telemetry_lag_s"
+        )
 
 
 def _fixed_record(row: Row, seed: int, levels: Mapping[Priority, float] | None, duration_s: float) -> Record:

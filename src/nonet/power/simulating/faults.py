@@ -105,6 +105,8 @@ def random_telemetry_faults(
     >>> 5 < len(faults) < 40, all(a.end_s <= b.start_s for a, b in zip(faults, faults[1:]))
     (True, True)
     """
+    if not (0.0 < per_day < math.inf and mean_length_s > 0.0):
+        raise InputError(f"telemetry faults: needs per_day and mean_length_s above 0, got {per_day}, {mean_length_s}")
     rng = np.random.Generator(np.random.Philox(seed))
     faults: list[TelemetryFault] = []
     start_s = float(rng.exponential(86400.0 / per_day))

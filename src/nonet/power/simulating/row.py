@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from nonet.power.profiles.profile import PowerProfile
 
 BRAKE_LEVEL = 288 / 1410
+_FEWEST_OF_IDLE = 0.02
+"""A budget below this part of what idle GPUs draw is in another unit."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Row:
         actuation_faults, telemetry_faults: what goes wrong.
 
     Raises:
-        InputError: duplicate or missing servers, instances that do not fit, nodes that name servers beyond the row.
+        InputError: duplicate or missing servers, instances that do not fit, nodes that name servers beyond the row, a
+            budget in kW where watts are meant.
 
     >>> from nonet.power.profiles import PROFILES
     >>> row = Row.uniform(40, PROFILES["a100-llama2-70b-tp8"], budget_w=203_000, cap_latency=Latency.constant(1.0))
@@ -114,10 +118,19 @@ class Row:
     def _check_numbers(self) -> None:
         if not 0.0 < self.prefill_share <= 1.0:
             raise InputError(f"row: prefill_share must be in (0, 1], got {self.prefill_share!r}")
-        if not self.telemetry_period_s > 0.0 or not self.telemetry_lag_s >= 0.0:
-            raise InputError("row: telemetry_period_s must be above 0 and telemetry_lag_s not negative")
+        if not 0.0 < self.telemetry_period_s < math.inf or not 0.0 <= self.telemetry_lag_s < math.inf:
+            raise InputError("row: telemetry_period_s must be above 0 and telemetry_lag_s not negative, both finite")
         if not 0.0 < self.brake_level <= 1.0:
             raise InputError(f"row: brake_level must be in (0, 1], got {self.brake_level!r}")
+        for dead in self.actuation_faults.dead_servers:
+            if not 0 <= dead < len(self.servers):
+                raise InputError(f"row: dead server {dead} is not in the row of {len(self.servers)} servers")
+        idle_w = sum(s.profile.idle_w * s.profile.server.num_gpus * s.profile.server.gpu_factor for s in self.servers)
+        if min(self.budget.watts) < _FEWEST_OF_IDLE * idle_w:
+            raise InputError(
+                f"row: a budget of {min(self.budget.watts):g} W for servers whose idle GPUs draw {idle_w:.0f} W; is it"
+                " in kW or MW? Give watts"
+            )
 
     @classmethod
     def uniform(
@@ -164,8 +177,8 @@ class Row:
 
         The added servers are copies of the first of their class. Nodes stay as they are: added servers hang on the row.
         """
-        if not fraction >= 0.0:
-            raise InputError(f"row: the added fraction must not be negative, got {fraction!r}")
+        if not 0.0 <= fraction < math.inf:
+            raise InputError(f"row: the added fraction must be finite and not negative, got {fraction!r}")
         total = round(self.num_servers * (1.0 + fraction))
         num_low = round(total * self.num_low / self.num_servers) - self.num_low
         added = [(Priority.LOW, num_low), (Priority.HIGH, total - self.num_servers - num_low)]
