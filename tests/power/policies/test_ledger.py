@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 
 import pytest
 
@@ -97,3 +98,16 @@ def test_no_level_is_raised_on_an_old_sample():
     ledger.note_sample(1001.0)
     assert ledger.next_event_s() == 1001.0
     assert [write.level for write in ledger.advance(1002.0)] == [1.0]
+
+
+def test_a_brake_storm_takes_time_in_proportion():
+    """Twenty thousand landings one by one, the next event asked for after each: seconds when each asks all servers."""
+    ledger = CommandLedger([Priority.LOW] * 20_000)
+    writes = ledger.submit(Command(Action.BRAKE, Priority.LOW), 0.0)
+    began_s = time.process_time()
+    for write in writes[1:]:
+        ledger.confirm(write.key, 5.0)
+        assert ledger.next_event_s() == 7.0
+    assert time.process_time() - began_s < 4.0
+    assert [write.server for write in ledger.advance(7.0)] == [0]
+    ledger.check_integrity()
