@@ -80,3 +80,16 @@ def test_every_policy_has_a_preset_with_its_defaults(name):
 def test_thresholds_out_of_order_are_refused(name, values):
     with pytest.raises(InputError, match="must be"):
         build_policy(name, **values)
+
+
+@pytest.mark.parametrize("name", ["dynamo", "thunderbolt", "water-filling"])
+def test_a_brake_is_released_only_where_caps_would_be_lifted(name):
+    view, policy = RowView.uniform(40, 0.5, budget_w=1.0), build_policy(name)
+
+    def actions(start_s, u):
+        calls = (policy.decide(t, Sample(u, t), view) for t in np.arange(start_s, start_s + 300.0, 2.0))
+        return {str(command.action) for commands in calls for command in commands}
+
+    assert "brake" in actions(0.0, 1.05)
+    assert "release" not in actions(300.0, 0.92)
+    assert "release" in actions(600.0, 0.4)

@@ -36,6 +36,16 @@ class Dynamo(ServerLevelPolicy):
     name = "dynamo"
     config_model = DynamoConfig
 
+    @property
+    def release_below_u(self) -> float:
+        """Where caps are lifted, too."""
+        return self.config.uncap_at
+
+    @property
+    def room_u(self) -> float:
+        """The target of a cut."""
+        return self.config.target
+
     def _regulate(self, now_s: float, u: float, view: View, settled: bool) -> list[Command]:
         config = self.config
         if not settled:

@@ -41,6 +41,16 @@ class Thunderbolt(ServerLevelPolicy):
     name = "thunderbolt"
     config_model = ThunderboltConfig
 
+    @property
+    def release_below_u(self) -> float:
+        """Where servers are unthrottled, too."""
+        return self.config.soft_at - self.config.hysteresis
+
+    @property
+    def room_u(self) -> float:
+        """The lower threshold."""
+        return self.config.soft_at
+
     def reset(self) -> None:
         """Nothing is capped, nothing drawn."""
         super().reset()

@@ -49,6 +49,16 @@ class WaterFilling(ServerLevelPolicy):
     name = "water-filling"
     config_model = WaterFillingConfig
 
+    @property
+    def release_below_u(self) -> float:
+        """Where levels are raised, too."""
+        return self.config.fill_to - self.config.hysteresis
+
+    @property
+    def room_u(self) -> float:
+        """Above it levels would be cut."""
+        return self.config.cap_at
+
     def _regulate(self, now_s: float, u: float, view: View, settled: bool) -> list[Command]:
         if not settled:
             return []
