@@ -194,6 +194,17 @@ def test_a_lying_sensor(kind):
         assert math.isnan(said.power_w) if kind == "nan" else said.power_w == pytest.approx(wanted[kind])
 
 
+@pytest.mark.parametrize("kind", ["gap", "nan", "tenfold", "negative"])
+def test_nothing_is_raised_while_the_sensor_lies(kind):
+    row = replace(a_row(1.5), telemetry_faults=(TelemetryFault(kind, 100.0, 160.0),))
+    down, up = Command(Action.CAP, Priority.LOW, 0.8), Command(Action.CAP, Priority.LOW, 1.0)
+    result = simulate(row, a_load(hours=0.1), policy=Script((10.0, down), (130.0, up)))
+    assert [(landing["time_s"], landing["level"]) for landing in result.landings.to_pylist()] == [
+        (50.0, 0.8),
+        (200.0, 1.0),  # sent with the first honest sample
+    ]
+
+
 def test_random_faults_and_quiet():
     faults = random_telemetry_faults(3 * 3600, per_day=200, mean_length_s=20, seed=5)
     row = replace(a_row(0.9), telemetry_faults=faults, telemetry_lag_s=2.0)
