@@ -118,3 +118,36 @@ def test_a_resumed_raise_waits_for_a_fresh_sample():
     assert restarted.resume(500.0) == [] and restarted.in_flight
     restarted.note_sample(501.0)
     assert [write.action for write in restarted.advance(501.0)] == [Action.RELEASE]
+
+
+def test_a_brake_is_never_given_up_for_good():
+    """Servers that answer nothing for an hour: the brake is still being sent when they come back."""
+    ledger = CommandLedger(ROW, LedgerConfig(brake_attempts=3))
+    ledger.note_sample(0.0)
+    sent = [write.key for write in ledger.submit(Command(Action.BRAKE, (0, 1)), 0.0)]
+    for now in range(1, 3600):
+        sent += [write.key for write in ledger.advance(float(now))]
+        ledger.check_integrity()
+        if now == 1800:  # and after a restart
+            saved, ledger = json.loads(json.dumps(ledger.state())), CommandLedger(ROW, LedgerConfig(brake_attempts=3))
+            ledger.restore(saved)
+    assert len(sent) == pytest.approx(2 * 3 * 3600 / (3 * 7 + 60), rel=0.05)
+    while not (writes := ledger.advance(ledger.next_event_s())):
+        pass
+    for write in writes:
+        ledger.confirm(write.key, now + 5.0)
+    assert ledger.braked == [True, True, False] and not ledger.in_flight
+    assert ledger.next_event_s() == float("inf")
+
+
+def test_other_orders_that_were_given_up_wait_for_somebody():
+    ledger = CommandLedger(ROW, LedgerConfig(brake_attempts=1, cap_attempts=1))
+    ledger.note_sample(0.0)
+    ledger.submit(Command(Action.BRAKE, (0,)), 0.0)
+    assert ledger.advance(7.0) == [] and ledger.given_up == [0]
+    ledger.note_sample(8.0)
+    assert len(ledger.submit(Command(Action.RELEASE, (0,)), 8.0)) == 1
+    ledger.submit(Command(Action.CAP, (1,), 0.8), 8.0)
+    assert ledger.advance(15.0) == ledger.advance(60.0) == ledger.advance(500.0) == []
+    assert ledger.given_up == [0, 1] and not ledger.in_flight
+    ledger.check_integrity()

@@ -9,7 +9,8 @@ What it keeps:
 * never two writes in flight for one server; a newer target waits and replaces the one that waited before;
 * a BRAKE does not wait: a cap in flight is retired (it may still land, then `confirm` tells), the brake goes out now;
 * a write without an answer is sent again with the same key, so that whoever receives it can tell a repetition from an
-  order; refused writes are sent again after a growing pause; both end after a number of attempts;
+  order; refused writes are sent again after a growing pause; both end after a number of attempts, and a BRAKE is then
+  ordered again after a pause, for as long as it is wanted;
 * what may or may not have happened (a write given up or retired) is *unknown* and ordered again rather than assumed;
 * no write that raises a level, and no RELEASE, leaves while the latest usable sample is older than `stale_after_s`.
 """
@@ -19,15 +20,16 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nonet.common.errors import InputError
+from nonet.power.policies.ledger_lines import Flight, Line, finite, line_of, line_values, number
 from nonet.power.policies.protocol import Action, Command, Priority
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 KEPT_RETIRED = 8
 
 
@@ -45,6 +47,7 @@ class LedgerConfig(BaseModel):
     retry_max_s: float = Field(default=60.0, gt=0, description="Longest pause after a refusal.")
     cap_attempts: int = Field(default=5, ge=1, description="A cap is given up after so many attempts.")
     brake_attempts: int = Field(default=20, ge=1, description="The same for BRAKE and RELEASE.")
+    again_s: float = Field(default=60.0, gt=0, description="A BRAKE given up is ordered again after so long.")
     stale_after_s: float = Field(default=6.0, gt=0, description="No level is raised on a sample older than this.")
     resolution: float = Field(
         default=0.02, ge=0, lt=1, description="Read-back this far off still counts as the level wanted."
@@ -72,31 +75,6 @@ class Write:
     level: float
     key: str
     attempt: int
-
-
-@dataclass(slots=True)
-class _Flight:
-    action: Action
-    level: float
-    key: str
-    attempt: int = 0
-    due_s: float = math.inf
-    sent: bool = False  # False while it pauses after a refusal or waits for a fresh sample
-
-
-@dataclass(slots=True)
-class _Line:
-    """One server. `cap` and `braked` are None when a write may or may not have changed them."""
-
-    target: float = 1.0
-    brake: bool = False
-    cap: float | None = 1.0
-    braked: bool | None = False
-    read: float = 1.0  # cap level as last read back
-    lowest: float = 1.0  # the lowest cap level that may be in effect
-    given_up: bool = False
-    flight: _Flight | None = None
-    retired: list[_Flight] = field(default_factory=list)
 
 
 class CommandLedger:
@@ -128,7 +106,7 @@ class CommandLedger:
         self.cap_levels: list[float] = [1.0] * len(self.priorities)
         """Cap level in effect on each server, as confirmed; an unknown one shows the last known."""
         self.counts = dict.fromkeys(("sent", "resent", "landed", "late", "refused", "given_up", "ignored"), 0)
-        self._lines = [_Line() for _ in self.priorities]
+        self._lines = [Line() for _ in self.priorities]
         self._sequence = 0
         self._sample_s = -math.inf
         self._open: dict[str, int] = {}  # keys in flight or retired -> server
@@ -161,8 +139,7 @@ class CommandLedger:
         """When `advance` has something to do, seconds; inf when nothing is waiting for time to pass."""
         while self._dues:
             due_s, server = self._dues[0]
-            flight = self._lines[server].flight
-            if flight is not None and flight.due_s == due_s:
+            if self._lines[server].due_s == due_s:
                 return due_s
             heapq.heappop(self._dues)
         return math.inf
@@ -242,7 +219,7 @@ class CommandLedger:
             self._retire(line, unknown=flight.attempt > 1)
             return self._start(server, now_s)
         if not retry or flight.attempt >= self._attempts(flight):
-            self._give_up(line, unknown=flight.attempt > 1)
+            self._give_up(server, now_s, unknown=flight.attempt > 1)
         else:
             pause_s = self.config.retry_s * (2.0 ** (flight.attempt - 1) if flight.action is Action.CAP else 1.0)
             self._due(server, flight, now_s + min(pause_s, self.config.retry_max_s))
@@ -273,13 +250,14 @@ class CommandLedger:
         for server in sorted(due):
             line = self._lines[server]
             flight = line.flight
-            if flight is None:
-                continue
-            if not self._still_wanted(line, flight):
+            if flight is None:  # a brake that was given up
+                line.given_up, line.again_s = False, math.inf
+                writes += self._start(server, now_s)
+            elif not self._still_wanted(line, flight):
                 self._retire(line, unknown=flight.attempt > 0)
                 writes += self._start(server, now_s)
             elif flight.sent and flight.attempt >= self._attempts(flight):
-                self._give_up(line, unknown=True)
+                self._give_up(server, now_s, unknown=True)
             else:
                 writes += self._send(server, flight, now_s)
         return writes
@@ -300,10 +278,10 @@ class CommandLedger:
         return {
             "version": STATE_VERSION,
             "sequence": self._sequence,
-            "sample_s": _finite(self._sample_s),
-            "last_landed_s": _finite(self.last_landed_s),
+            "sample_s": finite(self._sample_s),
+            "last_landed_s": finite(self.last_landed_s),
             "counts": dict(self.counts),
-            "lines": [_line_values(line) for line in self._lines],
+            "lines": [line_values(line) for line in self._lines],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -318,16 +296,16 @@ class CommandLedger:
         if len(lines) != len(self._lines):
             raise InputError(f"ledger state of {len(lines)} servers, the row has {len(self._lines)}; start afresh")
         self._sequence = state["sequence"]
-        self._sample_s = _number(state["sample_s"], -math.inf)
-        self.last_landed_s = _number(state["last_landed_s"], -math.inf)
+        self._sample_s = number(state["sample_s"], -math.inf)
+        self.last_landed_s = number(state["last_landed_s"], -math.inf)
         self.counts = dict(state["counts"])
-        self._lines = [_line(saved) for saved in lines]
+        self._lines = [line_of(saved) for saved in lines]
         self._open = {}
         for server, line in enumerate(self._lines):
             for flight in [*line.retired, *([line.flight] if line.flight else [])]:
                 self._open[flight.key] = server
         self._num_open = sum(line.flight is not None for line in self._lines)
-        self._dues = [(line.flight.due_s, server) for server, line in enumerate(self._lines) if line.flight is not None]
+        self._dues = [(line.due_s, server) for server, line in enumerate(self._lines)]
         heapq.heapify(self._dues)
         self.cap_levels = [line.read for line in self._lines]
 
@@ -339,7 +317,7 @@ class CommandLedger:
             "a key is used twice": len(set(keys)) != len(keys),
             "open keys do not match the flights": set(keys) != set(self._open),
             "the number of flights is off": self._num_open != len(flights),
-            "the next event is off": self.next_event_s() != min((flight.due_s for flight in flights), default=math.inf),
+            "the next event is off": self.next_event_s() != min((line.due_s for line in self._lines), default=math.inf),
             "a level outside (0, 1]": not all(0.0 < level <= 1.0 for level in [*self.cap_levels, *self.targets]),
             "cap levels differ from the lines": self.cap_levels != [line.read for line in self._lines],
             "a server is idle but not as wanted": any(
@@ -362,7 +340,7 @@ class CommandLedger:
             raise InputError(f"server {server} is not in the row of {len(self._lines)} servers")
         return server
 
-    def _wanted(self, line: _Line) -> Action | None:
+    def _wanted(self, line: Line) -> Action | None:
         if line.brake:
             if line.braked is not True:
                 return Action.BRAKE
@@ -372,12 +350,12 @@ class CommandLedger:
             return Action.CAP
         return None
 
-    def _still_wanted(self, line: _Line, flight: _Flight) -> bool:
+    def _still_wanted(self, line: Line, flight: Flight) -> bool:
         if flight.action is not self._wanted(line):
             return False
         return flight.action is Action.BRAKE or flight.level == line.target
 
-    def _attempts(self, flight: _Flight) -> int:
+    def _attempts(self, flight: Flight) -> int:
         return self.config.cap_attempts if flight.action is Action.CAP else self.config.brake_attempts
 
     def _start(self, server: int, now_s: float) -> list[Write]:
@@ -387,12 +365,12 @@ class CommandLedger:
             return []
         self._sequence += 1
         level = self.config.brake_level if action is Action.BRAKE else line.target
-        line.flight = _Flight(action, level, f"{self.name}-{self._sequence}")
+        line.flight, line.again_s = Flight(action, level, f"{self.name}-{self._sequence}"), math.inf
         self._open[line.flight.key] = server
         self._num_open += 1
         return self._send(server, line.flight, now_s)
 
-    def _send(self, server: int, flight: _Flight, now_s: float) -> list[Write]:
+    def _send(self, server: int, flight: Flight, now_s: float) -> list[Write]:
         line = self._lines[server]
         raises = flight.action is Action.RELEASE or (flight.action is Action.CAP and flight.level > line.lowest)
         if raises and now_s - self._sample_s > self.config.stale_after_s:
@@ -407,7 +385,7 @@ class CommandLedger:
         self.counts["sent" if flight.attempt == 1 else "resent"] += 1
         return [Write(server, flight.action, flight.level, flight.key, flight.attempt)]
 
-    def _retire(self, line: _Line, unknown: bool) -> None:
+    def _retire(self, line: Line, unknown: bool) -> None:
         """End a flight without an answer; one that was sent may still land, so its key is kept."""
         flight = line.flight
         if flight is None:
@@ -421,19 +399,23 @@ class CommandLedger:
             self._unknown(line, flight)
         self._keep(line, flight)
 
-    def _keep(self, line: _Line, flight: _Flight) -> None:
+    def _keep(self, line: Line, flight: Flight) -> None:
         """Know its key a while longer: another attempt, or a copy, may land after what comes next."""
         line.retired.append(flight)
         for old in line.retired[:-KEPT_RETIRED]:
             del self._open[old.key]
         del line.retired[:-KEPT_RETIRED]
 
-    def _give_up(self, line: _Line, unknown: bool) -> None:
+    def _give_up(self, server: int, now_s: float, unknown: bool) -> None:
+        line = self._lines[server]
         self.counts["given_up"] += 1
         self._retire(line, unknown)
-        line.given_up = True
+        line.given_up, line.again_s = True, math.inf
+        if self._wanted(line) is Action.BRAKE:
+            line.again_s = now_s + self.config.again_s
+            heapq.heappush(self._dues, (line.again_s, server))
 
-    def _unknown(self, line: _Line, flight: _Flight) -> None:
+    def _unknown(self, line: Line, flight: Flight) -> None:
         if flight.action is Action.CAP or self.config.one_lever:
             line.cap = None
         if flight.action is not Action.CAP or (self.config.one_lever and line.braked):
@@ -454,7 +436,7 @@ class CommandLedger:
         line.given_up = line.given_up and self._wanted(line) is not None
         return self._start(server, now_s)
 
-    def _take_effect(self, server: int, flight: _Flight, level: float | None) -> None:
+    def _take_effect(self, server: int, flight: Flight, level: float | None) -> None:
         line = self._lines[server]
         if flight.action is not Action.CAP:
             line.braked = flight.action is Action.BRAKE
@@ -465,35 +447,6 @@ class CommandLedger:
             line.read = line.lowest = flight.level if level is None else min(max(level, 1e-6), 1.0)
             self.cap_levels[server] = line.read
 
-    def _due(self, server: int, flight: _Flight, due_s: float) -> None:
+    def _due(self, server: int, flight: Flight, due_s: float) -> None:
         flight.due_s = due_s
         heapq.heappush(self._dues, (due_s, server))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _number(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else float(value)
-
-
-def _line_values(line: _Line) -> dict[str, Any]:
-    """As `dataclasses.asdict`, which takes seconds for a row of tens of thousands."""
-    flight = None if line.flight is None else _flight_values(line.flight)
-    retired = [_flight_values(old) for old in line.retired]
-    return {name: getattr(line, name) for name in line.__slots__} | {"flight": flight, "retired": retired}
-
-
-def _flight_values(flight: _Flight) -> dict[str, Any]:
-    values = {name: getattr(flight, name) for name in flight.__slots__}
-    return values | {"due_s": _finite(flight.due_s), "action": str(flight.action)}
-
-
-def _line(saved: dict[str, Any]) -> _Line:
-    def flight(values: dict[str, Any]) -> _Flight:
-        due_s = _number(values["due_s"], math.inf)
-        return _Flight(**{**values, "due_s": due_s, "action": Action(values["action"])})
-
-    retired = [flight(values) for values in saved["retired"]]
-    return _Line(**{**saved, "retired": retired, "flight": flight(saved["flight"]) if saved["flight"] else None})
