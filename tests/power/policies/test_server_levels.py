@@ -59,6 +59,32 @@ def test_water_filling_cuts_the_big_consumers_to_one_limit():
     assert found == {1: round(1 - (1 - 1177.8 / 1400) / 0.9, 2)}
 
 
+def test_water_filling_gives_out_what_low_priority_leaves_at_its_floor():
+    # Budget 4020 W; given out 3417 W; low draws 808.5 W each at its floor, so high gets 900 W each of its 1000.
+    found = first_commands("water-filling", [1000.0] * 4, 0.995, high_floor=0.8)
+    low = pytest.approx(1110 / 1410)
+    assert found == {0: low, 1: low, 2: 0.88, 3: 0.88}
+
+
+def test_water_filling_raises_levels_again_but_not_in_a_row_that_is_too_high():
+    view, policy = RowView.uniform(4, 0.5, budget_w=4000.0), build_policy("water-filling")
+    view.server_power_w = [600.0, 2200.0, 500.0, 500.0]
+
+    def ask(now_s, u):
+        commands = policy.decide(now_s, Sample(u * 4000.0, now_s), view)
+        levels = {server: command.level for command in commands for server in command.servers}
+        view.cap_levels = [levels.get(server, level) for server, level in enumerate(view.cap_levels)]
+        return levels
+
+    assert ask(0.0, 0.95).keys() == {1}
+    capped = view.cap_levels[1]
+    view.server_power_w = [2400.0, 400.0, 500.0, 500.0]  # now server 0 is the big one; 1 would be given more
+    assert ask(100.0, 0.95).keys() == {0} and view.cap_levels[1] == capped
+    assert ask(200.0, 0.81) == {}  # within the hysteresis
+    view.server_power_w = [500.0, 300.0, 700.0, 700.0]
+    assert ask(300.0, 0.55) == {0: 1.0, 1: 1.0}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_water_level_uses_up_the_total(seed):
     random = np.random.default_rng(seed)

@@ -158,6 +158,14 @@ def test_dead_servers_stay_as_they_are():
     assert touched.isdisjoint({0, 1}) and touched
 
 
+def test_refused_writes_change_nothing_and_doubled_ones_land_twice():
+    policy = Script((10.0, Command(Action.CAP, Priority.LOW, 0.8)))
+    refused = simulate(a_row(actuation_faults=ActuationFaults(refuse=1.0)), a_load(hours=0.1), policy=policy)
+    assert len(refused.landings) == 0 and not refused.capped_s and refused.ledger_counts["refused"] > 5
+    doubled = simulate(a_row(actuation_faults=ActuationFaults(duplicate=1.0)), a_load(hours=0.1), policy=policy)
+    assert sorted(doubled.landings.column("time_s").to_pylist()) == [50.0] * 5 + [90.0] * 5
+
+
 def test_both_pods_of_a_dead_shared_server_are_dead():
     row = a_row(0.5, shared=True, actuation_faults=ActuationFaults(dead_servers=(0,)))
     result = simulate(row, a_load(hours=0.2), policy=build_policy("polca"))
