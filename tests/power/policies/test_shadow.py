@@ -51,6 +51,9 @@ def test_exactly_at_a_threshold_nothing_happens():
     log = run([0.8] * 5 + [1.0] * 5)
     assert log.brakes == 0
     assert [one.mode for one in log.commands] == [2]
+    assert [one.mode for one in run([0.7] * 5 + [0.89] * 60).commands] == [1]
+    assert [one.mode for one in run([0.7] * 5 + [0.82] * 40 + [0.75] * 60).commands] == [1]
+    assert [one.mode for one in run([0.7] * 5 + [0.891] + [0.84] * 60).commands] == [2]
 
 
 def test_the_brake_falls_once_on_all_and_lands_after_5_s():
