@@ -127,15 +127,24 @@ def fit(
     rise_2s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 2 s.")] = 0.09,
     rise_40s: Annotated[float, typer.Option(min=0.001, max=1.0, help="Largest rise within 40 s.")] = 0.118,
     servers: Annotated[int, typer.Option(min=1, help="Servers of the row.")] = 40,
-    profile: Annotated[str, typer.Option(metavar="NAME", help="Profile of its servers.")] = "a100-llama2-70b-tp4",
+    profile: Annotated[
+        str, typer.Option(metavar="NAME", help="Profile of its servers; see: nonet power profiles.")
+    ] = "a100-llama2-70b-tp4",
     days: options.Days = 42.0,
+    trials: Annotated[int, typer.Option(min=1, help="Candidates that are tried, a week of traffic each.")] = 40,
+    confirmed: Annotated[int, typer.Option(min=1, help="Of these, how many at most are run over all the days.")] = 5,
+    draws: Annotated[int, typer.Option(min=1, help="Runs of each over all the days; medians are taken.")] = 5,
     seed: options.Seed = 1,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find traffic whose simulated row power has a measured peak and measured rises; exit 1 when none comes close.
 
-    Example: nonet power fit --peak 0.79 --rise-2s 0.09 --rise-40s 0.118 -o base.json
+    Examples:
+
+        nonet power fit --peak 0.79 --rise-2s 0.09 --rise-40s 0.118 -o base.json
+
+        nonet power fit --rise-2s 0.05 --rise-40s 0.08 --servers 20 --days 7 --trials 20 --draws 1 -o mine.json
     """
     from dataclasses import asdict
 
@@ -146,20 +155,32 @@ def fit(
 
     options.start(quiet)
     target = Statistics(peak, rise_2s, rise_40s)
-    short = min(7.0, days)
-    space = FitSpace.of_row(profile, servers)
-    found = search(target, space, num_servers=servers, days=days, short_days=short, seed=seed, progress=note)
+    found = search(
+        target,
+        FitSpace.of_row(profile, servers),
+        num_servers=servers,
+        days=days,
+        short_days=min(7.0, days),
+        num_trials=trials,
+        num_confirmed=confirmed,
+        num_draws=draws,
+        seed=seed,
+        progress=note,
+    )
     found.base.to_json(out)
     base = found.base
     if as_json:
-        emit_json({"base": base.model_dump(mode="json"), "target": asdict(target), "is_close": found.is_close})
+        told = {"is_close": found.is_close, "shortfalls": found.shortfalls}
+        emit_json({"base": base.model_dump(mode="json"), "target": asdict(target), **told})
     else:
         print(
             f"{out}: peak {base.peak:.1%}, rise 2 s {base.rise_2s:.1%}, 40 s {base.rise_40s:.1%} over {days:g} days"
             f" (asked: {peak:.1%}, {rise_2s:.1%}, {rise_40s:.1%}); {len(found.trials)} candidates tried"
         )
+        if not found.is_close:
+            print(f"NOT MET: {'; '.join(found.shortfalls)}")
+            print(f"{out} is the nearest found; give more --trials or another --profile")
     if not found.is_close:
-        note("no candidate comes within 2 points of both rises; try another profile")
         raise typer.Exit(1)
 
 

@@ -1,8 +1,12 @@
 """The fitter on small rows, and the committed base row against the published statistics."""
 
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from nonet.cli import app
 from nonet.common.errors import InputError
 from nonet.power.load.base_row import BaseRow, Statistics, load_base_row, settled_power, statistics_of
 from nonet.power.load.fit import FitSpace, fit, measure
@@ -29,6 +33,42 @@ def test_smoother_counts_double():
     one = fit(Statistics(0.79, 0.2, 0.3), FitSpace(requests_per_s=(0.8,), flatness=(0.5,)), **_SMALL)
     off = [getattr(one.base, name) / aim - 1 for name, aim in (("rise_2s", 0.2), ("rise_40s", 0.3))]
     assert one.error == pytest.approx(sum(d if d >= 0 else -2 * d for d in off))
+
+
+def test_a_wide_space_is_searched_beside_the_best():
+    space = FitSpace.of_row("a100-llama2-70b-tp8", 6)
+    assert {point["instances_per_server"] for point in space.points()} == {1}
+    point = next(space.points())
+    assert all(sum(point[name] != other[name] for name in point) == 1 for other in space.beside(point))
+    target = Statistics(0.79, 0.3, 0.4)
+    effort = {"num_servers": 6, "days": 0.3, "short_days": 0.3, "num_draws": 1, "num_confirmed": 1, "seed": 2}
+    few, more = (fit(target, space, num_trials=num, **effort) for num in (3, 12))
+    assert (len(few.trials), len(more.trials)) == (3, 12)
+    assert more.error <= few.error
+    assert fit(target, space, num_trials=12, **effort).base == more.base
+
+
+def test_a_much_smoother_row_is_not_close():
+    space = FitSpace(requests_per_s=(0.8,), flatness=(0.5,))
+    base = fit(Statistics(0.79, 1.0, 1.0), space, **_SMALL).base
+    for factor, kind in ((1.3, "smoother"), (0.7, "rougher")):
+        found = fit(Statistics(0.79, base.rise_2s * factor, base.rise_40s), space, **_SMALL)
+        assert not found.is_close
+        assert len(found.shortfalls) == 1 and kind in found.shortfalls[0] and "2 s" in found.shortfalls[0]
+    assert fit(Statistics(0.79, base.rise_2s * 1.05, base.rise_40s * 0.9), space, **_SMALL).is_close
+    with pytest.raises(InputError, match="no larger"):
+        fit(Statistics(0.79, 0.1, 0.05), space, **_SMALL)
+
+
+def test_the_command_fits_its_default_profile_and_says_when_the_target_is_not_met(tmp_path):
+    out = tmp_path / "base.json"
+    small = ["--servers", "5", "--days", "0.2", "--trials", "1", "--draws", "1", "-o", str(out)]
+    done = CliRunner().invoke(app, ["power", "fit", "--rise-2s", "0.01", "--rise-40s", "0.02", *small, "-q"])
+    assert done.exit_code == 1
+    assert "NOT MET: rise within 2 s" in done.stdout and "nearest" in done.stdout
+    assert BaseRow.from_json(out).instances_per_server == 2
+    tp8 = ["power", "fit", "--profile", "a100-llama2-70b-tp8", *small, "--json", "-q"]
+    assert json.loads(CliRunner().invoke(app, tp8).stdout)["base"]["instances_per_server"] == 1
 
 
 def test_preset_has_the_published_statistics_without_being_smoother_than_allowed():
