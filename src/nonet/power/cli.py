@@ -138,6 +138,7 @@ def rises(
     cap_latency_s: Annotated[float, typer.Option(min=0.1, help="Longest time that a cap needs to land.")] = 40.0,
     margin: Annotated[float, typer.Option(min=0.0, max=0.5, help="Kept free besides, share of the budget.")] = 0.0,
     column: options.Columns = None,
+    time_column: options.TimeColumn = None,
     unit: options.Unit = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -150,10 +151,11 @@ def rises(
     from nonet.power.load.rises import analyse_rises
 
     options.start(quiet)
-    log = options.power_log_of(series, budget_kw, column, unit)
+    log = options.power_log_of(series, budget_kw, column, unit, time_column)
     report = analyse_rises(
         log.power_w,
         budget_kw * 1e3,
+        shifted=log.shifted,
         period_s=log.period_s,
         windows_s=options.numbers(at, "--at"),
         cap_latency_s=cap_latency_s,
@@ -162,7 +164,7 @@ def rises(
     if as_json:
         emit_json(report.to_dict())
     else:
-        cli_simulate.print_rises(report)
+        cli_simulate.print_rises(report, log.start_s, log.period_s)
     if report.training:
         raise typer.Exit(1)
 

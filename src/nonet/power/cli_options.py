@@ -25,6 +25,7 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Columns of power; several are summed. [default: by their names]"),
 ]
+TimeColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column of the times. [default: by its name]")]
 Unit = Annotated[str | None, typer.Option(metavar="W|kW|MW|mW", help="Unit of the power. [default: by its name]")]
 RowArgument = Annotated[
     str, typer.Argument(metavar="[ROW]", help="A row file (TOML), or a fitted base row: a preset, or a JSON file.")
@@ -73,7 +74,13 @@ def policy_of(text: str) -> Policy:
     return build_policy(text) if text in POLICIES else load_policy(text)
 
 
-def power_log_of(path: Path, budget_kw: float | None, columns: list[str] | None, unit: str | None) -> PowerLog:
+def power_log_of(
+    path: Path,
+    budget_kw: float | None,
+    columns: list[str] | None,
+    unit: str | None,
+    time_column: str | None = None,
+) -> PowerLog:
     """A log of row power, what was repaired in it said on stderr; without a budget, of power over budget."""
     import numpy as np
 
@@ -84,7 +91,13 @@ def power_log_of(path: Path, budget_kw: float | None, columns: list[str] | None,
         raise InputError(f"--unit {unit}: expected one of {', '.join(units)}")
     budget_w = None if budget_kw is None else budget_kw * 1e3
     told = "W" if budget_w is None else unit
-    log = read_power_log(path, budget_w=budget_w, unit=told, power_columns=columns)  # type: ignore[arg-type]
+    log = read_power_log(
+        path,
+        budget_w=budget_w,
+        unit=told,  # type: ignore[arg-type]
+        time_column=time_column,
+        power_columns=columns,
+    )
     if budget_w is None:
         middle = float(np.nanmedian(log.power_w))
         if middle > MOST_OF_BUDGET:

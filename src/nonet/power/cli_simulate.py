@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from nonet.power.profiles import PowerProfile
 
 _HOUR_S = 3600.0
+_DAY_H = 23.5
+_EPOCH_FROM_S = 1e8
 
 
 def register(app: typer.Typer) -> None:
@@ -184,6 +187,13 @@ def fit(
         raise typer.Exit(1)
 
 
+def _when(seconds: float) -> str:
+    """A time of the log: UTC for epochs, else seconds."""
+    if seconds < _EPOCH_FROM_S:
+        return f"{seconds:g} s"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def print_profiles(profiles: Sequence[PowerProfile], refusals: Sequence[str], as_json: bool) -> None:
     """What `calibrate` fitted, with the errors on what was held out."""
     from nonet.common.console import emit_json, print_table
@@ -225,21 +235,31 @@ def print_predictions(fitted: Sequence[PowerProfile], names: Sequence[str], poin
         print(frame.write_csv(), end="")
 
 
-def print_rises(report: RiseReport) -> None:
-    """Peak, rises and thresholds as text."""
+def print_rises(report: RiseReport, start_s: float, period_s: float) -> None:
+    """Peak, rises and thresholds as text; times of the largest rises, with which an operator finds what made them."""
     from nonet.common.console import print_table
 
-    rows = [[f"{r.window_s:g}", f"{r.largest:.1%}", f"{r.quantile:.1%}", f"{r.bound:.1%}"] for r in report.rises]
+    rows = [
+        [f"{r.window_s:g}", f"{r.largest:.1%}", _when(start_s + r.at * period_s), f"{r.quantile:.1%}", f"{r.bound:.1%}"]
+        for r in report.rises
+    ]
     level, sure = f"{report.level:.2%}", f"{report.confidence:.0%}"
-    print_table(["window s", "largest rise", f"{level} quantile", f"its bound ({sure})"], rows)
+    print_table(["window s", "largest rise", "at", f"{level} quantile", f"its bound ({sure})"], rows)
     hours = report.seconds / _HOUR_S
     print(
         f"peak {report.peak:.1%}, mean {report.mean:.1%} of the budget over {hours:.1f} h, {report.missing:.1%} missing"
     )
+    if hours < _DAY_H:
+        print("mind: less than a day says little of how fast the row rises at other hours")
+    if report.peak > 1:
+        print("mind: the row exceeds its budget; is the budget right?")
     if report.missing > 0.1:
         print("mind: rises across gaps are not seen; a log with fewer gaps may show larger ones")
     if report.training:
-        print("a rise of a quarter of the budget within 2 s: this row trains; it is not for oversubscription")
+        print(
+            "a rise of a quarter of the budget within 2 s, as synchronous training makes it: not for oversubscription"
+            " (a sensor that failed does the same: look at the log at that time)"
+        )
     elif report.t1 is None or report.t2 is None:
         print("no room: the largest rise until a cap lands leaves no threshold above zero")
     else:

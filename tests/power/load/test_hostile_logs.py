@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from nonet.cli import app
 from nonet.common.errors import InputError
 from nonet.power.load.power_log import read_power_log
 from nonet.power.load.readers import read_requests
+from nonet.power.load.rises import rise
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 START_S = 1767225600
@@ -172,3 +176,118 @@ def test_json_lines_of_own_names_also_compressed(tmp_path: Path) -> None:
 def test_blanks_in_the_header(tmp_path: Path) -> None:
     log = _write(tmp_path / "a.csv", "TIMESTAMP, ContextTokens, GeneratedTokens\n0,1,5\n1,20,5\n")
     assert read_requests(log).prompt_tokens.tolist() == [1, 20]
+
+
+def _dated(pattern: str, num: int, step_s: float = 30.0) -> str:
+    start = datetime(2025, 10, 3, 1, 0, 0)
+    rows = [f"{(start + timedelta(seconds=step_s * i)).strftime(pattern)},{140000 + i % 7}" for i in range(num)]
+    return "Time,Power [W]\n" + "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "%m/%d/%Y %H:%M:%S",
+        "%d/%m/%Y %H:%M:%S",
+        "%m/%d/%Y %I:%M:%S %p",
+        "%d.%m.%Y %H:%M:%S",
+        "%d %b %Y %H:%M:%S",
+        "%Y/%m/%d %H:%M:%S.%f",
+    ],
+)
+@pytest.mark.parametrize("days", [1.5, 14])
+def test_dates_of_every_country(tmp_path: Path, pattern: str, days: float) -> None:
+    num = int(days * 48)
+    log = read_power_log(_write(tmp_path / "row.csv", _dated(pattern, num, 1800.0)), period_s=1800.0)
+    assert len(log.power_w) == num and log.notes == {}
+    if pattern != "%d/%m/%Y %H:%M:%S" or days > 2:
+        assert log.start_s == datetime(2025, 10, 3, 1, tzinfo=UTC).timestamp()
+
+
+def test_an_hour_that_comes_twice_is_two_hours(tmp_path: Path) -> None:
+    local = [*range(0, 10_800, 10), *range(7_205, 14_400, 10)]  # at 3:00 the clock goes back to 2:00
+    text = "t_s,rack,power_w\n" + "".join(f"{t},{rack},{50 + k % 3}\n" for k, t in enumerate(local) for rack in "ab")
+    log = read_power_log(_write(tmp_path / "row.csv", text), period_s=10.0)
+    assert len(log.power_w) == 5 * 360 and not np.isnan(log.power_w).any()
+    assert log.notes["clock put back by an hour, later times moved"] == 2
+    requests = AZURE + "".join(f"2024-10-27 {t // 3600:02d}:{t // 60 % 60:02d}:{t % 60:02d},5,10\n" for t in local)
+    load = read_requests(_write(tmp_path / "r.csv", requests))
+    assert load.repairs == {"clock put back by an hour, later times moved": 1}
+    assert np.histogram(load.arrival_s, 5, (0, 5 * 3600))[0].tolist() == [360] * 5
+
+
+def test_a_sensor_that_did_not_answer_is_no_rise(tmp_path: Path) -> None:
+    values = [100.0 + i % 3 for i in range(200)]
+    values[50], values[120:125] = 0.0, [0.0] * 5
+    log = read_power_log(_write(tmp_path / "row.csv", _series(values)))
+    assert log.notes["zeros between readings, left out"] == 6
+    assert np.nanmin(log.power_w) == 100
+    values[120:170] = [0.0] * 50  # longer than a minute: it was off
+    assert np.nanmin(read_power_log(_write(tmp_path / "row.csv", _series(values))).power_w) == 0
+
+
+def test_powers_far_above_the_budget_are_left_out(tmp_path: Path) -> None:
+    values = [100.0] * 200
+    values[50:70] = [1000.0] * 20  # too long for a spike, too high for the row
+    log = read_power_log(_write(tmp_path / "row.csv", _series(values)), budget_w=130)
+    assert log.notes["above three times the budget, left out"] == 20
+    assert np.nanmax(log.power_w) == 100 and all(np.nanmax(grid) <= 390 for grid in log.shifted)
+
+
+def test_a_tenfold_reading_among_others_of_its_period(tmp_path: Path) -> None:
+    values = [100.0] * 60
+    values[31] = 1000.0
+    log = read_power_log(_write(tmp_path / "row.csv", _series(values, 1.0)))
+    assert log.notes["tenfold readings, left out"] == 1
+    assert np.nanmax(log.power_w) == 100 and all(np.nanmax(grid) == 100 for grid in log.shifted)
+
+
+@pytest.mark.parametrize(("period_s", "jitter_s", "share"), [(1.0, 0.0, 1.0), (2.0, 0.7, 1.0), (0.1, 0.0, 7 / 8)])
+def test_steps_are_not_hidden_by_the_edges_of_periods(
+    tmp_path: Path, period_s: float, jitter_s: float, share: float
+) -> None:
+    draws = np.random.default_rng(5)
+    times = np.arange(0, 2000, period_s)
+    times = times + draws.uniform(-jitter_s, jitter_s, len(times))
+    watts = 100 + 16 * (np.floor((times + 0.37) / 50.1) % 2)
+    text = "t_s,power_w\n" + "".join(f"{t:.4f},{w}\n" for t, w in zip(times, watts, strict=True))
+    log = read_power_log(_write(tmp_path / "row.csv", text))
+    found = max(rise(grid, 2.0) for grid in (log.power_w, *log.shifted))
+    assert share * 16 - 1e-9 <= found <= 16 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "watts"),
+    [("Power (MW)", "0.15", 150e3), ("row-A", "150 kW", 150e3), ("Power W", '"150,123.5"', 150123.5)],
+)
+def test_exports_of_tools(tmp_path: Path, header: str, cell: str, watts: float) -> None:
+    log = _write(tmp_path / "row.csv", f"time,{header}\n0,{cell}\n2,{cell}\n")
+    assert read_power_log(log, budget_w=203e3).power_w.tolist() == pytest.approx([watts, watts])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("time,power_w\n", "a header and no rows"),
+        ("time,power_w\n2025-10-26 02:00:00 CET,5\n", "no cell of column 'time' is a time .2025-10-26 02:00:00 CET"),
+        ("Zeit,power_w\n1,5\n", "--time-column"),
+        ("time,server01\n1,5\n", "--column"),
+    ],
+)
+def test_refusals_say_what_to_do(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_power_log(_write(tmp_path / "row.csv", text))
+    (tmp_path / "wide.csv").write_text("time,power_w\n0,1\n", "utf-16")
+    with pytest.raises(InputError, match="UTF-16"):
+        read_power_log(tmp_path / "wide.csv")
+
+
+def test_rises_command_names_the_time_and_the_columns(tmp_path: Path) -> None:
+    rows = "".join(f"{START_S + 2 * i};{140 + 8 * (i >= 150)}\n" for i in range(300))
+    log = _write(tmp_path / "row.csv", "Zeit;Leistung\n" + rows)
+    options = ["--time-column", "Zeit", "--column", "Leistung", "--unit", "kW", "--budget-kw", "203"]
+    done = CliRunner().invoke(app, ["power", "rises", str(log), *options])
+    assert done.exit_code == 0, done.output
+    assert "2026-01-01 00:05:00" in done.stdout and "3.9%" in done.stdout and "less than a day" in done.stdout
+    done = CliRunner().invoke(app, ["power", "rises", str(log), *options[:-1], "140"])
+    assert "exceeds its budget" in done.stdout

@@ -109,7 +109,7 @@ def test_unusable(tmp_path):
         read_power_log(_write(tmp_path / "a.csv", "x,power\n1,2\n"))
     with pytest.raises(InputError, match="looks like power"):
         read_power_log(_write(tmp_path / "b.csv", "time,x\n1,2\n"))
-    with pytest.raises(InputError, match="no row with a time"):
+    with pytest.raises(InputError, match="is a time"):
         read_power_log(_write(tmp_path / "c.csv", "time,power\nx,2\n"))
     with pytest.raises(InputError, match="another unit"):
         read_power_log(_write(tmp_path / "d.csv", "time,power\n1,2\n99999999,2\n"))

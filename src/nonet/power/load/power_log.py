@@ -3,7 +3,12 @@
 Sensors are summed: each is averaged over every period and held over gaps of up to `hold_periods`; a period in which
 any sensor has nothing is a gap (NaN), never a smaller sum. A sensor is told by all its label columns together (host
 and GPU). Of several columns of one quantity one is read: the row's total before its parts, the mean before minimum and
-maximum. Tenfold readings are left out, readings that stand still are kept; both are counted.
+maximum. Tenfold readings, short zeros and sums above three times the budget are left out, readings that stand still are
+kept; all are counted. A clock that was put back by an hour is put right.
+
+Averages blur a rise that crosses the edge of a period: of a step, the series may show half. `shifted` has the same log
+on grids that begin 1/4, 1/2 and 3/4 of a period earlier; one of the four shows at least 7/8 of a step between two
+readings that lie at least a quarter of a period apart.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +26,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
-from nonet.power.load.log_flaws import num_stuck, tenfold
-from nonet.power.load.times import parse_times
+from nonet.power.load.log_flaws import LONGEST_ZEROS_S, num_stuck, tenfold, zeros_between
+from nonet.power.load.times import parse_times, undo_put_back
 
 Unit = Literal["W", "kW", "MW", "mW"]
 _TO_W = {"W": 1.0, "kW": 1e3, "MW": 1e6, "mW": 1e-3}
@@ -40,7 +45,22 @@ _TIME_NAMES = (
     "epoch",
     "measured_at",
 )
-_SENSOR_NAMES = ("sensor", "server", "host", "hostname", "instance", "pdu", "outlet", "index", "gpu", "uuid", "name")
+_SENSOR_NAMES = (
+    "sensor",
+    "server",
+    "node",
+    "rack",
+    "device",
+    "host",
+    "hostname",
+    "instance",
+    "pdu",
+    "outlet",
+    "index",
+    "gpu",
+    "uuid",
+    "name",
+)
 _POWER = re.compile(r"power|watt|utili[sz]ation|(^|[^a-z])k?w($|[^a-z])|^u$", re.IGNORECASE)
 _NOT_POWER = re.compile(r"limit|cap|budget|violation|factor|management|state|supply", re.IGNORECASE)
 _TOTAL = re.compile(r"(^|[^a-z])(row|total|sum)($|[^a-z])", re.IGNORECASE)
@@ -48,10 +68,13 @@ _MEAN = re.compile(r"(^|[^a-z])(avg|average|mean)($|[^a-z])", re.IGNORECASE)
 _STATISTIC = re.compile(
     r"(^|[^a-z])(avg|average|mean|min|minimum|max|maximum|peak|instant|std|p\d+|median)($|[^a-z])", re.IGNORECASE
 )
+_WITH_UNIT = r"^\s*-?\d[\d.,]*\s*[kKmM]?W\s*$"
 _LATEST_S = 1e11
 _ENOUGH_TO_TELL = 3
 _SLOWEST_LOG_S = 3600.0
 _PLAUSIBLE = (0.02, 1.7)
+_IMPOSSIBLE = 3.0
+_SHIFTS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +86,14 @@ class PowerLog:
         period_s: length of a period.
         power_w: float64, mean watts by period, NaN in gaps.
         notes: what was mended, by kind, with counts.
+        shifted: `power_w` on grids that begin 1/4, 1/2 and 3/4 of a period earlier; for rises.
     """
 
     start_s: float
     period_s: float
     power_w: NDArray[np.float64]
     notes: dict[str, int]
+    shifted: tuple[NDArray[np.float64], ...] = ()
 
 
 def read_power_log(
@@ -88,7 +113,9 @@ def read_power_log(
         path: .csv, .tsv, .parquet or .json (the answer of Prometheus' query_range).
         budget_w: of the row; a log that fits it only in another unit is refused.
         unit: of the power columns; by default from their names, else watts.
-        time_column, power_columns, sensor_column: by default found by name; several power columns are summed.
+        time_column: by default found by name.
+        power_columns: by default found by name; several are summed.
+        sensor_column: by default found by name.
         period_s: of the result; a log with fewer readings keeps its own period, a multiple of this one.
         hold_periods: gaps of a sensor up to so many periods are filled with its last value.
 
@@ -104,9 +131,14 @@ def read_power_log(
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{source}: a column that is no plain table: {str(error).splitlines()[0]}") from error
     log = _even(rows, period_s, hold_periods, notes, source)
-    if budget_w is not None:
-        _check_unit(log.power_w, budget_w, source)
-    return log
+    if budget_w is None:
+        return log
+    _check_unit(log.power_w, budget_w, source)
+    _count(notes, "above three times the budget, left out", int((log.power_w > _IMPOSSIBLE * budget_w).sum()))
+    power_w, *shifted = (
+        np.where(series > _IMPOSSIBLE * budget_w, np.nan, series) for series in (log.power_w, *log.shifted)
+    )
+    return replace(log, power_w=power_w, shifted=tuple(shifted))
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -133,7 +165,10 @@ def _separator(path: Path) -> str:
     if path.suffix == ".tsv":
         return "\t"
     with path.open("rb") as file:
-        lines = [line for line in file.read(1 << 16).splitlines() if line and not line.startswith(b"#")]
+        head = file.read(1 << 16)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{path}: text in UTF-16; save it as UTF-8")
+    lines = [line for line in head.splitlines() if line and not line.startswith(b"#")]
     header = lines[0] if lines else b""
     return max(",;\t", key=lambda mark: header.count(mark.encode()))
 
@@ -170,11 +205,11 @@ def _long(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     time_name = time_column or _by_name(frame.columns, _TIME_NAMES) or _with_unit(frame.columns)
     if time_name not in frame.columns:
-        raise InputError(f"{path}: no time column; name it (found {', '.join(frame.columns[:12])})")
+        raise InputError(f"{path}: no time column; name it with --time-column (found {', '.join(frame.columns[:12])})")
     names = list(power_columns or _power_names(frame))
     missing = [name for name in names if name not in frame.columns]
     if not names or missing:
-        what = f"no column {missing[0]!r}" if missing else "no column that looks like power; name it"
+        what = f"no column {missing[0]!r}" if missing else "no column that looks like power; name it with --column"
         raise InputError(f"{path}: {what} (found {', '.join(frame.columns[:12])})")
     labels = [sensor_column] if sensor_column else [n for n in frame.columns if n.lower() in _SENSOR_NAMES]
     if sensor_column and sensor_column not in frame.columns:
@@ -184,7 +219,14 @@ def _long(
     for part in parts_of_name:
         sensor = sensor + "/" + part
     seconds, formats = parse_times(frame[time_name], _time_unit(time_name))
+    if np.isnan(seconds).all() and len(frame):
+        cell = frame[time_name].cast(pl.String).drop_nulls().head(1).to_list()
+        raise InputError(
+            f"{path}: no cell of column {time_name!r} is a time ({', '.join(cell)}); write 2025-01-31 14:00:02"
+        )
     notes = {"time formats": formats} if formats > 1 else {}
+    seconds, put_back = undo_put_back(seconds, sensor)
+    _count(notes, "clock put back by an hour, later times moved", put_back)
     parts = []
     for name in names:
         watts = _watts(frame[name], unit or _unit_of(name))
@@ -195,6 +237,8 @@ def _long(
     usable = rows.filter((pl.col("s").abs() < _LATEST_S) & pl.col("w").is_finite() & (pl.col("w") >= 0))
     _count(notes, "negative powers, left out", rows.filter(pl.col("w").is_finite() & (pl.col("w") < 0)).height)
     _count(notes, "powers that are no numbers, left out", rows.filter(~pl.col("w").is_finite()).height)
+    if not len(frame):
+        raise InputError(f"{path}: a header and no rows")
     if usable.is_empty():
         raise InputError(f"{path}: no row with a time and a power; check the columns {time_name!r} and {names[0]!r}")
     _count(notes, "out of order, sorted", int((np.diff(seconds[~np.isnan(seconds)]) < 0).sum()))
@@ -209,24 +253,51 @@ def _even(rows: pl.DataFrame, period_s: float, hold: int, notes: dict[str, int],
         period_s = float(math.ceil(apart_s / period_s - 1e-9) * period_s)
         notes["period raised to that of the log, s"] = round(period_s)
     start_s = math.floor(float(rows["s"][0]) / period_s) * period_s
-    ticks = ((rows["s"].to_numpy() - start_s) / period_s + 1e-9).astype(np.int64)
-    num = int(ticks[-1]) + 1
+    num = int(_ticks(rows, start_s, period_s)[-1]) + 1
     if num > 200_000_000 or num > 1000 * rows.height + 1000:
         raise InputError(f"{path}: {rows.height} rows over {num * period_s:.0f} s; is a time in another unit?")
-    total = np.zeros(num)
-    sensors = rows["sensor"].to_numpy()
+    rows = _without_flaws(rows, apart_s or period_s, notes)
+    total = _summed(rows, start_s, period_s, hold, num)
+    _count(notes, "gaps", int(np.isnan(total).sum()))
+    shifted = tuple(_summed(rows, start_s - shift * period_s, period_s, hold, num + 1) for shift in _SHIFTS)
+    return PowerLog(start_s, period_s, total, notes, shifted)
+
+
+def _without_flaws(rows: pl.DataFrame, apart_s: float, notes: dict[str, int]) -> pl.DataFrame:
+    """The readings that are powers; what is left out is counted, as is what stands still."""
+    flaws = {"tenfold readings, left out": 0, "zeros between readings, left out": 0, "stuck readings, kept": 0}
     watts = rows["w"].to_numpy()
-    for sensor in sorted(set(sensors.tolist())):
-        own = sensors == sensor
+    good = np.ones(len(watts), dtype=np.bool_)
+    for own in _by_sensor(rows):
+        spikes, zeros = tenfold(watts[own]), zeros_between(watts[own], max(1, int(LONGEST_ZEROS_S / apart_s)))
+        for kind, count in zip(flaws, (spikes.sum(), zeros.sum(), num_stuck(watts[own])), strict=True):
+            flaws[kind] += int(count)
+        good[own] = ~(spikes | zeros)
+    for kind, count in flaws.items():
+        _count(notes, kind, count)
+    return rows.filter(pl.Series(good))
+
+
+def _summed(rows: pl.DataFrame, start_s: float, period_s: float, hold: int, num: int) -> NDArray[np.float64]:
+    """The sum of the sensors in `num` periods from `start_s` on, NaN where one has nothing."""
+    ticks, watts = _ticks(rows, start_s, period_s), rows["w"].to_numpy()
+    total = np.zeros(num)
+    for own in _by_sensor(rows):
         counts = np.bincount(ticks[own], minlength=num)
         sums = np.bincount(ticks[own], weights=watts[own], minlength=num)
-        series = np.divide(sums, counts, out=np.full(num, np.nan), where=counts > 0)
-        spikes = tenfold(series)
-        _count(notes, "tenfold readings, left out", notes.get("tenfold readings, left out", 0) + int(spikes.sum()))
-        _count(notes, "stuck readings, kept", notes.get("stuck readings, kept", 0) + num_stuck(series))
-        total += _held(np.where(spikes, np.nan, series), hold)
-    _count(notes, "gaps", int(np.isnan(total).sum()))
-    return PowerLog(start_s, period_s, total, notes)
+        total += _held(np.divide(sums, counts, out=np.full(num, np.nan), where=counts > 0), hold)
+    return total
+
+
+def _by_sensor(rows: pl.DataFrame) -> list[NDArray[np.int64]]:
+    """Rows of each sensor, in order of time."""
+    codes = rows["sensor"].rank("dense").to_numpy()
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
+def _ticks(rows: pl.DataFrame, start_s: float, period_s: float) -> NDArray[np.int64]:
+    return ((rows["s"].to_numpy() - start_s) / period_s + 1e-9).astype(np.int64)
 
 
 def _apart_s(rows: pl.DataFrame) -> float:
@@ -249,10 +320,11 @@ def _check_unit(power_w: NDArray[np.float64], budget_w: float, path: Path) -> No
     middle = float(np.nanmedian(power_w)) / budget_w
     if _PLAUSIBLE[0] <= middle <= _PLAUSIBLE[1]:
         return
-    for factor, hint in ((1e3, "the log in kW"), (1e-3, "the budget in kW"), (1e-6, "the log in mW")):
+    hints = ((1e3, "the log in kW"), (1e-3, "the budget in kW"), (1e6, "the log in MW"), (1e-6, "the log in mW"))
+    for factor, hint in hints:
         if _PLAUSIBLE[0] <= middle * factor <= _PLAUSIBLE[1]:
             raise InputError(
-                f"{path}: median {middle * budget_w:.6g} W against a budget of {budget_w:.6g} W: is {hint}? give it"
+                f"{path}: median {middle * budget_w:.6g} W against a budget of {budget_w:.6g} W: is {hint}? say so"
             )
     raise InputError(f"{path}: median {middle * budget_w:.6g} W does not fit a budget of {budget_w:.6g} W in any unit")
 
@@ -269,6 +341,8 @@ def _with_unit(columns: Sequence[str]) -> str | None:
 def _power_names(frame: pl.DataFrame) -> list[str]:
     """The columns to sum: powers with a number in them, one of each quantity."""
     names = [n for n in frame.columns if _POWER.search(n) and not _NOT_POWER.search(n)]
+    if not names:
+        names = [n for n in frame.columns if frame[n].dtype == pl.String and frame[n].str.contains(_WITH_UNIT).any()]
     names = [n for n in names if not np.isnan(_watts(frame[n], "W")).all()] or names
     totals = [n for n in names if _TOTAL.search(n)]
     one_of: dict[str, str] = {}
@@ -283,8 +357,10 @@ def _power_names(frame: pl.DataFrame) -> list[str]:
 def _unit_of(name: str) -> Unit:
     if re.search(r"kilowatt|(^|[^a-z])kw($|[^a-z])", name, re.IGNORECASE):
         return "kW"
-    if re.search(r"\[mW\]|milliwatt|_mw$", name):
+    if re.search(r"\[mW\]|\(mW\)|milliwatt|_mw$", name):
         return "mW"
+    if re.search(r"megawatt|(^|[^a-zA-Z])MW($|[^a-zA-Z])", name):
+        return "MW"
     return "W"
 
 
@@ -304,6 +380,8 @@ def _watts(column: pl.Series, unit: Unit) -> NDArray[np.float64]:
         factors = marks.str.replace("W", "w").replace_strict(known, default=None, return_dtype=pl.Float64)
         scale = factors.fill_null(_TO_W[unit]).to_numpy()
         column = cells.str.replace(r"\s*[kKmM]?[wW]$", "").str.replace(r"^(-?\d+),(\d+)$", "$1.$2")
+        grouped = column.str.contains(r"^-?\d{1,3}(,\d{3})+\.\d+$")
+        column = pl.select(pl.when(grouped).then(column.str.replace_all(",", "")).otherwise(column)).to_series()
     return column.cast(pl.Float64, strict=False).fill_null(math.nan).to_numpy().astype(np.float64) * scale
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nonet.common.errors import InputError
 from nonet.common.registry import Registry
 from nonet.power.load.requests import MAX_TOKENS, RequestLoad
-from nonet.power.load.times import parse_times
+from nonet.power.load.times import parse_times, undo_put_back
 from nonet.power.policies.protocol import Priority
 
 _LONGEST_JUMP_S = 3600.0
@@ -97,7 +97,9 @@ def read_requests(
         repairs["time formats"] = formats
     _check(source, seconds, prompts, outputs, usable)
     own = frame.filter(pl.Series(usable))
-    times = seconds[usable]
+    times, put_back = undo_put_back(seconds[usable])
+    if put_back:
+        repairs["clock put back by an hour, later times moved"] = put_back
     jumps = int((np.abs(np.diff(times)) > _LONGEST_JUMP_S).sum())
     if jumps:
         repairs["jumps of more than an hour, kept"] = jumps

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
+from scipy.special import gammaincinv
 
 from nonet.common.errors import InputError
 
 Floats = NDArray[np.float64]
 TRAINING_RISE_2S = 0.25
 _BLOCK_S = 86_400.0
+_TAIL_SHARES = (0.05, 0.01, 0.002)
+_FEWEST_CLUSTERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,15 @@ class RiseStatistics:
         window_s: the window W.
         largest: max over t and 0 < d <= W of u(t+d) - u(t), fractions of the budget.
         quantile: quantile over t of the rise to t from the lowest of the W before, at the level asked for.
-        bound: upper confidence bound of that quantile, by block bootstrap.
+        bound: upper confidence bound of that quantile, see `analyse_rises`.
+        at: index of the sample that the largest rise leads to.
     """
 
     window_s: float
     largest: float
     quantile: float
     bound: float
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,15 @@ class RiseReport:
     """What a row-power series says about oversubscription.
 
     Attributes:
-        peak: highest sample, fraction of the budget; `mean`: their mean.
+        peak: highest sample, fraction of the budget.
+        mean: of the samples, likewise.
         rises: one entry a window.
-        t1, t2: suggested thresholds; None when the row is refused.
-        seconds: length of the series; `missing`: share of its samples that are gaps.
-        level, confidence: of `RiseStatistics.quantile` and `bound`.
+        t1: suggested lower threshold; None when the row is refused.
+        t2: suggested upper threshold; None when the row is refused.
+        seconds: length of the series.
+        missing: share of its samples that are gaps.
+        level: of `RiseStatistics.quantile`.
+        confidence: of `RiseStatistics.bound`.
         training: rises of a quarter of the budget within two seconds, as synchronous training makes them.
     """
 
@@ -106,6 +115,7 @@ def analyse_rises(
     power_w: NDArray[np.floating[Any]],
     budget_w: float,
     *,
+    shifted: Sequence[NDArray[np.floating[Any]]] = (),
     period_s: float = 2.0,
     windows_s: Sequence[float] = (2.0, 5.0, 40.0),
     cap_latency_s: float = 40.0,
@@ -118,8 +128,26 @@ def analyse_rises(
     """Peak, rises and thresholds of a series.
 
     T2 leaves room for the larger of the largest rise seen within `cap_latency_s` and the bound of its quantile, less
-    `margin`, rounded down to whole percents; T1 lies `threshold_gap` below (0.80 and 0.89 in the paper). The bound is
-    the `confidence` quantile of that quantile over 200 resamplings of blocks: days, or twentieths of a short series.
+    `margin`, rounded down to whole percents; T1 lies `threshold_gap` below (0.80 and 0.89 in the paper).
+
+    The bound is the larger of two. One is the `confidence` quantile of the quantile over 200 resamplings of blocks
+    (days, or twentieths of a short series), which never exceeds what was seen. The other takes the rises above their
+    95, 99 and 99.8 % quantiles to fall off exponentially, with as many observations as there are separate groups of
+    them, and uses the upper limits of their number and of their mean excess. It holds from about a day of samples on,
+    where rises have no heavier tail.
+
+    Args:
+        power_w: watts of each period, NaN in gaps.
+        budget_w: of the row.
+        shifted: the same log on grids that begin a part of a period earlier; every statistic is the largest over all.
+        period_s: of the samples.
+        windows_s: windows to report.
+        cap_latency_s: longest time that a cap needs to land; always among the windows.
+        margin: kept free besides, share of the budget.
+        threshold_gap: T2 - T1.
+        level: of the quantiles.
+        confidence: of their bounds.
+        seed: of the resampling.
 
     Raises:
         InputError: no budget, no samples, no period, or a window shorter than the period.
@@ -136,18 +164,21 @@ def analyse_rises(
     if len(known) < 2:
         raise InputError("rises: fewer than two samples")
     windows = sorted({*windows_s, cap_latency_s})
+    if not all(math.isfinite(w) for w in windows):
+        raise InputError(f"rises: windows must be numbers of seconds, got {', '.join(f'{w:g}' for w in windows)}")
     if windows[0] < period_s:
         raise InputError(
             f"rises: samples every {period_s:g} s say nothing of rises within {windows[0]:g} s; ask for windows of at"
             f" least {period_s:g} s, or log more often"
         )
-    found = {w: _statistics(u, w, period_s, level, confidence, seed) for w in windows}
-    training = rise(u, max(2.0, period_s), period_s) > TRAINING_RISE_2S
+    grids = [u, *(np.asarray(other, dtype=np.float64) / budget_w for other in shifted)]
+    found = {w: _statistics(grids, w, period_s, level, confidence, seed) for w in windows}
+    training = max(rise(grid, max(2.0, period_s), period_s) for grid in grids) > TRAINING_RISE_2S
     needed = max(found[cap_latency_s].largest, found[cap_latency_s].bound)
     t2 = math.floor((1 - needed - margin) * 100 + 1e-9) / 100
     usable = not training and t2 - threshold_gap > 0
     return RiseReport(
-        peak=float(known.max()),
+        peak=max(float(np.nanmax(grid)) for grid in grids),
         mean=float(known.mean()),
         rises=tuple(found[w] for w in windows),
         t1=round(t2 - threshold_gap, 4) if usable else None,
@@ -161,13 +192,39 @@ def analyse_rises(
 
 
 def _statistics(
-    u: Floats, window_s: float, period_s: float, level: float, confidence: float, seed: int
+    grids: Sequence[Floats], window_s: float, period_s: float, level: float, confidence: float, seed: int
 ) -> RiseStatistics:
-    rises = rises_to(u, _steps(window_s, period_s))
-    known = rises[~np.isnan(rises)]
-    quantile = float(np.quantile(known, level))
-    bound = _bootstrap_bound(known, period_s, level, confidence, seed)
-    return RiseStatistics(window_s, float(known.max()), quantile, max(quantile, bound))
+    steps = _steps(window_s, period_s)
+    found = []
+    for grid in grids:
+        rises = rises_to(grid, steps)
+        known = rises[~np.isnan(rises)]
+        quantile = float(np.quantile(known, level))
+        seen = _bootstrap_bound(known, period_s, level, confidence, seed)
+        beyond = _tail_bound(known, steps, level, confidence)
+        found.append((float(known.max()), quantile, max(quantile, seen, beyond), int(np.nanargmax(rises))))
+    largest, quantile, bound = (max(values) for values in list(zip(*found, strict=True))[:3])
+    return RiseStatistics(window_s, largest, quantile, bound, max(found)[3])
+
+
+def _tail_bound(rises: Floats, steps: int, level: float, confidence: float) -> float:
+    ordered = np.sort(rises)
+    bound = -math.inf
+    for share in _TAIL_SHARES:
+        if share <= 2 * (1 - level):
+            break
+        threshold = ordered[int((1 - share) * len(ordered))]
+        above = np.flatnonzero(rises > threshold)
+        if not len(above):  # the rises end here, as those of a row that only steps up and down
+            return float(threshold)
+        clusters = 1 + int((np.diff(above) > steps).sum())
+        if clusters < _FEWEST_CLUSTERS and bound > -math.inf:
+            break
+        # Upper limits of the mean of `clusters` exponential variables, and of a Poisson mean that gave `clusters`.
+        excess = float((rises[above] - threshold).mean()) * clusters / float(gammaincinv(clusters, 1 - confidence))
+        often = len(above) / len(rises) * float(gammaincinv(clusters + 1, confidence)) / clusters
+        bound = max(bound, float(threshold) + excess * math.log(often / (1 - level)))
+    return bound
 
 
 def _bootstrap_bound(rises: Floats, period_s: float, level: float, confidence: float, seed: int) -> float:
