@@ -18,6 +18,7 @@ from nonet.common.errors import InputError
 from nonet.power.load.power_log import read_power_log
 from nonet.power.load.readers import read_requests
 from nonet.power.load.rises import rise
+from nonet.power.load.times import undo_put_back
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 START_S = 1767225600
@@ -243,17 +244,23 @@ def test_a_tenfold_reading_among_others_of_its_period(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("period_s", "jitter_s", "share"), [(1.0, 0.0, 1.0), (2.0, 0.7, 1.0), (0.1, 0.0, 7 / 8)])
-def test_steps_are_not_hidden_by_the_edges_of_periods(
-    tmp_path: Path, period_s: float, jitter_s: float, share: float
+@pytest.mark.parametrize("moment_s", [100.0, 100.4, 100.9, 101.0, 101.5, 101.8])
+def test_a_step_is_not_hidden_by_the_edges_of_periods(
+    tmp_path: Path, period_s: float, jitter_s: float, share: float, moment_s: float
 ) -> None:
     draws = np.random.default_rng(5)
-    times = np.arange(0, 2000, period_s)
+    times = np.arange(0, 200, period_s)
     times = times + draws.uniform(-jitter_s, jitter_s, len(times))
-    watts = 100 + 16 * (np.floor((times + 0.37) / 50.1) % 2)
-    text = "t_s,power_w\n" + "".join(f"{t:.4f},{w}\n" for t, w in zip(times, watts, strict=True))
+    text = "t_s,power_w\n" + "".join(f"{t:.4f},{100 + 16 * (t >= moment_s)}\n" for t in times)
     log = read_power_log(_write(tmp_path / "row.csv", text))
     found = max(rise(grid, 2.0) for grid in (log.power_w, *log.shifted))
     assert share * 16 - 1e-9 <= found <= 16 + 1e-9
+
+
+def test_a_log_in_another_order_is_no_clock_put_back() -> None:
+    hour_and_more = np.array([0.0, 1800.0, 3598.0, 0.0, 3600.0, 1000.0])
+    assert undo_put_back(hour_and_more)[1] == 0
+    assert undo_put_back(np.array([0.0, 3598.0, np.nan, 5000.0]))[1] == 0
 
 
 @pytest.mark.parametrize(
