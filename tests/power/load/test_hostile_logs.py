@@ -55,6 +55,7 @@ def test_gpus_of_the_same_number_on_two_hosts_are_two_sensors(tmp_path: Path) ->
         ("total_kw_avg", "0.15", 150),
         ("power", "0.15 kW", 150),
         ("energy_kwh,power_w", "9,150", 150),
+        ("utilization.gpu [%],utilization.memory [%],power.draw [W]", "97,30,150", 150),
     ],
 )
 def test_one_column_of_each_quantity_in_its_unit(tmp_path: Path, header: str, cells: str, watts: float) -> None:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.power.load.log_flaws import LONGEST_ZEROS_S, num_stuck, tenfold, zeros_between
+from nonet.power.load.power_columns import Unit, power_names, unit_of, watts_of
 from nonet.power.load.times import parse_times, undo_put_back
 
-Unit = Literal["W", "kW", "MW", "mW"]
-_TO_W = {"W": 1.0, "kW": 1e3, "MW": 1e6, "mW": 1e-3}
 _MAX_BYTES = 2 << 30
 _TIME_NAMES = (
     "timestamp",
@@ -61,14 +60,6 @@ _SENSOR_NAMES = (
     "uuid",
     "name",
 )
-_POWER = re.compile(r"power|watt|utili[sz]ation|(^|[^a-z])k?w($|[^a-z])|^u$", re.IGNORECASE)
-_NOT_POWER = re.compile(r"limit|cap|budget|violation|factor|management|state|supply", re.IGNORECASE)
-_TOTAL = re.compile(r"(^|[^a-z])(row|total|sum)($|[^a-z])", re.IGNORECASE)
-_MEAN = re.compile(r"(^|[^a-z])(avg|average|mean)($|[^a-z])", re.IGNORECASE)
-_STATISTIC = re.compile(
-    r"(^|[^a-z])(avg|average|mean|min|minimum|max|maximum|peak|instant|std|p\d+|median)($|[^a-z])", re.IGNORECASE
-)
-_WITH_UNIT = r"^\s*-?\d[\d.,]*\s*[kKmM]?W\s*$"
 _LATEST_S = 1e11
 _ENOUGH_TO_TELL = 3
 _SLOWEST_LOG_S = 3600.0
@@ -206,7 +197,7 @@ def _long(
     time_name = time_column or _by_name(frame.columns, _TIME_NAMES) or _with_unit(frame.columns)
     if time_name not in frame.columns:
         raise InputError(f"{path}: no time column; name it with --time-column (found {', '.join(frame.columns[:12])})")
-    names = list(power_columns or _power_names(frame))
+    names = list(power_columns or power_names(frame))
     missing = [name for name in names if name not in frame.columns]
     if not names or missing:
         what = f"no column {missing[0]!r}" if missing else "no column that looks like power; name it with --column"
@@ -229,7 +220,7 @@ def _long(
     _count(notes, "clock put back by an hour, later times moved", put_back)
     parts = []
     for name in names:
-        watts = _watts(frame[name], unit or _unit_of(name))
+        watts = watts_of(frame[name], unit or unit_of(name))
         parts.append(pl.DataFrame({"s": seconds, "w": watts, "sensor": sensor + f"/{name}"}))
     rows = pl.concat(parts)
     seconds = np.where(np.abs(seconds) < _LATEST_S, seconds, np.nan)
@@ -338,51 +329,9 @@ def _with_unit(columns: Sequence[str]) -> str | None:
     return next((n for n in columns if re.sub(r"_(s|ms|us|ns)$", "", n.lower()) in _TIME_NAMES), None)
 
 
-def _power_names(frame: pl.DataFrame) -> list[str]:
-    """The columns to sum: powers with a number in them, one of each quantity."""
-    names = [n for n in frame.columns if _POWER.search(n) and not _NOT_POWER.search(n)]
-    if not names:
-        names = [n for n in frame.columns if frame[n].dtype == pl.String and frame[n].str.contains(_WITH_UNIT).any()]
-    names = [n for n in names if not np.isnan(_watts(frame[n], "W")).all()] or names
-    totals = [n for n in names if _TOTAL.search(n)]
-    one_of: dict[str, str] = {}
-    for name in totals or names:
-        quantity = re.sub(r"[^a-z0-9]+", " ", _STATISTIC.sub(" ", name.lower())).strip()
-        plain, mean = not _STATISTIC.search(name), bool(_MEAN.search(name))
-        if quantity not in one_of or plain or (mean and _STATISTIC.search(one_of[quantity])):
-            one_of[quantity] = name
-    return list(one_of.values())
-
-
-def _unit_of(name: str) -> Unit:
-    if re.search(r"kilowatt|(^|[^a-z])kw($|[^a-z])", name, re.IGNORECASE):
-        return "kW"
-    if re.search(r"\[mW\]|\(mW\)|milliwatt|_mw$", name):
-        return "mW"
-    if re.search(r"megawatt|(^|[^a-zA-Z])MW($|[^a-zA-Z])", name):
-        return "MW"
-    return "W"
-
-
 def _time_unit(name: str) -> str:
     found = re.search(r"_(ms|us|ns)$", name.lower())
     return found.group(1) if found else ""
-
-
-def _watts(column: pl.Series, unit: Unit) -> NDArray[np.float64]:
-    """Watts of a column; a unit written in a cell goes before that of the column, a decimal comma is one."""
-    scale: Any = _TO_W[unit]
-    if column.dtype == pl.String:
-        cells = column.str.strip_chars()
-        own = cells.str.extract(r"([kKmM]?[wW])$", 1)
-        known = {"w": 1.0, "kw": 1e3, "Mw": 1e6, "mw": 1e-3}
-        marks = own.str.slice(0, 1).str.replace("K", "k") + own.str.slice(1).str.to_lowercase()
-        factors = marks.str.replace("W", "w").replace_strict(known, default=None, return_dtype=pl.Float64)
-        scale = factors.fill_null(_TO_W[unit]).to_numpy()
-        column = cells.str.replace(r"\s*[kKmM]?[wW]$", "").str.replace(r"^(-?\d+),(\d+)$", "$1.$2")
-        grouped = column.str.contains(r"^-?\d{1,3}(,\d{3})+\.\d+$")
-        column = pl.select(pl.when(grouped).then(column.str.replace_all(",", "")).otherwise(column)).to_series()
-    return column.cast(pl.Float64, strict=False).fill_null(math.nan).to_numpy().astype(np.float64) * scale
 
 
 def _count(notes: dict[str, int], kind: str, count: int) -> None:
