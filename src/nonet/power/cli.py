@@ -74,7 +74,7 @@ def calibrate(
         Path | None, typer.Option(metavar="FILE", help="Power of one server's GPUs: nvidia-smi or DCGM.")
     ] = None,
     requests: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What it served meanwhile: start, tokens, ttft_s, e2e_s.")
+        Path | None, typer.Option(metavar="FILE", help="What it served: time, tokens, best also ttft_s, e2e_s.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="GPU of the logs.")] = "a100-80gb",
     model: Annotated[str, typer.Option(help="Model of the logs.")] = "model",
@@ -116,7 +116,8 @@ def calibrate(
         found = calibrate_table(table)
         fitted, refusals = list(found.profiles), list(found.refusals)
     elif gpu_log is not None and requests is not None:
-        fitted = list(calibrate_logs(gpu_log, requests, gpu, model, tensor_parallel).profiles)
+        found = calibrate_logs(gpu_log, requests, gpu, model, tensor_parallel)
+        fitted, refusals = list(found.profiles), list(found.refusals)
     fitted = [one for one in fitted if only in one.name]
     if clock_table is not None:
         fitted = [with_clock_table(one, clock_table) for one in fitted]

@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from nonet.cli import app
 from nonet.common.errors import InputError
-from nonet.power.profiles.calibration.gpu_log import read_gpu_log
-from nonet.power.profiles.calibration.server_log import profile_from_logs, read_request_log
+from nonet.power.profiles.calibration.gpu_log import GpuLog, read_gpu_log
+from nonet.power.profiles.calibration.request_log import RequestLog, read_request_log
+from nonet.power.profiles.calibration.server_log import profile_from_logs
+from nonet.power.profiles.calibration.surface import Cell, fit_prefill
 
 EPOCH_S = 1_700_000_000.0
 STEP_S = 0.001
@@ -130,15 +134,110 @@ def test_bad_samples_are_counted_and_bad_files_named(tmp_path: Path) -> None:
             read_gpu_log(tmp_path / name)
 
 
-def test_request_logs_without_latencies_or_overlap_are_refused(
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, logs: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("logs")
+    requests, power = logs
+    requests.write_csv(folder / "r.csv")
+    power.write_csv(folder / "p.csv")
+    return folder / "r.csv", folder / "p.csv"
+
+
+@pytest.mark.parametrize("missing", [["ttft_s", "e2e_s"], ["ttft_s"], ["e2e_s"]])
+def test_power_is_fitted_without_latencies_and_what_could_not_be_says_so(
+    tmp_path: Path, files: tuple[Path, Path], missing: list[str]
+) -> None:
+    path = tmp_path / "r.csv"
+    pl.read_csv(files[0]).drop(missing).write_csv(path)
+    profile = profile_from_logs(read_gpu_log(files[1]), read_request_log(path), "a100", "m-7b")
+    for tokens in (128, 512, 2048):
+        assert profile.prefill_watts(tokens) == pytest.approx(prompt_w(tokens), rel=0.1)
+    for batch in (1, 2, 3):
+        assert profile.decode_watts(batch) == pytest.approx(180 + 4 * batch, rel=0.02)
+    assert profile.idle_w == pytest.approx(82)
+    known = profile.provenance
+    assert known["decode_watts"].kind == "fitted" and known["decode_watts"].held_out["odd"] < 0.03
+    assert known["decode_seconds"].kind == "borrowed" and "not fitted" in known["decode_seconds"].source
+    assert (known["prefill_seconds"].kind == "borrowed") == ("ttft_s" in missing)
+    if "e2e_s" in missing:
+        assert profile.decode_seconds_per_token(1) == pytest.approx(0.021, rel=0.1)
+
+
+def test_calibrate_command_reads_a_log_of_times_and_tokens(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    path = tmp_path / "r.csv"
+    frame = pl.read_csv(files[0]).select("time", "prompt_tokens", "output_tokens")
+    zero = frame[:1].with_columns(output_tokens=pl.lit(0).cast(pl.Int64))
+    pl.concat([frame, zero]).write_csv(path)
+    command = ["power", "calibrate", "--gpu-log", str(files[1]), "--requests", str(path), "--gpu", "a100", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["refused"] == ["r.csv: requests with a cell that is no positive number: 1"]
+    assert "not fitted" in told["profiles"][0]["provenance"]["prefill_seconds"]["source"]
+
+
+def test_power_below_the_measured_prompts_is_flat() -> None:
+    table = fit_prefill([Cell(128, 1, 0.02), Cell(512, 1, 0.05), Cell(2048, 1, 0.2, 350.0)])
+    assert table.watts == pytest.approx((350.0, 350.0, 350.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (pl.col("w") / 1e3, "kW or mW"),
+        (pl.col("w") * 1e3, "kW or mW"),
+        (pl.lit(150.0), "stuck"),
+    ],
+)
+def test_gpu_logs_that_cannot_be_are_refused(
+    tmp_path: Path, logs: tuple[pl.DataFrame, pl.DataFrame], change: pl.Expr, told: str
+) -> None:
+    requests, power = logs
+    names = {"DCGM_FI_DEV_POWER_USAGE": "w"}
+    power.rename(names).with_columns(change.alias("w")).rename({"w": "power"}).write_csv(tmp_path / "p.csv")
+    requests.write_csv(tmp_path / "r.csv")
+    with pytest.raises(InputError, match=told):
+        profile_from_logs(read_gpu_log(tmp_path / "p.csv"), read_request_log(tmp_path / "r.csv"), "a100", "m-7b")
+
+
+def test_power_that_does_not_follow_the_requests_is_refused() -> None:
+    at = np.arange(0.0, 100.0)
+    one = np.array([1.0])
+    log = RequestLog(0 * one, 512 * one, 100 * one, 2 * one, 40 * one)
+    with pytest.raises(InputError, match="draw no more"):
+        profile_from_logs(GpuLog(at, np.where(at < 50, 80.0, 300.0), 1, 0), log, "a100", "m-7b")
+
+
+def test_logs_as_people_have_them_fit_the_same(tmp_path: Path, logs: tuple[pl.DataFrame, pl.DataFrame]) -> None:
+    requests, power = logs
+    local = pl.from_epoch((pl.col("timestamp") * 1e6 + 7200e6).cast(pl.Int64), "us")
+    spiked = pl.when(pl.int_range(pl.len()) == 700).then(10 * pl.col("w")).otherwise(pl.col("w"))
+    frame = power.rename({"DCGM_FI_DEV_POWER_USAGE": "w"}).with_columns(
+        local.dt.strftime("%Y-%m-%dT%H:%M:%S%.3f+02:00").alias("timestamp"), (spiked / 1e3).alias("board_power_kw")
+    )
+    frame.drop("w").write_csv(tmp_path / "p.csv")
+    ms = {"ttft_ms": pl.col("ttft_s") * 1e3, "e2e_ms": pl.col("e2e_s") * 1e3}
+    renamed = requests.with_columns(**ms).drop("ttft_s", "e2e_s").rename({"prompt_tokens": "input_length"})
+    renamed.write_csv(tmp_path / "r.csv")
+    log = read_gpu_log(tmp_path / "p.csv")
+    assert log.num_refused == 1
+    profile = profile_from_logs(log, read_request_log(tmp_path / "r.csv"), "a100", "m-7b")
+    assert profile.prefill_seconds(512) == pytest.approx(prompt_s(512), rel=0.06)
+    assert profile.decode_watts(1) == pytest.approx(184, rel=0.02)
+
+
+def test_request_logs_without_tokens_or_overlap_are_refused(
     tmp_path: Path, logs: tuple[pl.DataFrame, pl.DataFrame]
 ) -> None:
     requests, power = logs
     path = tmp_path / "r.csv"
-    requests.drop("ttft_s").write_csv(path)
-    with pytest.raises(InputError, match="ttft"):
+    requests.drop("output_tokens").write_csv(path)
+    with pytest.raises(InputError, match="completion_tokens"):
         read_request_log(path)
-    requests.with_columns(pl.col("time") + 1e6).write_csv(path)
+    requests.with_columns(output_tokens=pl.lit(0)).write_csv(path)
+    with pytest.raises(InputError, match="160 of 160 rows"):
+        read_request_log(path)
+    requests.with_columns(pl.col("time") + 7200).write_csv(path)
     power.write_csv(tmp_path / "p.csv")
-    with pytest.raises(InputError, match="overlap"):
+    with pytest.raises(InputError, match=r"overlap in time: the requests begin \+2.00 h"):
         profile_from_logs(read_gpu_log(tmp_path / "p.csv"), read_request_log(path), "a100", "m-7b")

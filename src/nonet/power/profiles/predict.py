@@ -77,7 +77,7 @@ def predict(profile: PowerProfile | Iterable[PowerProfile], points: Path | pl.Da
         for key in _NUMBERS:
             if key in point:
                 point[key] = _positive(point[key], f"{where}, line {number}, {rename[key]}")
-        chosen, why = _choose(profiles, point, f"{where}, line {number}")
+        chosen, why = nearest_profile(profiles, point, f"{where}, line {number}")
         answers.append(predict_point(chosen, point, why))
     columns = {name: [getattr(a, name) for a in answers] for name in Prediction.__slots__}
     return frame.hstack(pl.DataFrame(columns).rename({n: f"predicted_{n}" for n in columns if n in frame.columns}))
@@ -155,7 +155,12 @@ def _billions(model: str) -> float:
     return float(found.group(1)) if found else 70.0
 
 
-def _choose(profiles: list[PowerProfile], point: dict[str, str], where: str) -> tuple[PowerProfile, str]:
+def nearest_profile(profiles: list[PowerProfile], point: dict[str, str], where: str) -> tuple[PowerProfile, str]:
+    """The profile of a point's hardware, model and tensor parallelism, else the nearest, and why it is not the same.
+
+    Raises:
+        InputError: none is of the hardware.
+    """
     candidates = profiles
     if "hardware" in point:
         gpu = gpu_name(str(point["hardware"]))

@@ -9,7 +9,8 @@ from nonet.common.errors import InputError
 from nonet.power.profiles.calibration import mlenergy, splitwise
 from nonet.power.profiles.calibration.clock_table import fit_clock, read_clock_table
 from nonet.power.profiles.calibration.gpu_log import read_gpu_log
-from nonet.power.profiles.calibration.server_log import profile_from_logs, read_request_log
+from nonet.power.profiles.calibration.request_log import read_request_log
+from nonet.power.profiles.calibration.server_log import profile_from_logs
 from nonet.power.profiles.hardware import GPUS, gpu_name
 from nonet.power.profiles.profile import PowerProfile, Provenance
 from nonet.power.profiles.published import PROFILES
@@ -57,8 +58,13 @@ def calibrate_logs(gpu_log: Path, requests: Path, gpu: str, model: str, tensor_p
     Raises:
         InputError: a file cannot be read, or shows too little of a phase.
     """
-    found = profile_from_logs(read_gpu_log(gpu_log), read_request_log(requests), gpu, model, tensor_parallel)
-    return Calibration((found,))
+    power, log = read_gpu_log(gpu_log), read_request_log(requests)
+    found = profile_from_logs(power, log, gpu, model, tensor_parallel)
+    counts = (
+        (power.num_refused, f"{gpu_log.name}: samples that are zero, negative, tenfold or no number"),
+        (log.num_refused, f"{requests.name}: requests with a cell that is no positive number"),
+    )
+    return Calibration((found,), tuple(f"{what}: {count:,}" for count, what in counts if count))
 
 
 def with_clock_table(profile: PowerProfile, path: Path) -> PowerProfile:

@@ -12,12 +12,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
+from nonet.power.load.log_flaws import NUM_STUCK, tenfold
+from nonet.power.load.power_columns import power_names, unit_of, watts_of
+from nonet.power.load.times import parse_times
 
 POWER_NAMES = ("DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_POWER_USAGE_INSTANT", "power.draw", "power_w", "power")
-TIME_NAMES = ("timestamp", "time", "t_s", "time_s", "ts")
+TIME_NAMES = ("timestamp", "time", "t_s", "time_s", "ts", "datetime", "date", "timestamp_ms")
 GPU_NAMES = ("gpu", "UUID", "index", "uuid")
 _MAX_BYTES = 2 << 30
-_MILLISECONDS = 1e11  # an epoch above this is in milliseconds
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,7 +30,7 @@ class GpuLog:
         time_s: float64 (n,), rising; seconds, epoch where the log has it.
         watts: float64 (n,), mean over the GPUs, W of each.
         num_gpus: how many GPUs the log has.
-        num_refused: samples left out: zero, negative or no number.
+        num_refused: samples left out: zero, negative, tenfold or no number.
     """
 
     time_s: NDArray[np.float64]
@@ -66,31 +68,23 @@ def read_gpu_log(path: Path) -> GpuLog:
 def _from_frame(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     plain = {re.sub(r"\s*\[.*\]$", "", name.strip()): name for name in frame.columns}
     time, power = (next((plain[n] for n in names if n in plain), None) for names in (TIME_NAMES, POWER_NAMES))
-    if time is None or power is None:
+    powers = [power] if power is not None else power_names(frame)
+    if time is None or not powers:
         what, names = ("time", TIME_NAMES) if time is None else ("power", POWER_NAMES)
         raise InputError(f"{path}: no {what} column; name one of {', '.join(names)}")
     gpu = next((plain[n] for n in GPU_NAMES if n in plain), None)
-    watts = pl.col(power)
-    if frame[power].dtype == pl.String:
-        watts = watts.str.extract(r"^\s*([-+0-9.eE]+)").cast(pl.Float64, strict=False)
-    who = pl.lit("0") if gpu is None else pl.col(gpu).cast(pl.String)
-    return frame.select(
-        to_seconds(frame[time]).alias("time_s"), watts.cast(pl.Float64).alias("watts"), who.alias("gpu")
-    )
+    who = [""] * len(frame) if gpu is None else frame[gpu].cast(pl.String).fill_null("").to_list()
+    seconds = to_seconds(frame[time])
+    parts = [
+        pl.DataFrame({"time_s": seconds, "watts": watts_of(frame[n], unit_of(n)), "gpu": [f"{w}/{n}" for w in who]})
+        for n in powers
+    ]
+    return pl.concat(parts)
 
 
 def to_seconds(column: pl.Series) -> pl.Series:
-    """Times as seconds: numbers (epochs in ms are recognised), date texts and date columns; null where neither."""
-    if column.dtype.is_temporal():
-        return column.cast(pl.Datetime("us")).to_physical() / 1e6
-    if column.dtype == pl.String:
-        number = column.str.strip_chars().cast(pl.Float64, strict=False)
-        if number.null_count() == len(column):
-            text = column.str.strip_chars().str.replace_all("/", "-").str.replace("T", " ").str.replace("Z$", "")
-            return text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us").to_physical() / 1e6
-        column = number
-    seconds = column.cast(pl.Float64)
-    return seconds / 1e3 if len(seconds) and (seconds.max() or 0) > _MILLISECONDS else seconds  # type: ignore[operator]
+    """Times as seconds, null where a cell is none; see `parse_times`."""
+    return pl.Series(parse_times(column)[0]).fill_nan(None)
 
 
 def _from_range(document: object, path: Path) -> pl.DataFrame:
@@ -127,6 +121,12 @@ def _grouped(samples: pl.DataFrame, path: Path) -> GpuLog:
     good = samples.filter((pl.col("watts") > 0) & pl.col("watts").is_finite() & pl.col("time_s").is_not_null())
     if good.height < 2:
         raise InputError(f"{path}: {good.height} samples with a time and a positive power; at least 2 are needed")
-    means = good.group_by("time_s").agg(pl.col("watts").mean()).sort("time_s")
+    own = [
+        part.filter(pl.Series(~tenfold(part["watts"].to_numpy()))) for part in good.sort("time_s").partition_by("gpu")
+    ]
+    if all(part.height >= NUM_STUCK and part["watts"].n_unique() == 1 for part in own):
+        raise InputError(f"{path}: the power never changes ({own[0]['watts'][0]:g} W); the sensor is stuck")
+    kept = pl.concat(own)
+    means = kept.group_by("time_s").agg(pl.col("watts").mean()).sort("time_s")
     time_s, watts = (means[name].to_numpy().astype(np.float64) for name in ("time_s", "watts"))
-    return GpuLog(time_s, watts, good["gpu"].n_unique(), samples.height - good.height)
+    return GpuLog(time_s, watts, len(own), samples.height - kept.height)

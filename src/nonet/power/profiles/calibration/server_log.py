@@ -1,9 +1,8 @@
 """A profile from a running server: GPU power over time beside its request log.
 
-The request log has, for each request, when it came, tokens in and out, and how long its first token and the whole took.
-Phases follow from these: a sample lies in a prompt phase when a request waits for its first token, else it is decode
-of as many sequences as are running, else idle. Requests that met others while they waited are left out of the prompt
-times.
+Phases follow from the requests: a sample lies in a prompt phase when a request waits for its first token, else it is
+decode of as many sequences as are running, else idle. Requests that met others while they waited are left out of the
+prompt times. Where the request log has no latencies, they are estimated (see `latencies`), and power alone is fitted.
 """
 
 from __future__ import annotations
@@ -11,64 +10,24 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.power.profiles._profile_kernels import seconds_between, watts_between
-from nonet.power.profiles.calibration.gpu_log import GpuLog, to_seconds
+from nonet.power.profiles.calibration.gpu_log import GpuLog
+from nonet.power.profiles.calibration.latencies import estimate_latencies
+from nonet.power.profiles.calibration.request_log import RequestLog
 from nonet.power.profiles.calibration.surface import Cell, fit_prefill
 from nonet.power.profiles.hardware import GPUS, gpu_name
 from nonet.power.profiles.profile import PowerProfile
 from nonet.power.profiles.tables import DecodeTable, Provenance
 
-ALIASES = {
-    "arrival": ("arrival_s", "time", "timestamp", "arrival_timestamp", "TIMESTAMP"),
-    "prompt": ("prompt_tokens", "prompt_size", "ContextTokens", "input_tokens"),
-    "output": ("output_tokens", "token_size", "GeneratedTokens", "completion_tokens"),
-    "ttft": ("ttft_s", "ttft", "time_to_first_token"),
-    "e2e": ("e2e_s", "e2e", "latency_s", "duration_s"),
-}
 _MAX_BINS = 16
 _EARLY = 0.1  # of a prompt phase: samples before it still show what ran before
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class RequestLog:
-    """Requests of one instance, float64 (n,) each: seconds on the clock of the GPU log, tokens, seconds, seconds."""
-
-    arrival_s: NDArray[np.float64]
-    prompt_tokens: NDArray[np.float64]
-    output_tokens: NDArray[np.float64]
-    ttft_s: NDArray[np.float64]
-    e2e_s: NDArray[np.float64]
-
-
-def read_request_log(path: Path) -> RequestLog:
-    """Read CSV or Parquet; columns by any name of `ALIASES`.
-
-    Raises:
-        InputError: it cannot be read, a column is missing, or a value is not positive.
-    """
-    try:
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    columns = []
-    for key, names in ALIASES.items():
-        name = next((n for n in names if n in frame.columns), None)
-        if name is None:
-            why = "; phases cannot be told apart without it" if key in ("ttft", "e2e") else ""
-            raise InputError(f"{path}: no column of {', '.join(names)}{why}")
-        column = to_seconds(frame[name]) if key == "arrival" else frame[name].cast(pl.Float64, strict=False)
-        if column.null_count() or (key != "arrival" and not (column > 0).all()):
-            raise InputError(f"{path}: column {name} has a value that is no positive number; remove those rows")
-        columns.append(column.to_numpy().astype(np.float64))
-    order = np.argsort(columns[0], kind="stable")
-    return RequestLog(*(column[order] for column in columns))
+_BUSY_OVER_IDLE = 1.1
+_SHARE_OF_TDP = (0.05, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +40,22 @@ class Observations:
     idle_w: float | None
 
 
-def observe(gpu: GpuLog, log: RequestLog) -> Observations:
-    """Cut both logs into phases.
+def observe(gpu: GpuLog, log: RequestLog, ttft_s: NDArray[np.float64], e2e_s: NDArray[np.float64]) -> Observations:
+    """Cut both logs into phases by these latencies.
 
     Raises:
-        InputError: the logs do not overlap in time.
+        InputError: power is no higher while requests run than while none does.
     """
-    start, first, end = log.arrival_s, log.arrival_s + log.ttft_s, log.arrival_s + log.e2e_s
-    if start[0] > gpu.time_s[-1] or end.max() < gpu.time_s[0]:
-        raise InputError("the GPU log and the request log do not overlap in time; check clocks and time zones")
+    start, first, end = log.arrival_s, log.arrival_s + ttft_s, log.arrival_s + e2e_s
     in_prompt = _active(gpu.time_s, start, first)
     running = _active(gpu.time_s, first, end)
     cells, steps = [], []
     for i in range(len(start)):
-        window = slice(*np.searchsorted(gpu.time_s, [start[i] + _EARLY * log.ttft_s[i], first[i]]))
+        window = slice(*np.searchsorted(gpu.time_s, [start[i] + _EARLY * ttft_s[i], first[i]]))
         overlapping = int(np.sum((start < first[i]) & (first > start[i])))
         if overlapping == 1:
             watts = float(gpu.watts[window].max()) if window.stop > window.start else None
-            cells.append(Cell(int(log.prompt_tokens[i]), 1, float(log.ttft_s[i]), watts))
+            cells.append(Cell(int(log.prompt_tokens[i]), 1, float(ttft_s[i]), watts))
         if log.output_tokens[i] > 1:
             batch = float(np.sum(np.clip(np.minimum(end, end[i]) - np.maximum(first, first[i]), 0.0, None)))
             stalled = _covered(start, first, first[i], end[i])
@@ -107,7 +64,13 @@ def observe(gpu: GpuLog, log: RequestLog) -> Observations:
                 steps.append((batch / (end[i] - first[i]), float(seconds)))
     decode = (running > 0) & (in_prompt == 0)
     powers = tuple(zip(running[decode].astype(float).tolist(), gpu.watts[decode].tolist(), strict=True))
-    idle = gpu.watts[(running == 0) & (in_prompt == 0)]
+    quiet = (running == 0) & (in_prompt == 0)
+    idle = gpu.watts[quiet]
+    if len(idle) and not quiet.all() and np.median(gpu.watts[~quiet]) < _BUSY_OVER_IDLE * np.median(idle):
+        raise InputError(
+            "the GPUs draw no more while requests run than while none does; are the clocks of the two logs apart, or"
+            " the requests of another server?"
+        )
     return Observations(tuple(cells), tuple(steps), powers, float(np.median(idle)) if len(idle) else None)
 
 
@@ -130,21 +93,30 @@ def profile_from_logs(
 ) -> PowerProfile:
     """Fit a profile; its held-out errors are of the odd observations against a fit of the even ones.
 
+    Latencies that the request log lacks are estimated; times of phases are then borrowed, and say so.
+
     Raises:
-        InputError: too little of a phase was seen: fewer than two prompt lengths alone in their phase, or no decoding.
+        InputError: the logs do not overlap in time, power is in another unit than watts, or too little of a phase was
+            seen: fewer than two prompt lengths alone in their phase, or no decoding.
     """
     name = gpu_name(gpu)
     known = GPUS[name]
-    seen = observe(gpu_log, requests)
+    _check(gpu_log, requests, name)
+    ttft_s, e2e_s, borrowed = requests.ttft_s, requests.e2e_s, ""
+    if ttft_s is None or e2e_s is None:
+        ttft_s, e2e_s, borrowed = estimate_latencies(gpu_log, requests, name, model, tensor_parallel)
+    seen = observe(gpu_log, requests, ttft_s, e2e_s)
     idle_w = min(seen.idle_w or known.idle_w, 0.99 * known.tdp_w)
     prefill, decode = fit_prefill(_binned(seen.cells), known.tdp_w), _decode(seen.steps, seen.powers)
     held = _held_out(seen, known.tdp_w)
-    here = "GPU power log and request log"
+    here = "GPU power log, phases by borrowed times" if borrowed else "GPU power log and request log"
 
     def source(quantity: str, count: int) -> Provenance:
         errors = {"odd": round(held[quantity], 4)} if quantity in held else {}
-        return Provenance(kind="measured", source=here, held_out=errors, num_points=count)
+        kind = "fitted" if borrowed else "measured"
+        return Provenance.model_validate({"kind": kind, "source": here, "held_out": errors, "num_points": count})
 
+    times = Provenance(kind="borrowed", source=borrowed) if borrowed else None
     return PowerProfile(
         name=f"{name}-{model}-tp{tensor_parallel}",
         gpu=name,
@@ -161,15 +133,33 @@ def profile_from_logs(
         clock=known.clock,
         server=known.server,
         provenance={
-            "prefill_seconds": source("prefill_seconds", len(seen.cells)),
+            "prefill_seconds": (times if requests.ttft_s is None else None)
+            or source("prefill_seconds", len(seen.cells)),
             "prefill_watts": source("prefill_watts", sum(c.watts is not None for c in seen.cells)),
-            "decode_seconds": source("decode_seconds", len(seen.steps)),
+            "decode_seconds": times or source("decode_seconds", len(seen.steps)),
             "decode_watts": source("decode_watts", len(seen.powers)),
             "clock": Provenance(kind="borrowed", source=f"clock response of {name}: logs at one clock do not show it"),
             "idle": known.idle_source if seen.idle_w is None else Provenance(kind="measured", source=here),
             "server": known.server_source,
         },
     )
+
+
+def _check(gpu_log: GpuLog, requests: RequestLog, gpu: str) -> None:
+    spans = [(float(times[0]), float(times[-1])) for times in (gpu_log.time_s, requests.arrival_s)]
+    if spans[1][0] > spans[0][1] or spans[1][1] < spans[0][0]:
+        apart_h = (spans[1][0] - spans[0][0]) / 3600
+        raise InputError(
+            f"the GPU log and the request log do not overlap in time: the requests begin {apart_h:+.2f} h from the GPU"
+            " log; check clocks and time zones (times without a zone are read as UTC)"
+        )
+    highest = float(np.quantile(gpu_log.watts, 0.99))
+    low, high = (share * GPUS[gpu].tdp_w for share in _SHARE_OF_TDP)
+    if not low <= highest <= high:
+        raise InputError(
+            f"the GPU log goes up to {highest:.6g} W a GPU, an {gpu} to {GPUS[gpu].tdp_w:g} W: is it in kW or mW, or of"
+            " the whole server? name the column with its unit (power_kw, power_mw), or give --gpu"
+        )
 
 
 def _binned(cells: Sequence[Cell]) -> list[Cell]:

@@ -40,7 +40,7 @@ def fit_prefill(cells: Sequence[Cell], default_watts: float | None = None) -> Pr
 
     log y(tokens, batch) = g(tokens) + f(batch), with g free at every measured number of tokens, f free at every
     measured batch and f(1) = 0. A weak pull towards straight lines (over log tokens, over log batch) decides where the
-    cells do not.
+    cells do not. Power is flat below and above the tokens at which it was measured.
 
     Args:
         cells: at least two, of different tokens.
@@ -57,11 +57,13 @@ def fit_prefill(cells: Sequence[Cell], default_watts: float | None = None) -> Pr
     powered = [cell for cell in cells if cell.watts is not None]
     if powered:
         values = [float(cell.watts or 0.0) for cell in powered]
-        highest = max(cell.tokens for cell in powered)
-        known_tokens = [t for t in tokens if t <= highest]
+        lowest, highest = (limit(cell.tokens for cell in powered) for limit in (min, max))
+        known_tokens = [t for t in tokens if lowest <= t <= highest]
         known_batches = sorted({1, *(cell.batch for cell in powered)})
         watts, watts_factor = _additive(powered, values, known_tokens, known_batches)
-        watts += [watts[-1]] * (len(tokens) - len(known_tokens))
+        num_below = sum(t < lowest for t in tokens)
+        watts = [watts[0]] * num_below + watts
+        watts += [watts[-1]] * (len(tokens) - len(watts))
         watts_factor += [watts_factor[-1]] * (len(batches) - len(known_batches))
     elif default_watts is not None:
         watts, watts_factor = [default_watts] * len(tokens), [1.0] * len(batches)
