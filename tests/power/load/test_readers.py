@@ -98,3 +98,30 @@ def test_azure_2023_means_as_published(name, num, prompt, output):
     assert len(load) == num
     assert round(float(load.prompt_tokens.mean())) == prompt
     assert round(float(load.output_tokens.mean())) == output
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time,input_tokens,output_tokens\n2025-01-01T00:00:00Z,10,20\n2025-01-01T00:00:01.5Z,11,21\n",
+        "timestamp,prompt_tokens,completion_tokens\n1700000000,10,20\n1700000001.5,11,21\n",
+        "Timestamp;ContextTokens;GeneratedTokens\n10/13/2025 01:00:00;10;20\n10/13/2025 01:00:01.5;11;21\n",
+        "timestamp_ms,prompt_len,output_len\n0,10,20\n1500,11,21\n",
+        "timestamp,input_length,output_length\n0,10,20\n1500,11,21\n",
+        "timestamp,input_length,output_length\n1700000000,10,20\n1700000001.5,11,21\n",
+        "start_time,gen_ai.usage.input_tokens,gen_ai.usage.output_tokens\n0,10,20\n1.5,11,21\n",
+    ],
+)
+def test_logs_with_the_usual_names_need_no_map(tmp_path, text):
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    load = read_requests(path)
+    assert load.arrival_s.tolist() == pytest.approx([0.0, 1.5])
+    assert load.prompt_tokens.tolist() == [10, 11] and load.output_tokens.tolist() == [20, 21]
+
+
+def test_a_missing_column_is_named(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("time,input_tokens,words\n0,1,2\n")
+    with pytest.raises(InputError, match="no column for output tokens; rename one"):
+        read_requests(path)

@@ -1,6 +1,7 @@
 """Reads request logs: Azure LLM traces (2023, 2024, 2025), BurstGPT, Mooncake, splitwise-sim, own CSV and Parquet.
 
-The format is told by the columns. Files are CSV (also .gz), Parquet, or JSON lines (Mooncake).
+The format is told by the columns: published ones by all their names, own ones by the usual names of time and tokens.
+Files are CSV (also .gz), Parquet, or JSON lines (Mooncake).
 """
 
 from __future__ import annotations
@@ -24,8 +25,50 @@ from nonet.power.load.requests import MAX_TOKENS, RequestLoad
 from nonet.power.load.times import parse_times, undo_put_back
 from nonet.power.policies.protocol import Priority
 
+_TIMES = (
+    "timestamp",
+    "time",
+    "arrival_time",
+    "arrival_timestamp",
+    "arrival_s",
+    "start_time",
+    "request_time",
+    "created_at",
+    "datetime",
+    "date",
+    "ts",
+    "timestamp_ms",
+    "timestamp_us",
+    "timestamp_ns",
+)
+_PROMPTS = (
+    "prompt_tokens",
+    "input_tokens",
+    "context_tokens",
+    "contexttokens",
+    "num_prompt_tokens",
+    "prompt_len",
+    "prompt_length",
+    "input_length",
+    "input_len",
+    "prompt_size",
+    "gen_ai.usage.input_tokens",
+)
+_OUTPUTS = (
+    "output_tokens",
+    "completion_tokens",
+    "generated_tokens",
+    "generatedtokens",
+    "num_output_tokens",
+    "output_len",
+    "output_length",
+    "completion_length",
+    "token_size",
+    "gen_ai.usage.output_tokens",
+)
 _LONGEST_JUMP_S = 3600.0
 _EPOCH_FROM_S = 1e8
+_EPOCH_S = (1e9, 1e10)
 _MAX_SERVICES = 2**15 - 1
 
 
@@ -83,7 +126,7 @@ def read_requests(
     source = Path(path)
     frame = _read(source)
     layout = _mapped(columns, frame, source) if columns else _told_by_columns(frame, source)
-    seconds, formats = parse_times(frame[layout.time], layout.unit)
+    seconds, formats = parse_times(frame[layout.time], _unit(frame[layout.time], layout))
     prompts, outputs = (_numbers(frame[name]) for name in (layout.prompt, layout.output))
     seconds = np.where(np.abs(seconds) < 1e11, seconds, np.nan)
     usable = np.isfinite(seconds) & np.isfinite(prompts) & np.isfinite(outputs) & (prompts >= 0) & (outputs >= 0)
@@ -116,6 +159,12 @@ def read_requests(
     return load if layout.priority else load.with_priorities(low_share, seed=seed)
 
 
+def _unit(times: pl.Series, layout: RequestFormat) -> str:
+    """The unit of numeric times; epoch seconds are no milliseconds of a trace, whatever their column is called."""
+    least = times.cast(pl.Float64, strict=False).min() if layout.unit == "ms" else None
+    return "" if least is not None and _EPOCH_S[0] <= float(str(least)) < _EPOCH_S[1] else layout.unit
+
+
 def _read(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
@@ -124,6 +173,8 @@ def _read(path: Path) -> pl.DataFrame:
             frame = _json_lines(path)
         else:
             frame = pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True)
+            if len(frame.columns) == 1 and ";" in frame.columns[0]:
+                frame = pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True, separator=";")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except (EOFError, zlib.error) as error:
@@ -184,11 +235,21 @@ def _told_by_columns(frame: pl.DataFrame, path: Path) -> RequestFormat:
             service = known.service if known.service in frame.columns else ""
             priority = known.priority if known.priority in frame.columns else ""
             return RequestFormat(known.time, known.prompt, known.output, known.unit, service, priority)
-    found = ", ".join(frame.columns[:12])
-    raise InputError(
-        f"{path}: no known request log ({', '.join(FORMATS)}); name its columns, such as"
-        f' columns = {{ time = "a", prompt = "b", output = "c" }} (found {found})'
+    lowered = {name.lower(): name for name in reversed(frame.columns)}
+    time, prompt, output = (
+        next((lowered[name] for name in names if name in lowered), "") for names in (_TIMES, _PROMPTS, _OUTPUTS)
     )
+    missing = [
+        what for what, name in (("time", time), ("prompt tokens", prompt), ("output tokens", output)) if not name
+    ]
+    if missing:
+        raise InputError(
+            f"{path}: no column for {' and '.join(missing)}; rename one, for example to timestamp, prompt_tokens,"
+            ' output_tokens, or name its columns, such as columns = { time = "a", prompt = "b", output = "c" }'
+            f" (found {', '.join(frame.columns[:12])})"
+        )
+    unit = time.lower().rpartition("_")[2] if time.lower().startswith("timestamp_") else ""
+    return RequestFormat(time, prompt, output, unit, lowered.get("service", ""), lowered.get("priority", ""))
 
 
 def _mapped(columns: Mapping[str, str], frame: pl.DataFrame, path: Path) -> RequestFormat:
