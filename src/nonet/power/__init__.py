@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nonet.power.policies.polca import Polca
     from nonet.power.policies.protocol import Policy
     from nonet.power.policies.registry import build_policy
+    from nonet.power.profiles.calibration.from_files import calibrate_logs, calibrate_table
     from nonet.power.profiles.profile import PowerProfile
     from nonet.power.profiles.published import PROFILES
     from nonet.power.simulating.engine import simulate
@@ -46,6 +47,8 @@ __all__ = [
     "Row",
     "analyse_rises",
     "build_policy",
+    "calibrate_logs",
+    "calibrate_table",
     "fit",
     "impact",
     "load_base_row",
@@ -64,6 +67,8 @@ _HOMES = {
     "Row": "simulating.row",
     "analyse_rises": "load.rises",
     "build_policy": "policies.registry",
+    "calibrate_logs": "profiles.calibration.from_files",
+    "calibrate_table": "profiles.calibration.from_files",
     "fit": "load.fit",
     "impact": "simulating.impact",
     "load_base_row": "load.base_row",

@@ -68,7 +68,10 @@ def policies(as_json: options.AsJson = False) -> None:
 @app.command()
 def calibrate(
     table: Annotated[
-        Path | None, typer.Argument(metavar="[TABLE]", help="splitwise perf_model.csv or ML.ENERGY configurations.")
+        str | None,
+        typer.Argument(
+            metavar="[TABLE]", help="splitwise perf_model.csv or ML.ENERGY configurations: a file or data set."
+        ),
     ] = None,
     gpu_log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Power of one server's GPUs: nvidia-smi or DCGM.")
@@ -98,6 +101,8 @@ def calibrate(
     Examples:
 
         nonet power calibrate perf_model.csv --only a100-bloom -o bloom.json
+
+        nonet power calibrate mlenergy/llm-configs --only lm-arena-chat-meta-llama-llama-3.1-8b
 
         nonet power calibrate --gpu-log smi.csv --requests served.csv --gpu h100 --model llama-70b --tp 4 -o mine.json
 

@@ -197,9 +197,12 @@ def _when(seconds: float) -> str:
 def print_profiles(profiles: Sequence[PowerProfile], refusals: Sequence[str], as_json: bool) -> None:
     """What `calibrate` fitted, with the errors on what was held out."""
     from nonet.common.console import emit_json, print_table
+    from nonet.power.profiles.calibration.from_files import held_out_errors
 
+    errors = held_out_errors(profiles)
     if as_json:
-        emit_json({"profiles": [one.model_dump(mode="json") for one in profiles], "refused": list(refusals)})
+        fitted = [one.model_dump(mode="json") for one in profiles]
+        emit_json({"profiles": fitted, "held_out": errors, "refused": list(refusals)})
         return
     rows = [
         [
@@ -217,6 +220,9 @@ def print_profiles(profiles: Sequence[PowerProfile], refusals: Sequence[str], as
         low, high = one.prefill.range_tokens
         first, last = one.decode.range_batch
         print(f"{one.name}: valid for {low:g}-{high:g} prompt tokens in a batch, batches {first:g}-{last:g}")
+    if len(profiles) > 1:
+        cells = [[f"{v:.1%}" if isinstance(v, float) else v for v in row.values()] for row in errors]
+        print_table(["GPU", "held out of", "split", "profiles", "median", "90 %", "worst", "worst profile"], cells)
     for text in refusals:
         print(f"refused: {text}")
 

@@ -13,6 +13,7 @@ from nonet.common.errors import InputError
 from nonet.power.bench.calibration import MLENERGY, SPLITWISE, calibration_findings
 from nonet.power.profiles import PROFILES
 from nonet.power.profiles.calibration.clock_table import ClockRow, fit_clock, read_clock_table
+from nonet.power.profiles.calibration.from_files import held_out_errors
 from nonet.power.profiles.calibration.mlenergy import fit_logistic
 from nonet.power.profiles.calibration.publish import published_profiles, write_published
 from nonet.power.profiles.calibration.splitwise import groups, profile_from_splitwise, read_splitwise
@@ -172,3 +173,20 @@ def test_calibration_keeps_its_promises() -> None:
     findings = calibration_findings()
     assert [f.name for f in findings if f.kept is False] == []
     assert {"power_model_h100_mape", "splitwise_time_mape", "splitwise_peak_mape"} <= {f.name for f in findings}
+
+
+def test_one_call_calibrates_a_published_table_and_sums_up_its_errors() -> None:
+    from nonet.power import calibrate_table
+
+    found = calibrate_table("mlenergy/llm-configs")
+    assert len(found.profiles) > 100 and len(found.refusals) == 2
+    rows = {(row["gpu"], row["quantity"]): row for row in held_out_errors(found.profiles)}
+    power = rows["h100", "decode_watts"]
+    of_h100 = [
+        one.provenance["decode_watts"].held_out["points"]
+        for one in found.profiles
+        if one.gpu == "h100" and one.provenance["decode_watts"].held_out
+    ]
+    assert power["num_profiles"] == len(of_h100) == 49
+    assert power["median"] == pytest.approx(float(np.median(of_h100))) and power["median"] <= 0.03
+    assert power["worst"] == max(of_h100)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from nonet.common.errors import InputError
+from nonet.power import data
 from nonet.power.profiles.calibration import mlenergy, splitwise
 from nonet.power.profiles.calibration.clock_table import fit_clock, read_clock_table
 from nonet.power.profiles.calibration.gpu_log import read_gpu_log
@@ -31,12 +36,33 @@ class Calibration:
     refusals: tuple[str, ...] = ()
 
 
-def calibrate_table(path: Path) -> Calibration:
+def held_out_errors(profiles: Sequence[PowerProfile]) -> list[dict[str, Any]]:
+    """The errors on what was held out, over the profiles of each GPU: median, 90th percentile, the worst and whose."""
+    errors: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
+    for one in profiles:
+        for quantity, source in one.provenance.items():
+            for split, error in source.held_out.items():
+                errors.setdefault((one.gpu, quantity, split), []).append((error, one.name))
+    rows = []
+    for (gpu, name, split), found in errors.items():
+        values = np.array([error for error, _ in found])
+        worst, whose = max(found)
+        median, p90 = float(np.median(values)), float(np.quantile(values, 0.9))
+        row = {"gpu": gpu, "quantity": name, "split": split, "num_profiles": len(found)}
+        rows.append({**row, "median": median, "p90": p90, "worst": worst, "worst_profile": whose})
+    return rows
+
+
+def calibrate_table(path: str | Path) -> Calibration:
     """Profiles from a published table: a splitwise `perf_model.csv` or configurations of ML.ENERGY.
+
+    Args:
+        path: the file, or the name of a data set such as "mlenergy/llm-configs".
 
     Raises:
         InputError: the file cannot be read, or its header is neither's.
     """
+    path = _table(path)
     columns = _header(path)
     if {"prompt_time", "token_time", "peak_power"} <= columns:
         measured = splitwise.read_splitwise(path)
@@ -98,6 +124,12 @@ def _donor(gpu: str) -> PowerProfile:
         if profile.gpu == key:
             return profile
     raise InputError(f"no shipped profile on {gpu} to borrow the prompt phase from; there are {', '.join(GPUS)}")
+
+
+def _table(path: str | Path) -> Path:
+    if not Path(path).exists() and str(path) in data.names_of_room():
+        return next(iter(data.fetch_dataset(str(path)).values()))
+    return Path(path)
 
 
 def _header(path: Path) -> set[str]:
