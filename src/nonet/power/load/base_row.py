@@ -46,11 +46,16 @@ class BaseRow(BaseModel):
     Args:
         profile: name of the profile of every server.
         num_servers: how many.
-        instances_per_server, max_batch, prefill_share: as in `Row`.
+        instances_per_server: as in `Row`.
+        max_batch: as in `Row`.
+        prefill_share: as in `Row`.
         budget_w: watts.
         week: its traffic.
-        seed, days: of the draw of traffic that stands for all: the one with the median peak.
-        peak, rise_2s, rise_40s: medians over the draws that it was fitted on, fractions of the budget.
+        seed: of the draw of traffic that stands for all: the one with the median peak.
+        days: length of that draw.
+        peak: median over the draws that it was fitted on, fraction of the budget.
+        rise_2s: likewise, the largest rise within 2 s.
+        rise_40s: likewise, within 40 s.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

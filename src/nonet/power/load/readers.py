@@ -77,7 +77,9 @@ class RequestFormat:
     """Columns of a request log.
 
     Args:
-        time, prompt, output: names of the columns.
+        time: column of the arrivals.
+        prompt: column of the tokens in.
+        output: column of the tokens out.
         unit: of numeric times; "" is judged by size.
         service: column of the service, "" when there is none.
         priority: column of the priority (0 low, 1 high, or "low", "high"), "" when there is none.

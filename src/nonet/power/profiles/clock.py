@@ -15,9 +15,11 @@ class ClockResponse(BaseModel):
     memory: part of its power and most of its time do not follow the clock.
 
     Attributes:
-        decode_power_floor, decode_power_exponent: power factor c + (1 - c) * level^k.
+        decode_power_floor: c of the power factor c + (1 - c) * level^k of decoding.
+        decode_power_exponent: k of it.
         prefill_power_exponent: power factor level^a.
-        decode_time_fixed, decode_time_clocked: time factor (a0 + a1/level) / (a0 + a1).
+        decode_time_fixed: a0 of the time factor (a0 + a1/level) / (a0 + a1) of decoding.
+        decode_time_clocked: a1 of it.
         min_level: lowest level of the clocks it was fitted on; below, it is extrapolated.
 
     >>> a100 = ClockResponse()

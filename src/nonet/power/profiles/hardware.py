@@ -16,10 +16,17 @@ class Gpu:
     """Limits of a GPU and of the eight-GPU server that it comes in.
 
     Attributes:
-        tdp_w, idle_w, min_power_limit_w: each GPU; idle with a model loaded.
-        min_clock_mhz, max_clock_mhz, clock_step_mhz: SM clocks that can be locked.
-        server, clock: see there.
-        idle_source, server_source, clock_source: provenance.
+        tdp_w: each GPU.
+        idle_w: each GPU, with a model loaded.
+        min_power_limit_w: each GPU.
+        min_clock_mhz: lowest SM clock that can be locked.
+        max_clock_mhz: highest one.
+        clock_step_mhz: between them.
+        server: power of the server around the GPUs.
+        clock: answer to the clock.
+        idle_source: where `idle_w` comes from.
+        server_source: where `server` comes from.
+        clock_source: where `clock` comes from.
     """
 
     tdp_w: float

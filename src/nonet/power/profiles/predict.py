@@ -34,8 +34,10 @@ class Prediction:
     Attributes:
         profile: which profile it comes from.
         level: clock over the highest clock.
-        prefill_s, prefill_w: the prompt phase of the whole batch; NaN when the point has no prompt.
-        decode_s_per_token, decode_w: one step of the batch.
+        prefill_s: time of the prompt phase of the whole batch; NaN when the point has no prompt.
+        prefill_w: its peak power.
+        decode_s_per_token: time of one step of the batch.
+        decode_w: its power.
         extrapolated: some quantity lies outside what was measured on this model and GPU.
         reasons: why, separated by "; ".
     """

@@ -41,14 +41,27 @@ class ProfileArrays:
     `max(idle_w, decode_w[b - 1] * decode_power_factor(level, ...))`. The functions are in `_profile_kernels`.
 
     Attributes:
-        prefill_tokens, prefill_log2_tokens, prefill_s, prefill_w: (n,) measured points, tokens rising.
-        decode_s, decode_w: (max_batch,) index b - 1 holds batch b.
-        decode_power_floor, decode_power_exponent, prefill_power_exponent, decode_time_fixed, decode_time_clocked: see
-            `ClockResponse`.
-        idle_w, tdp_w: W of each GPU.
+        prefill_tokens: (n,) measured points, rising.
+        prefill_log2_tokens: (n,) their logarithms.
+        prefill_s: (n,) seconds.
+        prefill_w: (n,) W of each GPU.
+        decode_s: (max_batch,) seconds a token; index b - 1 holds batch b.
+        decode_w: (max_batch,) W of each GPU, likewise.
+        decode_power_floor: see `ClockResponse`.
+        decode_power_exponent: see `ClockResponse`.
+        prefill_power_exponent: see `ClockResponse`.
+        decode_time_fixed: see `ClockResponse`.
+        decode_time_clocked: see `ClockResponse`.
+        idle_w: W of each GPU.
+        tdp_w: W of each GPU.
         gpus_per_instance: GPUs that one copy of the model takes (tensor parallelism).
-        server_base_w, server_gpu_factor, gpus_per_server: see `ServerPower`.
-        min_tokens, max_tokens, min_batch, max_batch: range of validity.
+        server_base_w: see `ServerPower`.
+        server_gpu_factor: see `ServerPower`.
+        gpus_per_server: see `ServerPower`.
+        min_tokens: fewest prompt tokens that were measured.
+        max_tokens: most of them.
+        min_batch: smallest batch that was measured.
+        max_batch: largest batch that was measured.
     """
 
     prefill_tokens: NDArray[np.float64]
@@ -79,11 +92,20 @@ class PowerProfile(BaseModel):
 
     Attributes:
         name: e.g. "a100-bloom-176b-tp8".
-        gpu, model, tensor_parallel: what it describes; one copy of the model takes `tensor_parallel` GPUs.
-        tdp_w, idle_w, min_power_limit_w: each GPU; idle with the model loaded.
-        min_clock_mhz, max_clock_mhz, clock_step_mhz: clocks that can be set; level 1 is `max_clock_mhz`.
+        gpu: name in `GPUS`.
+        model: what it describes.
+        tensor_parallel: GPUs that one copy of the model takes.
+        tdp_w: each GPU.
+        idle_w: each GPU, with the model loaded.
+        min_power_limit_w: each GPU.
+        min_clock_mhz: lowest clock that can be set.
+        max_clock_mhz: highest clock; level 1.
+        clock_step_mhz: between clocks that can be set.
         brake_clock_mhz: where the power brake takes the clock.
-        prefill, decode, clock, server: see there.
+        prefill: see there.
+        decode: see there.
+        clock: see there.
+        server: see there.
         provenance: by quantity, for each of `QUANTITIES`.
 
     >>> from nonet.power.profiles import PROFILES

@@ -46,8 +46,9 @@ class PrefillTable(BaseModel):
         tokens: rising, (n,).
         seconds: of the whole phase at batch 1, (n,).
         watts: peak power of each GPU in the phase, (n,).
-        batches, seconds_factor, watts_factor: what a batch of b prompts changes against one prompt of as many tokens,
-            (m,); linear in log2(batch) between the points, constant beyond them.
+        batches: (m,); factors are linear in log2(batch) between them, constant beyond them.
+        seconds_factor: (m,), time of a batch of b prompts over that of one prompt of as many tokens.
+        watts_factor: (m,), power likewise.
         range_tokens: the tokens that were measured, lowest and highest.
 
     Raises:

@@ -53,7 +53,9 @@ class Sweep:
 
     Attributes:
         key: values of `CONFIG`.
-        batch, watts, itl_s: (n,) rising in batch; W of each GPU, median inter-token latency.
+        batch: (n,), rising.
+        watts: (n,), W of each GPU.
+        itl_s: (n,), median inter-token latency.
         active_billions: parameters that a token passes, NaN where the file does not say.
     """
 

@@ -190,7 +190,9 @@ class HeldOut:
     """Relative errors on rows that the fit has not seen.
 
     Attributes:
-        prompt_time, token_time, peak_power: one error a held-out row; power where it was measured.
+        prompt_time: one error a held-out row.
+        token_time: likewise.
+        peak_power: likewise, where it was measured.
     """
 
     prompt_time: tuple[float, ...]

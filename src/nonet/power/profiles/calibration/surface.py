@@ -19,7 +19,8 @@ class Cell:
     """One measured combination of prompt length and batch.
 
     Attributes:
-        prompt_tokens, batch: of each prompt, and how many.
+        prompt_tokens: of each prompt.
+        batch: how many prompts.
         seconds: of the prompt phase.
         watts: peak of each GPU in it; None when it was not measured.
     """
@@ -121,8 +122,10 @@ class CellErrors:
     """Relative errors |model / measured - 1| of cells that were left out of the fit one at a time.
 
     Attributes:
-        inside_seconds, inside_watts: cells between others.
-        edge_seconds, edge_watts: cells with the fewest or most tokens, where the rest extrapolates.
+        inside_seconds: of the times of cells between others.
+        inside_watts: of their powers.
+        edge_seconds: of the times of cells with the fewest or most tokens, where the rest extrapolates.
+        edge_watts: of their powers.
     """
 
     inside_seconds: tuple[float, ...]
