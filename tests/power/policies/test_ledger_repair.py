@@ -151,3 +151,35 @@ def test_other_orders_that_were_given_up_wait_for_somebody():
     assert ledger.advance(15.0) == ledger.advance(60.0) == ledger.advance(500.0) == []
     assert ledger.given_up == [0, 1] and not ledger.in_flight
     ledger.check_integrity()
+
+
+def test_a_restart_sends_even_the_last_attempt_again():
+    config = LedgerConfig(brake_attempts=1)
+    ledger, restarted = CommandLedger(ROW, config), CommandLedger(ROW, config)
+    [sent] = ledger.submit(Command(Action.BRAKE, (1,)), 0.0)
+    restarted.restore(json.loads(json.dumps(ledger.state())))
+    assert [write.key for write in restarted.resume(1.0)] == [sent.key]
+
+
+def test_pauses_after_refusals_double_up_to_the_longest_and_not_for_a_brake():
+    config = LedgerConfig(retry_s=2.0, retry_max_s=5.0, cap_attempts=9)
+    for action, pauses in ((Action.CAP, [2.0, 4.0, 5.0, 5.0]), (Action.BRAKE, [2.0] * 4)):
+        ledger = CommandLedger(ROW, config)
+        [write] = ledger.submit(Command(action, (0,), 0.8), 0.0)
+        now, found = 0.0, []
+        for _ in pauses:
+            ledger.refuse(write.key, now)
+            found.append(ledger.next_event_s() - now)
+            now = ledger.next_event_s()
+            [write] = ledger.advance(now)
+        assert found == pauses
+
+
+def test_a_cap_that_may_have_landed_is_not_raised_on_an_old_sample():
+    ledger = CommandLedger(ROW)
+    ledger.note_sample(0.0)
+    assert len(ledger.submit(Command(Action.CAP, (0,), 0.8), 0.0)) == 1  # nobody answers
+    assert ledger.submit(Command(Action.CAP, (0,), 0.9), 2.0) == []
+    assert ledger.advance(44.0) == [] and ledger.in_flight  # 0.9 is below 1.0, but above what may be in force
+    ledger.note_sample(46.0)
+    assert [write.level for write in ledger.advance(46.0)] == [0.9]

@@ -5,7 +5,7 @@ polca.py           two thresholds, two priorities; baselines.py: one threshold, 
 server_levels.py   a level for each server: dynamo.py, thunderbolt.py, water_filling.py
 base.py, modes.py  what they share: judging samples, settling, the brake; ladders of modes
 release.py         how a brake ends: group by group
-ledger.py          commands on their way to servers: one in flight each, retries, read-back; ledger_lines.py: by server
+ledger.py          commands on their way to servers: one in flight each, retries, read-back; ledger_lines.py: a server
 shadow.py          what a policy would have done on a recorded power series
 guards.py          what to doubt in a row, its thresholds and its series
 registry.py        policies by name and from TOML files; view.py: a row as plain values
