@@ -183,3 +183,12 @@ def test_a_cap_that_may_have_landed_is_not_raised_on_an_old_sample():
     assert ledger.advance(44.0) == [] and ledger.in_flight  # 0.9 is below 1.0, but above what may be in force
     ledger.note_sample(46.0)
     assert [write.level for write in ledger.advance(46.0)] == [0.9]
+
+
+def test_a_level_read_back_above_the_order_counts_as_a_refusal():
+    ledger = CommandLedger(ROW)
+    [write] = ledger.submit(Command(Action.CAP, (0,), 0.8), 0.0)
+    assert ledger.confirm(write.key, 1.0, level=0.95) == [] and ledger.in_flight
+    assert (ledger.counts["refused"], ledger.cap_levels[0], ledger.next_event_s()) == (1, 1.0, 3.0)
+    [again] = ledger.advance(3.0)
+    assert ledger.confirm(again.key, 4.0, level=0.79) == [] and ledger.cap_levels[0] == 0.79

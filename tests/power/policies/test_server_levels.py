@@ -119,3 +119,12 @@ def test_a_brake_is_released_only_where_caps_would_be_lifted(name):
     assert "brake" in actions(0.0, 1.05)
     assert "release" not in actions(300.0, 0.92)
     assert "release" in actions(600.0, 0.4)
+
+
+def test_thunderbolt_does_not_wait_in_an_emergency():
+    view, policy = RowView.uniform(4, 0.5, budget_w=1.0), build_policy("thunderbolt")
+    [gentle] = policy.decide(0.0, Sample(0.90, 0.0), view)
+    view.in_flight = True
+    assert policy.decide(2.0, Sample(0.95, 2.0), view) == []
+    [hard] = policy.decide(4.0, Sample(0.97, 4.0), view)
+    assert (gentle.level, hard.level) == (0.75, 0.5)
