@@ -6,8 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from nonet.common.datasets import DataFile, find_file
 from nonet.common.errors import InputError
 from nonet.power.profiles import PROFILES
+from nonet.power.profiles.calibration.from_files import calibrate_table
+from nonet.power.profiles.calibration.mlenergy import CONFIG
 from nonet.power.profiles.predict import predict
 
 ALL = [PROFILES[name] for name in PROFILES]
@@ -70,3 +73,37 @@ def test_what_is_borrowed_is_an_extrapolation() -> None:
 def test_bad_points_are_named(points: dict, match: str) -> None:
     with pytest.raises(InputError, match=match):
         predict(ALL, pl.DataFrame(points))
+
+
+def test_points_of_the_benchmark_choose_the_configuration_that_they_are_of(tmp_path: Path) -> None:
+    # Every second batch of two tasks on H100: what is fitted on the others must know them, task by task.
+    table = find_file(DataFile("mlenergy", "power/mlenergy_v3_llm_configs.csv"))
+    assert table is not None
+    rows = pl.read_csv(table, infer_schema_length=None).filter(
+        (pl.col("gpu_model") == "H100") & pl.col("task").is_in(["lm-arena-chat", "gpqa"])
+    )
+    rows = rows.sort(*CONFIG, "avg_batch_size").with_columns(
+        at=pl.int_range(pl.len()).over(CONFIG), num=pl.len().over(CONFIG)
+    )
+    odd = (pl.col("at") % 2 == 1) & (pl.col("at") < pl.col("num") - 1) & (pl.col("num") > 4)
+    rows.filter(~odd).write_csv(tmp_path / "train.csv")
+    rows.filter(odd).write_csv(tmp_path / "points.csv")
+    out = predict(calibrate_table(tmp_path / "train.csv").profiles, tmp_path / "points.csv")
+    errors = (out["decode_w"] / (out["avg_power_watts"] / out["num_gpus"]) - 1).abs()
+    assert len(errors) > 30 and float(errors.to_numpy().mean()) < 0.03
+    assert not any("was not calibrated" in why for why in out["reasons"])
+
+
+def test_another_task_or_precision_is_flagged() -> None:
+    point = {"gpu_model": ["H100"], "model_id": ["meta-llama/Llama-3.1-70B-Instruct"], "num_gpus": [4], "batch": [32]}
+    same, other = (
+        predict(
+            ALL, pl.DataFrame({**point, "tensor_parallel": [4], "task": ["lm-arena-chat"], "weight_precision": [how]})
+        )
+        for how in ("bfloat16", "fp8")
+    )
+    assert "was not calibrated" not in same["reasons"][0]
+    assert "weight_precision fp8 was not calibrated, bfloat16 was" in other["reasons"][0]
+    assert predict(ALL, pl.DataFrame({"gpu": ["a100"], "model": ["bigscience/bloom"], "prompt": [512]}))["profile"][
+        0
+    ] == ("a100-bloom-176b-tp8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ ALIASES = {
     "clock_mhz": ("clock_mhz", "clock", "sm_clock_mhz", "sm_clock", "freq_mhz", "frequency"),
     "level": ("level",),
 }
+_CHOSEN_BEFORE = ("gpu_model", "model_id", "tensor_parallel")
 _NUMBERS = ("tensor_parallel", "prompt_tokens", "batch", "clock_mhz", "level")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)b(?![a-z0-9])")
 
@@ -57,7 +58,8 @@ def predict(profile: PowerProfile | Iterable[PowerProfile], points: Path | pl.Da
 
     Args:
         profile: one, or several of which each row takes that of its hardware, model and tensor parallelism; where
-            none is of that model, the nearest in size on the same GPU, flagged.
+            none is of that model, the nearest in size on the same GPU, flagged. Columns that are `labels` of profiles
+            (task, precision, parallelism of ML.ENERGY) choose among them, and differences are flagged.
         points: a CSV file or frame; columns by any name of `ALIASES`. `batch` is 1 and the level is 1 when absent.
 
     Raises:
@@ -73,13 +75,15 @@ def predict(profile: PowerProfile | Iterable[PowerProfile], points: Path | pl.Da
         raise InputError(f"{where}: neither a prompt nor a batch column; name them prompt_tokens and batch")
     if len(profiles) > 1 and rename["hardware"] is None:
         raise InputError(f"{where}: no hardware column to choose a profile by; add it or give one profile")
+    known_labels = [name for name in frame.columns if any(name in p.labels for p in profiles)]
     answers = []
     for number, row in enumerate(frame.iter_rows(named=True), start=2):
         point = {key: row[name] for key, name in rename.items() if name is not None and row[name] is not None}
         for key in _NUMBERS:
             if key in point:
                 point[key] = _positive(point[key], f"{where}, line {number}, {rename[key]}")
-        chosen, why = nearest_profile(profiles, point, f"{where}, line {number}")
+        labels = {name: _label(row[name]) for name in known_labels if row[name] is not None}
+        chosen, why = nearest_profile(profiles, point, f"{where}, line {number}", labels)
         answers.append(predict_point(chosen, point, why))
     columns = {name: [getattr(a, name) for a in answers] for name in Prediction.__slots__}
     return frame.hstack(pl.DataFrame(columns).rename({n: f"predicted_{n}" for n in columns if n in frame.columns}))
@@ -157,13 +161,21 @@ def _billions(model: str) -> float:
     return float(found.group(1)) if found else 70.0
 
 
-def nearest_profile(profiles: list[PowerProfile], point: dict[str, str], where: str) -> tuple[PowerProfile, str]:
+def nearest_profile(
+    profiles: Sequence[PowerProfile], point: Mapping[str, str], where: str, labels: Mapping[str, str] | None = None
+) -> tuple[PowerProfile, str]:
     """The profile of a point's hardware, model and tensor parallelism, else the nearest, and why it is not the same.
+
+    Args:
+        profiles: to choose from.
+        point: keys of `ALIASES`.
+        where: the point, in errors.
+        labels: of the point; a profile with other ones comes after those that share more.
 
     Raises:
         InputError: none is of the hardware.
     """
-    candidates = profiles
+    candidates = list(profiles)
     if "hardware" in point:
         gpu = gpu_name(str(point["hardware"]))
         candidates = [p for p in profiles if p.gpu == gpu]
@@ -175,7 +187,8 @@ def nearest_profile(profiles: list[PowerProfile], point: dict[str, str], where: 
         candidates,
         key=lambda p: (
             bool(model) and not _is_of(model, p),
-            tp is not None and p.tensor_parallel != tp,
+            tp is not None and _tensor_parallel(p) != tp,
+            len(_others(p, labels or {})),
             abs(math.log(_billions(p.model) / p.tensor_parallel / size * float(tp or 1))),
         ),
     )
@@ -183,6 +196,25 @@ def nearest_profile(profiles: list[PowerProfile], point: dict[str, str], where: 
     reasons = []
     if model and not _is_of(model, best):
         reasons.append(f"{model} was not calibrated, {best.model} was")
-    if tp is not None and best.tensor_parallel != tp:
-        reasons.append(f"tensor parallelism {float(tp):g} was not calibrated, {best.tensor_parallel} was")
+    if tp is not None and _tensor_parallel(best) != tp:
+        reasons.append(f"tensor parallelism {float(tp):g} was not calibrated, {_tensor_parallel(best):g} was")
+    reasons += [
+        f"{name} {(labels or {})[name]} was not calibrated, {best.labels[name]} was"
+        for name in _others(best, labels or {})
+    ]
     return best, "; ".join(reasons)
+
+
+def _tensor_parallel(profile: PowerProfile) -> float:
+    """As its source has it: a model that is split by experts takes more GPUs than that."""
+    return float(profile.labels.get("tensor_parallel", profile.tensor_parallel))
+
+
+def _others(profile: PowerProfile, labels: Mapping[str, str]) -> list[str]:
+    """The labels in which a profile differs from a point, but for those that choose it before."""
+    known = [name for name in labels if name in profile.labels and name not in _CHOSEN_BEFORE]
+    return [name for name in known if profile.labels[name] != labels[name]]
+
+
+def _label(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -107,6 +107,7 @@ class PowerProfile(BaseModel):
         clock: see there.
         server: see there.
         provenance: by quantity, for each of `QUANTITIES`.
+        labels: what else it was measured with (task, precision, parallelism), by column of its source.
 
     >>> from nonet.power.profiles import PROFILES
     >>> bloom = PROFILES["a100-bloom-176b-tp8"]
@@ -135,6 +136,7 @@ class PowerProfile(BaseModel):
     clock: ClockResponse = ClockResponse()
     server: ServerPower = ServerPower()
     provenance: dict[Quantity, Provenance]
+    labels: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> PowerProfile:

@@ -186,6 +186,7 @@ def profile_from_sweep(sweep: Sweep, prefill: PrefillTable, borrowed: str, sourc
             "idle": gpu.idle_source,
             "server": gpu.server_source,
         },
+        labels={name: str(value) for name, value in zip(CONFIG, sweep.key, strict=True)},
     )
 
 
