@@ -102,6 +102,14 @@ def test_rises_that_end_are_not_extrapolated():
     assert [one.bound for one in found] == pytest.approx([0.08] * 3)
 
 
+def test_a_long_series_is_its_own_bound():
+    # Rare jumps of one height: an exponential tail over the noise between them would end far above.
+    draws = np.random.default_rng(3)
+    u = 0.5 + 0.001 * draws.standard_normal(200_000) + 0.05 * (np.cumsum(draws.random(200_000) < 1 / 1500) % 2)
+    found = analyse_rises(u * 1e5, 1e5, level=0.999).rises
+    assert all(one.bound <= one.largest for one in found)
+
+
 def test_every_statistic_is_the_largest_over_the_grids():
     calm, rough = np.full(1000, 0.5), np.full(1000, 0.5)
     rough[700:] = 0.6

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from nonet.cli import app
 from nonet.common.errors import InputError
 from nonet.power.profiles.calibration.gpu_log import GpuLog, read_gpu_log
+from nonet.power.profiles.calibration.latencies import estimate_latencies
 from nonet.power.profiles.calibration.request_log import RequestLog, read_request_log
 from nonet.power.profiles.calibration.server_log import profile_from_logs
 from nonet.power.profiles.calibration.surface import Cell, fit_prefill
@@ -161,6 +162,16 @@ def test_power_is_fitted_without_latencies_and_what_could_not_be_says_so(
     assert (known["prefill_seconds"].kind == "borrowed") == ("ttft_s" in missing)
     if "e2e_s" in missing:
         assert profile.decode_seconds_per_token(1) == pytest.approx(0.021, rel=0.1)
+
+
+def test_estimated_prompts_wait_for_one_another() -> None:
+    at = np.arange(0.0, 60.0, 0.25)
+    arrival = np.array([10.0, 10.0, 10.0, 40.0])
+    log = RequestLog(arrival, np.full(4, 2048.0), np.full(4, 20.0), None, None)
+    gpu = GpuLog(at, np.where((at >= 10) & (at < 14) | (at >= 40) & (at < 42), 350.0, 80.0), 1, 0)
+    ttft_s, e2e_s, told = estimate_latencies(gpu, log, "a100", "llama2-70b", 8)
+    assert ttft_s / ttft_s[3] == pytest.approx([1, 2, 3, 1])
+    assert (e2e_s > ttft_s).all() and "a100-llama2-70b-tp8" in told
 
 
 def test_calibrate_command_reads_a_log_of_times_and_tokens(tmp_path: Path, files: tuple[Path, Path]) -> None:

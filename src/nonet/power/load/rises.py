@@ -133,7 +133,8 @@ def analyse_rises(
     The bound is the larger of two. One is the `confidence` quantile of the quantile over 200 resamplings of blocks
     (days, or twentieths of a short series), which never exceeds what was seen. The other takes the rises above their
     95, 99 and 99.8 % quantiles to fall off exponentially, with as many observations as there are separate groups of
-    them, and uses the upper limits of their number and of their mean excess. It holds from about a day of samples on,
+    them, and uses the upper limits of their number and of their mean excess; in a series so long that one group above
+    the quantile was surely seen, it stays below the largest rise. It holds from about a day of samples on,
     where rises have no heavier tail.
 
     Args:
@@ -209,7 +210,7 @@ def _statistics(
 
 def _tail_bound(rises: Floats, steps: int, level: float, confidence: float) -> float:
     ordered = np.sort(rises)
-    bound = -math.inf
+    bound, expected = -math.inf, 0.0
     for share in _TAIL_SHARES:
         if share <= 2 * (1 - level):
             break
@@ -224,7 +225,10 @@ def _tail_bound(rises: Floats, steps: int, level: float, confidence: float) -> f
         excess = float((rises[above] - threshold).mean()) * clusters / float(gammaincinv(clusters, 1 - confidence))
         often = len(above) / len(rises) * float(gammaincinv(clusters + 1, confidence)) / clusters
         bound = max(bound, float(threshold) + excess * math.log(often / (1 - level)))
-    return bound
+        expected = len(rises) * (1 - level) * clusters / len(above)
+    # Groups above the quantile come as a Poisson number: where that many are expected, one was surely seen.
+    surely_seen = expected >= -math.log(1 - confidence)
+    return min(bound, float(ordered[-1])) if surely_seen else bound
 
 
 def _bootstrap_bound(rises: Floats, period_s: float, level: float, confidence: float, seed: int) -> float:
