@@ -29,11 +29,12 @@ def test_fit_takes_its_defaults_and_any_shipped_profile(tmp_path):
 
 
 def test_the_fit_of_another_row_has_traffic_for_its_instances():
-    half = FitSpace.of_row("a100-llama2-70b-tp4", 20)
-    assert half.requests_per_s == tuple(rate / 2 for rate in FitSpace().requests_per_s)
-    assert FitSpace.of_row("h100-llama3.1-8b-tp1").requests_per_s[0] > 10 * FitSpace().requests_per_s[0]
+    whole, half = (FitSpace.of_row("a100-llama2-70b-tp4", servers).requests_per_s for servers in (40, 20))
+    assert half == pytest.approx([rate / 2 for rate in whole], rel=0.01)
+    assert whole[0] < min(FitSpace().requests_per_s) < max(FitSpace().requests_per_s) < whole[-1]
+    assert FitSpace.of_row("h100-llama3.1-8b-tp1", 40).requests_per_s[0] > 10 * whole[0]
     with pytest.raises(InputError, match="nope"):
-        FitSpace.of_row("nope")
+        FitSpace.of_row("nope", 4)
 
 
 ROW = """

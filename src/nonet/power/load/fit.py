@@ -34,6 +34,10 @@ _CLOSE = 0.03
 _LEAST, _MOST = 0.9, 1.2
 _SMOOTHER = 2.0
 _ANY_BUDGET_W = 1e6
+_FEW = 4
+"""Requests that an instance decodes at a time, about the mean of the default row."""
+_SHARES = (0.03, 0.06, 0.09, 0.12, 0.18, 0.25, 0.4)
+"""Requests each second of a server like the default row's, from nearly idle to busy."""
 
 Progress = Callable[[str], None]
 
@@ -70,18 +74,23 @@ class FitSpace:
     def of_row(cls, profile: str, num_servers: int) -> FitSpace:
         """A wide space for a row of one's own: its servers full of instances, from nearly idle to busy, calm to bursty.
 
+        Rates follow the number of instances and how fast they decode, beside those of the default row.
+
         Raises:
             InputError: no such profile.
 
         >>> FitSpace.of_row("a100-llama2-70b-tp8", 20).instances_per_server
         (1,)
         """
-        known = PROFILES[profile]
+        ours, known = PROFILES[profile], PROFILES[cls.profile[0]]
+        instances = max(1, ours.server.num_gpus // ours.tensor_parallel)
+        speed = known.decode_seconds_per_token(_FEW) / ours.decode_seconds_per_token(_FEW)
+        busy = num_servers * instances / cls.instances_per_server[0] * speed
         return cls(
             profile=(profile,),
-            instances_per_server=(max(1, known.server.num_gpus // known.tensor_parallel),),
+            instances_per_server=(instances,),
             prefill_share=(0.3, 1.0),
-            requests_per_s=tuple(round(share * num_servers, 3) for share in (0.03, 0.06, 0.09, 0.12, 0.18, 0.25, 0.4)),
+            requests_per_s=tuple(float(f"{share * busy:.3g}") for share in _SHARES),
             flatness=(0.0, 0.3, 0.6, 0.9),
             burst_share=(0.0, 0.15, 0.3, 0.45, 0.6),
             burst_size=(1.5, 3.0, 4.5, 7.0, 12.0, 20.0),
