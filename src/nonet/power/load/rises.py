@@ -156,7 +156,7 @@ def analyse_rises(
     >>> watts = 100_000 + 5_000 * np.sin(np.arange(2_000) / 40)
     >>> report = analyse_rises(watts, 140_000)
     >>> round(report.peak, 3), report.t1, report.t2, report.training
-    (0.75, 0.89, 0.98, False)
+    (0.75, 0.88, 0.97, False)
     """
     if not (math.isfinite(budget_w) and budget_w > 0):
         raise InputError(f"budget must be above 0 W, got {budget_w}")

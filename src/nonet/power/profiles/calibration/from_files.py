@@ -61,6 +61,16 @@ def calibrate_table(path: str | Path) -> Calibration:
 
     Raises:
         InputError: the file cannot be read, or its header is neither's.
+
+    >>> import tempfile
+    >>> table = Path(tempfile.mkdtemp()) / "sweep.csv"
+    >>> head = "task,model_id,weight_precision,gpu_model,num_gpus,tensor_parallel,expert_parallel,data_parallel"
+    >>> points = [(8, 440, 8), (32, 500, 9), (128, 570, 12), (256, 600, 15)]
+    >>> rows = [f"chat,my/model-8b,bfloat16,H100,1,1,1,1,{batch},{watts},{ms}" for batch, watts, ms in points]
+    >>> _ = table.write_text("\\n".join([f"{head},avg_batch_size,avg_power_watts,median_itl_ms", *rows]))
+    >>> (profile,) = calibrate_table(table).profiles
+    >>> 500 < profile.decode_watts(64) < 570, round(profile.decode_seconds_per_token(32), 4)
+    (True, 0.009)
     """
     path = _table(path)
     columns = _header(path)
@@ -83,6 +93,10 @@ def calibrate_logs(gpu_log: Path, requests: Path, gpu: str, model: str, tensor_p
 
     Raises:
         InputError: a file cannot be read, or shows too little of a phase.
+
+    >>> calibrate_logs(Path("smi.csv"), Path("served.csv"), gpu="h100", model="my-8b", tensor_parallel=1)
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: smi.csv: ...
     """
     power, log = read_gpu_log(gpu_log), read_request_log(requests)
     found = profile_from_logs(power, log, gpu, model, tensor_parallel)
