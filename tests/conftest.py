@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nonet.common.console import set_quiet
+
 
 def needs(condition: bool, reason: str) -> None:
     """Skip when the machine lacks something; under CI=true that is a failure, since CI installs what is needed."""
@@ -29,5 +31,6 @@ def mirror() -> Path:
 def _scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes the user's own folders."""
     monkeypatch.setenv("NONET_HOME", str(tmp_path / "nonet-home"))
+    set_quiet(False)  # what `--quiet` of an earlier test has left
     for name in [n for n in os.environ if n.startswith("NONET_") and n not in ("NONET_HOME", "NONET_MIRROR")]:
         monkeypatch.delenv(name)
