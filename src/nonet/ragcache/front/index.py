@@ -1,0 +1,244 @@
+"""Chunks on disk, found again by words (BM25), by meaning (vectors), or by both.
+
+One SQLite file holds documents, chunks and vectors; BM25 and the vector index are built from it in memory when first
+searched, which takes less time than loading a model. Both rankings are merged by reciprocal ranks, which need no scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from nonet.common.errors import InputError
+from nonet.ragcache.front.chunking import Chunk, Encode, cut_document
+from nonet.ragcache.front.documents import Document
+
+if TYPE_CHECKING:
+    from nonet.ragcache.front.embedding import Embedder
+
+Method = Literal["hybrid", "bm25", "vector"]
+_VERSION = 1
+_RANK_OFFSET = 60
+"""Reciprocal rank fusion's constant, as published (Cormack et al., SIGIR 2009)."""
+_POOL = 50
+"""Chunks of each ranking that are merged."""
+_SCHEMA = """
+CREATE TABLE documents (id TEXT PRIMARY KEY, title TEXT NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE chunks (
+    id TEXT PRIMARY KEY,
+    document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+    number INTEGER NOT NULL, text TEXT NOT NULL, vector BLOB);
+CREATE INDEX chunks_document ON chunks(document);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingestion did.
+
+    Args:
+        added: documents that are new.
+        changed: documents whose text is another now; the cached KV of their old chunks should be dropped.
+        unchanged: documents that were there already.
+        num_chunks: chunks written.
+    """
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    num_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that was found.
+
+    Args:
+        chunk: it.
+        title: of its document.
+        score: higher is better; comparable within one search only.
+    """
+
+    chunk: Chunk
+    title: str
+    score: float
+
+
+class ChunkIndex:
+    """The chunks of a folder of documents.
+
+    Args:
+        folder: made when it does not exist; holds `chunks.sqlite`.
+        embedder: for vectors; without one, chunks are found by words only.
+
+    Raises:
+        InputError: the file is not such an index, or one of another version.
+    """
+
+    def __init__(self, folder: str | Path, embedder: Embedder | None = None) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._embedder = embedder
+        path = self.folder / "chunks.sqlite"
+        self._database = sqlite3.connect(path, check_same_thread=False)
+        try:
+            self._database.execute("PRAGMA foreign_keys = ON")
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._database.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA} PRAGMA user_version = {_VERSION};")
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path}: not an index of chunks ({error})") from error
+        if version not in (0, _VERSION):
+            raise InputError(f"{path}: written by another version ({version}); ingest the documents anew")
+        self._searcher: _Searcher | None = None
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
+    def ingest(self, documents: Iterable[Document], encode: Encode, max_tokens: int = 300) -> Ingested:
+        """Take documents in; a document whose text is unchanged costs nothing, one that changed is replaced.
+
+        Args:
+            documents: each is written in a transaction of its own, so an interrupted run goes on where it stopped.
+            encode: the model's tokenizer, for the size of chunks.
+            max_tokens: of a chunk.
+
+        Raises:
+            InputError: max_tokens too small.
+        """
+        added: list[str] = []
+        changed: list[str] = []
+        unchanged: list[str] = []
+        num_chunks = 0
+        for document in documents:
+            digest = hashlib.sha256(f"{max_tokens}\0{document.title}\0{document.text}".encode()).hexdigest()
+            found = self._database.execute("SELECT sha256 FROM documents WHERE id = ?", (document.document_id,))
+            before = found.fetchone()
+            if before == (digest,) and not self._lacks_vectors(document.document_id):
+                unchanged.append(document.document_id)
+                continue
+            chunks = cut_document(document, encode, max_tokens)
+            self._write(document, digest, chunks)
+            (changed if before else added).append(document.document_id)
+            num_chunks += len(chunks)
+        self._searcher = None
+        return Ingested(tuple(added), tuple(changed), tuple(unchanged), num_chunks)
+
+    def remove(self, document_id: str) -> bool:
+        """Remove a document and its chunks; False when there is none of that name."""
+        with self._database:
+            gone = self._database.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount
+        self._searcher = None
+        return gone > 0
+
+    def search(self, question: str, k: int = 5, method: Method = "hybrid") -> list[Hit]:
+        """The k best chunks for a question, best first.
+
+        Args:
+            question: plain words.
+            k: how many.
+            method: "bm25", "vector", or both merged; "hybrid" is BM25 alone where there are no vectors.
+
+        Raises:
+            InputError: an empty index, or "vector" without vectors.
+        """
+        if self._searcher is None:
+            self._searcher = _Searcher(self._database)
+        places = self._searcher.rank(question, k, method, self._embedder)
+        return [self._hit(self._searcher.ids[place], score) for place, score in places]
+
+    def chunks(self) -> list[Chunk]:
+        """All chunks, document by document."""
+        rows = self._database.execute("SELECT id, document, text FROM chunks ORDER BY document, number")
+        return [Chunk(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _hit(self, chunk_id: str, score: float) -> Hit:
+        row = self._database.execute(
+            "SELECT chunks.id, document, text, title FROM chunks JOIN documents ON documents.id = document"
+            " WHERE chunks.id = ?",
+            (chunk_id,),
+        ).fetchone()
+        return Hit(Chunk(*row[:3]), row[3], score)
+
+    def _lacks_vectors(self, document_id: str) -> bool:
+        if self._embedder is None:
+            return False
+        query = "SELECT 1 FROM chunks WHERE document = ? AND vector IS NULL LIMIT 1"
+        return self._database.execute(query, (document_id,)).fetchone() is not None
+
+    def _write(self, document: Document, digest: str, chunks: list[Chunk]) -> None:
+        vectors: list[bytes | None] = [None] * len(chunks)
+        if self._embedder is not None:
+            vectors = [row.tobytes() for row in self._embedder.encode([chunk.text for chunk in chunks])]
+        rows = [
+            (chunk.chunk_id, document.document_id, number, chunk.text, vector)
+            for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
+        ]
+        with self._database:
+            self._database.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
+            self._database.execute(
+                "INSERT INTO documents VALUES (?, ?, ?)", (document.document_id, document.title, digest)
+            )
+            self._database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+
+
+class _Searcher:
+    """Both rankings, in memory."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        import bm25s
+
+        rows = database.execute("SELECT id, text, vector FROM chunks ORDER BY document, number").fetchall()
+        if not rows:
+            raise InputError("the index is empty: ingest documents first (nonet ragcache ingest)")
+        self.ids = [row[0] for row in rows]
+        self._words = bm25s.BM25()
+        self._words.index(bm25s.tokenize([row[1] for row in rows], stopwords="en", show_progress=False), False, False)
+        self._vectors = _vector_index([row[2] for row in rows])
+
+    def rank(self, question: str, k: int, method: Method, embedder: Embedder | None) -> list[tuple[int, float]]:
+        with_vectors = self._vectors is not None and embedder is not None
+        if method == "vector" and not with_vectors:
+            raise InputError("this index has no vectors: ingest with an embedding model, or search by bm25")
+        rankings = []
+        if method != "vector":
+            rankings.append(self._by_words(question, k if method == "bm25" else max(k, _POOL)))
+        if method != "bm25" and with_vectors and embedder is not None:
+            scores, places = self._vectors.search(embedder.encode([question]), min(max(k, _POOL), len(self.ids)))
+            rankings.append(list(zip(places[0].tolist(), scores[0].tolist(), strict=True)))
+        if len(rankings) == 1:
+            return rankings[0][:k]
+        merged: dict[int, float] = {}
+        for ranking in rankings:
+            for rank, (place, _) in enumerate(ranking, start=1):
+                merged[place] = merged.get(place, 0.0) + 1 / (_RANK_OFFSET + rank)
+        return sorted(merged.items(), key=lambda item: (-item[1], item[0]))[:k]
+
+    def _by_words(self, question: str, k: int) -> list[tuple[int, float]]:
+        import bm25s
+
+        tokens = bm25s.tokenize([question], stopwords="en", show_progress=False)
+        places, scores = self._words.retrieve(tokens, k=min(k, len(self.ids)), show_progress=False)
+        return [(int(place), float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+
+
+def _vector_index(blobs: list[bytes | None]) -> Any:
+    known = [blob for blob in blobs if blob is not None]
+    if len(known) < len(blobs):
+        return None
+    import faiss
+
+    vectors = np.frombuffer(b"".join(known), np.float32).reshape(len(known), -1)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    return index
