@@ -33,6 +33,7 @@ def make_app(
     ready: Callable[[], str] | None = None,
     token: str | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
+    error_body: Callable[[int, str], dict[str, Any]] | None = None,
 ) -> FastAPI:
     """An application with the house's endpoints; a room adds its own routes.
 
@@ -42,6 +43,7 @@ def make_app(
         ready: answers "" when the service can work, else why not.
         token: bearer token that requests must carry.
         max_body_bytes: longer request bodies are answered with 413.
+        error_body: status and reason to the JSON of a refusal; `{"detail": reason}` when None.
 
     Raises:
         MissingExtraError: FastAPI is not installed.
@@ -75,7 +77,7 @@ def make_app(
     app.add_route("/readyz", readyz)
     if registry is not None:
         app.add_route("/metrics", metrics)
-    app.add_middleware(_Gate, token=token, max_body_bytes=max_body_bytes)
+    app.add_middleware(_Gate, token=token, max_body_bytes=max_body_bytes, error_body=error_body or _detail)
     return app
 
 
@@ -138,11 +140,17 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _detail(_: int, reason: str) -> dict[str, Any]:
+    return {"detail": reason}
+
+
 class _Gate:
     """Token and body limit, before anything of a request is understood."""
 
-    def __init__(self, app: Any, token: str | None, max_body_bytes: int) -> None:
-        self._app, self._max_body_bytes = app, max_body_bytes
+    def __init__(
+        self, app: Any, token: str | None, max_body_bytes: int, error_body: Callable[[int, str], dict[str, Any]]
+    ) -> None:
+        self._app, self._max_body_bytes, self._error_body = app, max_body_bytes, error_body
         self._expected = f"Bearer {token}".encode() if token else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -152,13 +160,12 @@ class _Gate:
         headers = dict(scope["headers"])
         given = headers.get(b"authorization", b"")
         if self._expected and scope["path"] not in _OPEN_PATHS and not hmac.compare_digest(given, self._expected):
-            await _answer(
-                send, 401, "this needs the header Authorization: Bearer <token>", ((b"www-authenticate", b"Bearer"),)
-            )
+            body = self._error_body(401, "this needs the header Authorization: Bearer <token>")
+            await _answer(send, 401, body, ((b"www-authenticate", b"Bearer"),))
             return
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_body_bytes:
-            await _answer(send, 413, f"the body may have {self._max_body_bytes} bytes")
+            await _answer(send, 413, self._error_body(413, f"the body may have {self._max_body_bytes} bytes"))
             return
         taken = 0
 
@@ -175,8 +182,10 @@ class _Gate:
         await self._app(scope, limited, send)
 
 
-async def _answer(send: Any, status: int, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    body = json.dumps({"detail": detail}).encode()
+async def _answer(
+    send: Any, status: int, answer: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    body = json.dumps(answer).encode()
     start = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": start})
     await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,171 @@
+"""What is asked of the engine, and what it tells of every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nonet.common.errors import InputError
+
+FinishReason = Literal["stop", "length", "cancelled", "timeout", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are chosen.
+
+    Args:
+        max_tokens: at most so many are generated.
+        temperature: 0 takes the likeliest token.
+        top_p: only the likeliest tokens that together have this probability.
+        seed: of the draws; None is another one each time.
+        stop: texts that end the answer and are not part of it.
+        ignore_eos: go on after the model's end token (for measurements).
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens must be 1 or more, not {self.max_tokens}")
+        if not 0 <= self.temperature <= 2:
+            raise InputError(f"temperature must be within 0 and 2, not {self.temperature:g}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
+        if any(not text for text in self.stop):
+            raise InputError("stop must not hold an empty text")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """What became of one chunk of a prompt.
+
+    Args:
+        chunk_id: as the caller named it.
+        decision: "prefix" (exact, as a prefix cache would), "reused", "repaired" or "computed".
+        num_tokens: of the chunk.
+        num_computed: of these, how many went through the layers.
+        variant_id: the stored KV that was used.
+        tier: where that was: "pages", "ram", "disk", "redis", "s3".
+        cci, beta, gamma, beta_prime, cfo: the published measures of the variant under the present neighbours.
+        reason: one plain sentence.
+    """
+
+    chunk_id: str
+    decision: str
+    num_tokens: int
+    num_computed: int
+    variant_id: str | None
+    tier: str | None
+    cci: float | None
+    beta: float | None
+    gamma: float | None
+    beta_prime: float | None
+    cfo: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReport:
+    """What one request cost and why.
+
+    Args:
+        request_id: of the request.
+        mode: how it was served.
+        prompt_tokens: in all.
+        prefix_tokens: taken over from an exact prefix.
+        reused_tokens: taken over from chunks computed elsewhere, and not repaired.
+        repaired_tokens: of reused chunks, computed anew.
+        computed_tokens: of the rest (system segment, question, chunks without a usable variant).
+        probe_rows: rows that went through layers only to choose what to repair.
+        output_tokens: generated.
+        queue_s: from arrival to the first computation.
+        ttft_s: from arrival to the first token.
+        e2e_s: from arrival to the end.
+        chunks: one entry a chunk, in the order of the prompt.
+        notes: what went otherwise than planned (a stored variant that could not be read, an abstention).
+    """
+
+    request_id: str
+    mode: str
+    prompt_tokens: int
+    prefix_tokens: int
+    reused_tokens: int
+    repaired_tokens: int
+    computed_tokens: int
+    probe_rows: int
+    output_tokens: int
+    queue_s: float
+    ttft_s: float
+    e2e_s: float
+    chunks: tuple[ChunkReport, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that did not go through the layers."""
+        return self.prefix_tokens + self.reused_tokens
+
+    @property
+    def active_rows(self) -> int:
+        """Rows of the prompt that went through the layers, probes included."""
+        return self.repaired_tokens + self.computed_tokens + self.probe_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished answer.
+
+    Args:
+        text: without a stop text.
+        token_ids: as generated.
+        finish_reason: why it ended.
+        report: what it cost.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    report: RequestReport
+
+
+@dataclass(slots=True)
+class TokenEvent:
+    """A piece of an answer.
+
+    Args:
+        text: what can be shown now; may be empty while a character is incomplete.
+        token_id: that was generated.
+    """
+
+    text: str
+    token_id: int
+
+
+@dataclass(slots=True)
+class EndEvent:
+    """The end of an answer.
+
+    Args:
+        finish_reason: why.
+        text: what was still held back.
+        report: what it cost.
+        error: with finish_reason "error": what went wrong.
+    """
+
+    finish_reason: FinishReason
+    text: str
+    report: RequestReport
+    error: str = ""
+    token_ids: list[int] = field(default_factory=list)
+
+
+Event = TokenEvent | EndEvent

@@ -1,0 +1,124 @@
+"""What `/metrics` shows: our own names always, vLLM's beside them on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from nonet.ragcache.scheduling.request import RequestReport
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+_PREFIX = "nonet_ragcache_"
+
+
+class Metrics:
+    """Counters, gauges and histograms of one server.
+
+    Args:
+        model_name: value of the label `model_name`.
+        vllm: also under the names that vLLM's dashboards and alerts use.
+    """
+
+    def __init__(self, model_name: str, *, vllm: bool = False) -> None:
+        self.registry = CollectorRegistry()
+        label = ["model_name"]
+        self._name = model_name
+
+        def counter(name: str, text: str, *more: str) -> Counter:
+            return Counter(_PREFIX + name, text, [*label, *more], registry=self.registry)
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(_PREFIX + name, text, label, registry=self.registry, buckets=_SECONDS)
+
+        self._requests = counter("requests", "Finished requests by the reason of their end.", "finished_reason")
+        self._tokens = counter("prompt_tokens", "Prompt tokens by what became of them.", "kind")
+        self._rows = counter("active_rows", "Prompt rows that went through the layers, probes included.")
+        self._chunks = counter("chunks", "Chunks of prompts by what was decided for them.", "decision")
+        self._generated = counter("generation_tokens", "Generated tokens.")
+        self._faults = counter("faults", "Stored variants that could not be used, and other mishaps that were mended.")
+        self._ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.")
+        self._e2e = histogram("e2e_request_latency_seconds", "From arrival to the end.")
+        self._gap = histogram("inter_token_latency_seconds", "Between two tokens of a request.")
+        self._vllm = _VllmNames(self.registry, model_name) if vllm else None
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Show a value that is asked for at each scrape."""
+        gauge = Gauge(_PREFIX + name, text, ["model_name"], registry=self.registry)
+        gauge.labels(self._name).set_function(value)
+        if self._vllm is not None:
+            self._vllm.watch(name, text, value)
+
+    def token(self, gap_s: float) -> None:
+        """Count the time between two tokens."""
+        self._gap.labels(self._name).observe(gap_s)
+        if self._vllm is not None:
+            self._vllm.gap.labels(self._name).observe(gap_s)
+
+    def finished(self, report: RequestReport, reason: str) -> None:
+        """Count a request that has ended."""
+        name = self._name
+        self._requests.labels(name, reason).inc()
+        kinds = {
+            "prefix": report.prefix_tokens,
+            "reused": report.reused_tokens,
+            "repaired": report.repaired_tokens,
+            "computed": report.computed_tokens,
+        }
+        for kind, amount in kinds.items():
+            self._tokens.labels(name, kind).inc(amount)
+        self._rows.labels(name).inc(report.active_rows)
+        for chunk in report.chunks:
+            self._chunks.labels(name, chunk.decision).inc()
+        self._generated.labels(name).inc(report.output_tokens)
+        self._faults.labels(name).inc(len(report.notes))
+        if report.output_tokens:
+            self._ttft.labels(name).observe(report.ttft_s)
+        self._e2e.labels(name).observe(report.e2e_s)
+        if self._vllm is not None:
+            self._vllm.finished(report, reason)
+
+
+_VLLM_GAUGES = {
+    "requests_running": "num_requests_running",
+    "requests_waiting": "num_requests_waiting",
+    "pages_used_ratio": "kv_cache_usage_perc",
+}
+
+
+class _VllmNames:
+    """The same under vLLM's names; its prefix cache counts tokens."""
+
+    def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
+        self._registry, self._name = registry, model_name
+        self._ttft = self._histogram("time_to_first_token_seconds", "From arrival to the first token.")
+        self._e2e = self._histogram("e2e_request_latency_seconds", "From arrival to the end.")
+        self.gap = self._histogram("inter_token_latency_seconds", "Between two tokens of a request.")
+        self._success = self._counter("request_success", "Finished requests.", "finished_reason")
+        self._prompt = self._counter("prompt_tokens", "Prompt tokens.")
+        self._generated = self._counter("generation_tokens", "Generated tokens.")
+        self._queries = self._counter("prefix_cache_queries", "Prompt tokens that were looked up.")
+        self._hits = self._counter("prefix_cache_hits", "Prompt tokens that were cached, at any position.")
+        self._counter("num_preemptions", "Requests that were put back; never here.").labels(model_name)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"vllm:{name}", text, ["model_name", *labels], registry=self._registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"vllm:{name}", text, ["model_name"], registry=self._registry, buckets=_SECONDS)
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        if name in _VLLM_GAUGES:
+            gauge = Gauge(f"vllm:{_VLLM_GAUGES[name]}", text, ["model_name"], registry=self._registry)
+            gauge.labels(self._name).set_function(value)
+
+    def finished(self, report: RequestReport, reason: str) -> None:
+        name = self._name
+        self._success.labels(name, reason).inc()
+        self._prompt.labels(name).inc(report.prompt_tokens)
+        self._generated.labels(name).inc(report.output_tokens)
+        self._queries.labels(name).inc(report.prompt_tokens)
+        self._hits.labels(name).inc(report.cached_tokens)
+        if report.output_tokens:
+            self._ttft.labels(name).observe(report.ttft_s)
+        self._e2e.labels(name).observe(report.e2e_s)
