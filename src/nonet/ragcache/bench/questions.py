@@ -1,0 +1,204 @@
+"""Questions with retrieved chunks, and the requests that fill the store before they are asked.
+
+Files are as `xquad_bm25_trace.jsonl` (qid, question, answer, top5) and `xquad_chunks.jsonl` (chunk_id, text). A question
+is never asked among the requests that made the variants it uses, since quality on the request that warmed the cache is
+perfect and says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nonet.common.errors import InputError
+
+SYSTEM = "Answer the question from the passages. Be brief."
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question and what was retrieved for it.
+
+    Args:
+        question: its text.
+        answer: the gold answer, "" when unknown.
+        chunks: ids of the retrieved chunks, in the order in which they stand in the prompt.
+    """
+
+    question: str
+    answer: str
+    chunks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is asked, after what.
+
+    Args:
+        name: of the set.
+        texts: every chunk by its id.
+        warming: lists of chunks that are computed in full beforehand, each with the question that is asked then.
+        asked: the questions that are measured.
+    """
+
+    name: str
+    texts: Mapping[str, str]
+    warming: tuple[Case, ...]
+    asked: tuple[Case, ...]
+
+
+def read_cases(questions: str | Path, chunks: str | Path) -> tuple[list[Case], dict[str, str]]:
+    """Read a trace of questions and its chunks.
+
+    Args:
+        questions: JSON lines with `question`, a list `top5` (or `chunks`) of chunk ids, and optionally `answer`.
+        chunks: JSON lines with `chunk_id` and `text`.
+
+    Raises:
+        InputError: a line that lacks these, or a question that names an unknown chunk.
+    """
+    texts = {str(record["chunk_id"]): str(record["text"]) for record in _records(chunks, ("chunk_id", "text"))}
+    cases = []
+    for number, record in enumerate(_records(questions, ("question",)), start=1):
+        named = record.get("chunks", record.get("top5"))
+        if not isinstance(named, list) or not named:
+            raise InputError(f'{questions}:{number}: needs "top5", a list of chunk ids')
+        ids = tuple(str(one) for one in named)
+        if unknown := [one for one in ids if one not in texts]:
+            raise InputError(f"{questions}:{number}: chunk {unknown[0]} is not in {chunks}")
+        cases.append(Case(str(record["question"]), str(record.get("answer", "")), ids))
+    if not cases:
+        raise InputError(f"{questions}: no questions")
+    return cases, texts
+
+
+def joined_chunks(
+    cases: Sequence[Case], texts: Mapping[str, str], group: int, per_request: int
+) -> tuple[list[Case], dict[str, str]]:
+    """Longer chunks: neighbours of the list are joined, and questions point at the joined ones.
+
+    Args:
+        cases: with the short chunks.
+        texts: in the order of their documents.
+        group: short chunks in a long one.
+        per_request: long chunks of a question at most, best first.
+    """
+    ids = list(texts)
+    of = {chunk: f"{n // group}" for n, chunk in enumerate(ids)}
+    long: dict[str, str] = {}
+    for chunk in ids:
+        long[of[chunk]] = f"{long[of[chunk]]}\n{texts[chunk]}" if of[chunk] in long else texts[chunk]
+    moved = [
+        Case(case.question, case.answer, tuple(dict.fromkeys(of[chunk] for chunk in case.chunks))[:per_request])
+        for case in cases
+    ]
+    return moved, long
+
+
+def hotpot_cases(path: str | Path, per_request: int = 5) -> tuple[list[Case], dict[str, str]]:
+    """Multi-hop questions with the passages that answer them and distractors, in an order of their own.
+
+    Args:
+        path: HotpotQA's JSON (`question`, `answer`, `context`, `supporting_facts`).
+        per_request: passages of a question; all supporting ones are among them.
+    """
+    texts: dict[str, str] = {}
+    cases = []
+    for number, record in enumerate(json.loads(Path(path).read_text("utf-8"))):
+        for title, sentences in record["context"]:
+            texts[title] = f"{title}: {''.join(sentences)}"
+        needed = list(dict.fromkeys(title for title, _ in record["supporting_facts"]))
+        others = [title for title, _ in record["context"] if title not in needed]
+        chosen = (needed + others)[:per_request]
+        random.Random(number).shuffle(chosen)
+        cases.append(Case(record["question"], record["answer"], tuple(chosen)))
+    return cases, texts
+
+
+def evaluation_of(
+    name: str, cases: Sequence[Case], texts: Mapping[str, str], *, num_warming: int, num_asked: int, seed: int = 0
+) -> Evaluation:
+    """Part a trace: some of its questions warm the store, others whose chunks were all met then are asked.
+
+    Args:
+        name: of the set.
+        cases: the trace.
+        texts: its chunks.
+        num_warming: questions that warm at most.
+        num_asked: questions that are asked at most.
+        seed: of the order.
+
+    Raises:
+        InputError: no question is left whose chunks were all met.
+    """
+    order = list(cases)
+    random.Random(seed).shuffle(order)
+    warming, rest = order[:num_warming], order[num_warming:]
+    met = {chunk for case in warming for chunk in case.chunks}
+    contexts = {case.chunks for case in warming}
+    asked = [case for case in rest if met.issuperset(case.chunks) and case.chunks not in contexts][:num_asked]
+    if not asked:
+        raise InputError(f"{name}: no question's chunks were all retrieved by {len(warming)} others; warm with more")
+    return Evaluation(name, texts, tuple(warming), tuple(asked))
+
+
+def with_planted_neighbours(
+    name: str, cases: Sequence[Case], texts: Mapping[str, str], *, rounds: int, num_asked: int, seed: int = 0
+) -> Evaluation:
+    """For questions whose chunks never come back: each chunk is computed among chunks of other questions first.
+
+    Args:
+        name: of the set.
+        cases: questions that share no chunks.
+        texts: their chunks.
+        rounds: times that each chunk is computed, in another company each time.
+        num_asked: questions that are asked.
+        seed: of the company.
+    """
+    draws = random.Random(seed)
+    asked = list(cases)
+    draws.shuffle(asked)
+    asked = asked[:num_asked]
+    of_question = {chunk: number for number, case in enumerate(asked) for chunk in case.chunks}
+    size = max(len(case.chunks) for case in asked)
+    warming = []
+    for _ in range(rounds):
+        pool = list(of_question)
+        draws.shuffle(pool)
+        while pool:
+            group = _strangers(pool, of_question, size)
+            warming.append(Case("What is this about?", "", tuple(group)))
+    return Evaluation(name, texts, tuple(warming), tuple(asked))
+
+
+def _strangers(pool: list[str], of_question: Mapping[str, int], size: int) -> list[str]:
+    # Taken off the pool: chunks of different questions, as far as there are such.
+    group: list[str] = []
+    for chunk in list(pool):
+        if len(group) < size and of_question[chunk] not in {of_question[one] for one in group}:
+            group.append(chunk)
+            pool.remove(chunk)
+    return group
+
+
+def _records(path: str | Path, needed: Iterable[str]) -> list[dict[str, Any]]:
+    place = Path(path)
+    if not place.is_file():
+        raise InputError(f"{path}: no such file")
+    records = []
+    for number, line in enumerate(place.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON ({error.msg})") from error
+        if not isinstance(record, dict) or (missing := [name for name in needed if name not in record]):
+            lacks = missing[0] if isinstance(record, dict) else "an object"
+            raise InputError(f"{path}:{number}: lacks {lacks!r}")
+        records.append(record)
+    return records

@@ -1,0 +1,153 @@
+"""Variants of the store in the pages of the pool: brought in layer by layer, shared by all requests that use them.
+
+A variant that nobody uses any more stays until its pages are needed, the longest unused first. Loading is done by a few
+threads, the layers of one variant in order, so that computation can begin when the first layers are there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from nonet.ragcache.engine.paging import BlockPool, Blocks, PoolExhausted
+from nonet.ragcache.store.chunk_store import ChunkStore
+from nonet.ragcache.store.variant import LayerReader, VariantMeta, VariantUnavailable
+
+_LOADERS = 2
+
+
+@dataclass
+class Resident:
+    """A variant in pages.
+
+    Attributes:
+        meta: which variant.
+        blocks: its pages, read-only once written.
+        tier: where it was loaded from.
+        num_users: requests that use it now.
+        ready_layers: layers that can be read.
+        is_loading: its pages are still written to.
+        is_dropped: not to be shared any more; its pages go back when the last user has ended.
+        failure: why it cannot be read, "" while nothing is wrong.
+    """
+
+    meta: VariantMeta
+    blocks: Blocks
+    tier: str
+    num_users: int = 0
+    ready_layers: int = 0
+    is_loading: bool = True
+    is_dropped: bool = False
+    failure: str = ""
+
+
+class Residency:
+    """Brings variants into the pool and keeps them there.
+
+    Args:
+        pool: of pages.
+        store: where variants come from.
+        num_layers: of the model.
+    """
+
+    def __init__(self, pool: BlockPool, store: ChunkStore, num_layers: int) -> None:
+        self._pool, self._store, self._num_layers = pool, store, num_layers
+        self._known: OrderedDict[str, Resident] = OrderedDict()
+        self._changed = threading.Condition()
+        self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
+
+    def acquire(self, meta: VariantMeta) -> Resident:
+        """Bring a variant in, or share it when it is there; every call needs a `release`.
+
+        Raises:
+            PoolExhausted: no pages, even after everything unused was dropped.
+            VariantUnavailable: the store does not have it any more.
+        """
+        with self._changed:
+            found = self._known.get(meta.variant_id)
+            if found is not None and not found.failure:
+                found.num_users += 1
+                self._known.move_to_end(meta.variant_id)
+                return found
+        self.make_room(meta.num_tokens)
+        reader = self._store.open(meta.variant_id)
+        resident = Resident(meta, self._pool.allocate(meta.num_tokens), self._store.tier_of(meta.variant_id), 1)
+        with self._changed:
+            self._known[meta.variant_id] = resident
+        self._loaders.submit(self._load, resident, reader)
+        return resident
+
+    def release(self, resident: Resident) -> None:
+        """Stop using it; it stays until its pages are needed."""
+        with self._changed:
+            resident.num_users -= 1
+            if resident.is_dropped:
+                self._drop(resident)
+
+    def wait(self, resident: Resident, num_layers: int) -> None:
+        """Wait until the first layers can be read.
+
+        Args:
+            resident: which.
+            num_layers: how many.
+
+        Raises:
+            VariantUnavailable: it turned out damaged or gone.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: resident.failure or resident.ready_layers >= num_layers)
+        if resident.failure:
+            raise VariantUnavailable(resident.failure)
+
+    def make_room(self, num_tokens: int) -> None:
+        """Drop what nobody uses, the longest unused first, until so many tokens fit.
+
+        Raises:
+            PoolExhausted: they do not fit all the same.
+        """
+        with self._changed:
+            for resident in [one for one in self._known.values() if not one.num_users and not one.is_loading]:
+                if self._pool.free_tokens >= num_tokens:
+                    return
+                self._drop(resident)
+        if self._pool.free_tokens < num_tokens:
+            raise PoolExhausted(f"{num_tokens} tokens do not fit into the pages: {self._pool.free_tokens} are free")
+
+    def forget(self, variant_ids: set[str]) -> None:
+        """Use these no more; requests that have them in use keep them to their end."""
+        with self._changed:
+            for variant_id in variant_ids & self._known.keys():
+                self._drop(self._known[variant_id])
+
+    def close(self) -> None:
+        """Stop loading."""
+        self._loaders.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, resident: Resident, reader: LayerReader) -> None:
+        try:
+            for layer in range(self._num_layers):
+                keys, values = reader.layer(layer)
+                self._pool.fill(resident.blocks, layer, keys, values)
+                with self._changed:
+                    resident.ready_layers = layer + 1
+                    self._changed.notify_all()
+        except VariantUnavailable as error:
+            with self._changed:
+                resident.failure = str(error)
+        finally:
+            reader.close()
+            with self._changed:
+                resident.is_loading = False
+                self._changed.notify_all()
+                if resident.failure or resident.is_dropped:
+                    self._drop(resident)
+
+    def _drop(self, resident: Resident) -> None:
+        # Called with the condition held. Whoever comes last, user or loader, gives the pages back.
+        resident.is_dropped = True
+        if self._known.get(resident.meta.variant_id) is resident:
+            del self._known[resident.meta.variant_id]
+        if not resident.num_users and not resident.is_loading:
+            self._pool.release(resident.blocks)
