@@ -1,0 +1,34 @@
+"""Models that the tests of all wings share: loaded once, computed on one thread."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread():
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def make_tiny():
+    """Random decoders: make_tiny("gemma3", seed=3, dtype="float32", window=16, **what toy_config takes)."""
+    from nonet.ragcache.models.toy import toy_config, toy_decoder
+
+    def make(architecture: str = "llama", *, seed: int = 0, dtype: str = "float32", **shape):
+        return toy_decoder(toy_config(architecture, **shape), seed=seed, dtype=dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_tiny):
+    """A Llama with random weights: 4 layers, 2 query heads on 1 KV head, hidden 64, vocabulary 320. Read-only."""
+    return make_tiny("llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(make_tiny):
+    """Likewise with Gemma 3's traits: layers 0 and 2 see 16 tokens, two rope bases, q/k and sandwich norms."""
+    return make_tiny("gemma3", window=16)
