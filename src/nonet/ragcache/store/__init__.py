@@ -1,4 +1,9 @@
 """The store of chunk KV: RAM, disk, Redis and S3 behind one interface.
 
-variant.py   what is stored: a variant's description, its KV, how it is read back
+variant.py       what is stored: a variant's description, its KV, how it is read back
+chunk_store.py   the store; index.py: its books; placing.py: what lies where; write_back.py: work behind the requests
+reading.py       layers ahead of whoever uses them; preload.py: how many to wait for, how fast they come
+eviction.py      who goes first
+tiers.py         what a tier promises; ram.py, disk.py; specs.py: tiers by name
+layout.py        the bytes of a variant
 """

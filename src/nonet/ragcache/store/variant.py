@@ -27,6 +27,8 @@ _VARIANT_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
 class VariantUnavailable(NonetError):  # noqa: N818  (what a caller catches reads as a state, not as a fault)
     """A stored variant cannot be read (damaged, gone, its tier does not answer); the caller computes the chunk anew."""
 
+    kind = "unavailable"
+
 
 @dataclass(frozen=True, slots=True)
 class KVLayout:

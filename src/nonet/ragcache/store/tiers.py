@@ -1,0 +1,119 @@
+"""What a place that keeps variants promises, and the ways in which it can fail.
+
+A tier stores bytes under ids and knows nothing of models, values or budgets: `ChunkStore` decides what lies where. What
+a tier hands out is judged by the reader's checksums, so a tier need not be trusted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from numpy.typing import NDArray
+
+from nonet.ragcache.store.variant import VariantMeta, VariantUnavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nonet.ragcache.store.layout import Packed
+
+
+class VariantGone(VariantUnavailable):
+    """The tier does not have it (any more)."""
+
+    kind = "gone"
+
+
+class VariantDamaged(VariantUnavailable):
+    """What the tier has is not what was written."""
+
+    kind = "damaged"
+
+
+class TierFault(VariantUnavailable):
+    """The tier does not answer, or cannot take more: a full disk, a server that is gone."""
+
+    kind = "fault"
+
+
+class LayerSource(Protocol):
+    """One variant in one tier, open for reading; `read` may be called from several threads."""
+
+    def read(self, layer: int) -> NDArray[np.uint8]:
+        """The bytes of a layer, keys before values, unchecked; the caller may keep them but must not write to them.
+
+        Args:
+            layer: from 0.
+
+        Raises:
+            VariantUnavailable: gone, cut short, or no answer.
+        """
+
+    def sums(self) -> tuple[bytes, ...]:
+        """The checksum of each layer, as written with the variant.
+
+        Raises:
+            VariantUnavailable: the header cannot be read.
+        """
+
+    def close(self) -> None:
+        """Let go; safe to call twice."""
+
+
+class Tier(Protocol):
+    """A place that keeps variants; safe to call from several threads.
+
+    Attributes:
+        name: "ram", "disk", "redis", "s3": what reports say.
+        capacity_bytes: what may be stored here, by `stored_bytes`; None for no limit of ours.
+        is_memory: reading costs nothing, so nothing is read ahead from it.
+        is_shared: other machines write here too, so its ids are looked at again from time to time.
+        num_readers: how many reads at once serve it well.
+    """
+
+    name: str
+    capacity_bytes: int | None
+    is_memory: bool
+    is_shared: bool
+    num_readers: int
+
+    def ids(self) -> set[str]:
+        """Every variant that is here.
+
+        Raises:
+            TierFault: it does not answer.
+        """
+
+    def meta(self, variant_id: str) -> VariantMeta:
+        """The description of a variant, from its header.
+
+        Raises:
+            VariantUnavailable: gone, damaged, or no answer.
+        """
+
+    def stored_bytes(self, meta: VariantMeta) -> int:
+        """What a variant takes here."""
+
+    def put(self, packed: Packed) -> None:
+        """Keep a variant; it is here as a whole or not at all, also after a crash. One that is here is replaced.
+
+        Raises:
+            TierFault: no room, or no answer.
+        """
+
+    def open(self, variant_id: str) -> LayerSource:
+        """Open a variant for reading.
+
+        Raises:
+            VariantUnavailable: gone, damaged, or no answer.
+        """
+
+    def remove(self, variant_id: str) -> None:
+        """Forget a variant; one that is not here is no error.
+
+        Raises:
+            TierFault: it does not answer.
+        """
+
+    def close(self) -> None:
+        """Let go of files and connections; safe to call twice."""
