@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import needs
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread():
@@ -32,3 +34,15 @@ def tiny_model(make_tiny):
 def tiny_gemma(make_tiny):
     """Likewise with Gemma 3's traits: layers 0 and 2 see 16 tokens, two rope bases, q/k and sandwich norms."""
     return make_tiny("gemma3", window=16)
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct in fp32, a LoadedModel, loaded once a session (about 3 s). Read-only."""
+    from nonet.common.errors import MissingExtraError
+    from nonet.ragcache.models.loading import load_model
+
+    try:
+        return load_model("smollm2")
+    except MissingExtraError as error:
+        needs(False, str(error))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import blake3
+import tokenizers
 import torch
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from nonet.ragcache.models.config import LayerConfig, ModelConfig, RopeScaling
 from nonet.ragcache.models.decoder import Decoder
+from nonet.ragcache.models.loading import LoadedModel
+from nonet.ragcache.models.template import ChatTemplate
+from nonet.ragcache.models.tokenizer import Tokenizer, byte_characters
 
 
 def toy_config(
@@ -93,3 +99,39 @@ def toy_decoder(config: ModelConfig | None = None, *, seed: int = 0, dtype: str 
         else:
             weight.copy_(1.5 * noise / weight.shape[-1] ** 0.5)
     return decoder.to(getattr(torch, dtype))
+
+
+def toy_tokenizer() -> Tokenizer:
+    """One token a byte, then <|begin|> (256) and <|end|> (257); ids beyond stand for nothing.
+
+    >>> toy_tokenizer().encode("ab", add_special=True)
+    [256, 97, 98]
+    """
+    backend = tokenizers.Tokenizer(models.BPE(byte_characters(), []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    marks = ["<|begin|>", "<|end|>"]
+    backend.add_special_tokens([tokenizers.AddedToken(mark, normalized=False, special=True) for mark in marks])
+    backend.post_processor = processors.TemplateProcessing(single=f"{marks[0]} $A", special_tokens=[(marks[0], 256)])
+    return Tokenizer(backend, bos_id=256, eos_ids=(257,))
+
+
+def toy_model(decoder: Decoder | None = None) -> LoadedModel:
+    """A toy with all that a loaded model has: one token a byte, the plain template.
+
+    Args:
+        decoder: None for `toy_decoder()`.
+
+    >>> model = toy_model()
+    >>> model.template.segments(None, ["a"], "b").encode(model.tokenizer).chunks
+    ([97, 10, 10],)
+    """
+    decoder = decoder or toy_decoder()
+    digest = blake3.blake3()
+    for name, weight in decoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.float().cpu().numpy().tobytes())
+    tokenizer = toy_tokenizer()
+    template = ChatTemplate(None, bos_token="<|begin|>", eos_token="<|end|>")
+    dtype = str(decoder.dtype).removeprefix("torch.")
+    return LoadedModel(decoder, tokenizer, template, decoder.config, digest.hexdigest(), dtype)
