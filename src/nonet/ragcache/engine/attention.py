@@ -1,0 +1,163 @@
+"""Attention of chosen rows over all keys that are there, wherever those lie in the pool.
+
+Keys are stored as they were before rotation and are rotated here, to the positions that they have in this prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from nonet.ragcache.engine.sequence import Sequence
+from nonet.ragcache.models.config import ModelConfig
+from nonet.ragcache.models.rotary import Rotary, rotate
+
+QUERY_BLOCK = 256
+"""Query rows that are taken at a time where scores are made: bounds memory at heads x 256 x keys."""
+
+Watch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+
+
+@dataclass(slots=True)
+class KeyView:
+    """The keys that some rows of a sequence can see in a layer.
+
+    Attributes:
+        rows: LongTensor[k], rows of the keys, rising.
+        slots: LongTensor[k], where they are in the pool.
+        positions: LongTensor[k].
+    """
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+    positions: torch.Tensor
+
+
+def keys_in_sight(sequence: Sequence, layer: int, last_row: int, first_row: int, window: int | None) -> KeyView:
+    """All rows up to the last one that have keys in this layer, without those that no row can see.
+
+    Args:
+        sequence: of the rows.
+        layer: number of the layer.
+        last_row: the last query row.
+        first_row: the first query row.
+        window: of the layer.
+    """
+    slots = sequence.layer_slots(layer)[: last_row + 1]
+    there = slots >= 0
+    if window is not None:
+        there &= sequence.positions[: last_row + 1] > sequence.positions[first_row] - window
+    rows = there.nonzero()[:, 0]
+    return KeyView(rows, slots[rows], sequence.positions[rows])
+
+
+class Attention:
+    """Attention for one batch; keeps the cosines and sines that several layers need.
+
+    Args:
+        config: of the model.
+        rotary: of the model.
+    """
+
+    def __init__(self, config: ModelConfig, rotary: Rotary) -> None:
+        self._config, self._rotary = config, rotary
+        self._turns: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+
+    def turns(self, layer: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of positions in a layer, kept for the layers that rotate alike."""
+        key = (self._rotary.group_of_layer[layer], id(positions))
+        if key not in self._turns:
+            # The positions are kept along, so that no other tensor can get their id.
+            self._turns[key] = (positions, *self._rotary.cos_sin(layer, positions))
+        return self._turns[key][1:]
+
+    def rows(
+        self,
+        layer: int,
+        queries: torch.Tensor,
+        rows: torch.Tensor,
+        positions: torch.Tensor,
+        view: KeyView,
+        pool_keys: torch.Tensor,
+        pool_values: torch.Tensor,
+        watch: Watch | None,
+    ) -> torch.Tensor:
+        """Attend from rows of one sequence.
+
+        Args:
+            layer: number of the layer.
+            queries: [r, heads, d], rotated.
+            rows: LongTensor[r], rising.
+            positions: LongTensor[r].
+            view: the keys, at least those that the rows can see.
+            pool_keys: [slots, kv_heads, d] of this layer.
+            pool_values: likewise.
+            watch: told blocks of rows, key rows and head-mean attention.
+
+        Returns:
+            [r, heads * d].
+        """
+        cos, sin = self.turns(layer, view.positions)
+        keys = rotate(pool_keys.index_select(0, view.slots), cos, sin).transpose(0, 1)
+        values = pool_values.index_select(0, view.slots).transpose(0, 1)
+        scale, window = self._config.attention_scale, self._config.layers[layer].window
+        if watch is None and window is None and len(rows) == len(view.rows) > 1:
+            return _whole(queries, keys, values, scale)
+        parts = []
+        for first in range(0, len(rows), QUERY_BLOCK):
+            block = slice(first, first + QUERY_BLOCK)
+            seen = int(torch.searchsorted(view.rows, rows[block][-1], right=True))
+            mask = view.rows[:seen] <= rows[block, None]
+            if window is not None:
+                mask &= positions[block, None] - view.positions[:seen] < window
+            part = queries[block], keys[:, :seen], values[:, :seen], mask, scale
+            if watch is None:
+                parts.append(_masked(*part))
+            else:
+                attended, mean = _shown(*part)
+                watch(rows[block], view.rows[:seen], mean)
+                parts.append(attended)
+        return torch.cat(parts)
+
+
+def _whole(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
+    heads = queries.transpose(0, 1)[None]
+    attended = functional.scaled_dot_product_attention(
+        heads, keys[None], values[None], is_causal=True, scale=scale, enable_gqa=True
+    )
+    return attended[0].transpose(0, 1).flatten(1)
+
+
+def _grouped(queries: torch.Tensor, num_kv: int) -> torch.Tensor:
+    # [r, heads, d] to [kv_heads, group * r, d]: the heads that share keys become more rows of one product.
+    r, heads, d = queries.shape
+    return queries.view(r, num_kv, heads // num_kv, d).permute(1, 2, 0, 3).reshape(num_kv, -1, d)
+
+
+def _ungrouped(attended: torch.Tensor, r: int) -> torch.Tensor:
+    num_kv, _, d = attended.shape
+    return attended.view(num_kv, -1, r, d).permute(2, 0, 1, 3).reshape(r, -1)
+
+
+def _masked(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    r, heads, _ = queries.shape
+    grouped = _grouped(queries, len(keys))[None]
+    wide = mask.repeat(heads // len(keys), 1)
+    attended = functional.scaled_dot_product_attention(grouped, keys[None], values[None], attn_mask=wide, scale=scale)
+    return _ungrouped(attended[0], r)
+
+
+def _shown(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r, heads, _ = queries.shape
+    scores = (_grouped(queries, len(keys)) @ keys.transpose(1, 2)).float() * scale
+    scores = scores.view(heads, r, -1).masked_fill_(~mask, float("-inf"))
+    attention = scores.softmax(-1)
+    attended = attention.view(len(keys), -1, attention.shape[-1]).to(values.dtype) @ values
+    return _ungrouped(attended, r), attention.mean(0)

@@ -1,0 +1,258 @@
+"""The forward over chosen rows, against the plainest dense one."""
+
+import pytest
+import torch
+from torch import nn
+
+from nonet.ragcache.engine.forward import Slice, forward
+from nonet.ragcache.engine.observing import Observer
+from nonet.ragcache.engine.paging import BlockPool
+from nonet.ragcache.engine.sequence import Sequence
+from tests.ragcache.engine.dense import dense
+
+TOLERANCE = 2e-4
+
+
+def tokens(size, seed=0):
+    return torch.randint(0, 256, (size,), generator=torch.Generator().manual_seed(seed))
+
+
+def pool_for(decoder, tokens=2048):
+    return BlockPool(decoder.config, tokens // 16, 16)
+
+
+def full(decoder, pool, ids, capacity=None, **options):
+    sequence = Sequence(pool, ids, capacity)
+    rows = torch.arange(len(ids))
+    sequence.reserve(rows)
+    (logits,) = forward(decoder, pool, [Slice(sequence, rows, **options)])
+    return sequence, logits
+
+
+def variant(decoder, pool, ids, start, stop):
+    """Pages with the KV of rows start..stop of a dense run over ids."""
+    with torch.inference_mode():
+        _, keys, values, _ = dense(decoder, ids)
+    blocks = pool.allocate(stop - start)
+    for layer in range(decoder.config.num_layers):
+        pool.write(layer, blocks, keys[layer, start:stop], values[layer, start:stop])
+    blocks.is_frozen = True
+    return blocks
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3"])
+@pytest.mark.parametrize("size", [1, 2, 40, 300])
+def test_all_rows_are_the_dense_forward(make_tiny, architecture, size):
+    decoder = make_tiny(architecture)
+    ids = tokens(size)
+    with torch.inference_mode():
+        expected, *_ = dense(decoder, ids)
+    _, logits = full(decoder, pool_for(decoder), ids)
+    assert (logits - expected[-1]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_slices_in_order_and_decoding_are_the_dense_forward(make_tiny, architecture):
+    decoder = make_tiny(architecture)
+    pool = pool_for(decoder)
+    ids = tokens(150)
+    with torch.inference_mode():
+        expected, *_ = dense(decoder, ids)
+    sequence = Sequence(pool, ids[:120], capacity=150)
+    sequence.reserve(torch.arange(150))
+    for rows in torch.arange(120).split(50):
+        (logits,) = forward(decoder, pool, [Slice(sequence, rows)])
+    assert (logits - expected[119]).abs().max() < TOLERANCE
+    for row in range(120, 150):
+        assert sequence.append(int(ids[row])) == row
+        (logits,) = forward(decoder, pool, [Slice(sequence, torch.tensor([row]))])
+        assert (logits - expected[row]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_a_chunk_under_the_same_prefix_needs_no_row(make_tiny, architecture):
+    decoder = make_tiny(architecture)
+    pool = pool_for(decoder)
+    ids = tokens(90)
+    blocks = variant(decoder, pool, ids, 20, 60)
+    with torch.inference_mode():
+        expected, *_ = dense(decoder, ids)
+    sequence = Sequence(pool, ids)
+    sequence.use(20, blocks)
+    rows = torch.cat([torch.arange(20), torch.arange(60, 90)])
+    sequence.reserve(rows)
+    (logits,) = forward(decoder, pool, [Slice(sequence, rows)])
+    assert (logits - expected[-1]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
+def test_a_chunk_from_elsewhere_is_read_at_its_new_place_and_repaired_rows_are_computed(make_tiny, architecture):
+    decoder = make_tiny(architecture)
+    pool = pool_for(decoder)
+    before, chunk, after = tokens(30, 1), tokens(25, 2), tokens(11, 3)
+    old = torch.cat([tokens(7, 4), chunk])
+    blocks = variant(decoder, pool, old, 7, 32)
+    kept = pool.keys[:, blocks.slots].clone()
+    ids = torch.cat([before, chunk, after])
+    repaired = torch.tensor([31, 40, 54])
+    with torch.inference_mode():
+        _, keys, values, _ = dense(decoder, old)
+        stored = {30 + i: (keys[:, 7 + i], values[:, 7 + i]) for i in range(25) if 30 + i not in repaired.tolist()}
+        expected, *_ = dense(decoder, ids, stored=stored)
+    sequence = Sequence(pool, ids)
+    sequence.use(30, blocks)
+    rows = torch.cat([torch.arange(30), repaired, torch.arange(55, 66)])
+    sequence.reserve(rows)
+    (logits,) = forward(decoder, pool, [Slice(sequence, rows)])
+    assert (logits - expected[-1]).abs().max() < TOLERANCE
+    assert torch.equal(pool.keys[:, blocks.slots], kept)
+
+
+def test_a_sequence_moved_as_a_whole_gives_the_same(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    ids = tokens(50)
+    _, at_start = full(decoder, pool, ids)
+    moved = Sequence(pool, ids, positions=torch.arange(50) + 1234)
+    moved.reserve(torch.arange(50))
+    (far,) = forward(decoder, pool, [Slice(moved, torch.arange(50))])
+    assert (at_start - far).abs().max() < 2e-3  # angles are float32, as in the models' own code
+
+
+def test_a_batch_gives_each_sequence_what_it_gets_alone(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder, 4096)
+    chunk = tokens(40, 9)
+    blocks = variant(decoder, pool, torch.cat([tokens(5, 8), chunk]), 5, 45)
+    kept = pool.keys[:, blocks.slots].clone()
+
+    def prepared(number):
+        ids = torch.cat([tokens(10 + number, number), chunk, tokens(6, 50 + number)])
+        sequence = Sequence(pool, ids)
+        sequence.use(10 + number, blocks)
+        repaired = 10 + number + torch.randperm(40, generator=torch.Generator().manual_seed(number))[:7].sort().values
+        rows = torch.cat([torch.arange(10 + number), repaired, torch.arange(50 + number, 56 + number)])
+        sequence.reserve(rows)
+        return Slice(sequence, rows)
+
+    alone = [forward(decoder, pool, [prepared(number)])[0] for number in range(8)]
+    together = forward(decoder, pool, [prepared(number) for number in range(8)])
+    for one, other in zip(alone, together, strict=True):
+        assert (one - other).abs().max() < TOLERANCE
+        assert int(one.argmax()) == int(other.argmax())
+    assert torch.equal(pool.keys[:, blocks.slots], kept)
+
+
+def test_every_matrix_sees_the_chosen_rows_and_no_others(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    ids = tokens(80)
+    blocks = variant(decoder, pool, ids, 10, 60)
+    sequence = Sequence(pool, ids)
+    sequence.use(10, blocks)
+    rows = torch.cat([torch.arange(10), torch.tensor([15, 16]), torch.arange(60, 80)])
+    sequence.reserve(rows)
+    seen = []
+    hooks = [
+        module.register_forward_hook(lambda _, given, __, name=name: seen.append((name, len(given[0]))))
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    forward(decoder, pool, [Slice(sequence, rows)])
+    for hook in hooks:
+        hook.remove()
+    last = decoder.config.num_layers - 1
+    for name, count in seen:
+        after_last = name == "lm_head" or (f"layers.{last}." in name and "qkv" not in name)
+        assert count == (1 if after_last else 32), name
+    assert len(seen) == 4 * decoder.config.num_layers + 1
+
+
+class Drops:
+    """Lets go of some rows after a layer."""
+
+    def __init__(self, layer, dropped):
+        self.layer, self.dropped = layer, dropped
+
+    def after_layer(self, layer, rows, keys, stored, observer):
+        return None if layer != self.layer else ~torch.isin(rows, self.dropped)
+
+
+def test_dropped_rows_keep_their_stored_keys_in_deeper_layers(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    old = torch.cat([tokens(7, 4), tokens(20, 2)])
+    ids = torch.cat([tokens(15, 1), tokens(20, 2), tokens(9, 3)])
+    blocks = variant(decoder, pool, old, 7, 27)
+    dropped = torch.tensor([17, 18, 30])
+    with torch.inference_mode():
+        _, stored_keys, stored_values, _ = dense(decoder, old)
+        _, new_keys, new_values, _ = dense(decoder, ids)
+        mixed = {}
+        for row in dropped.tolist():
+            keys, values = stored_keys[:, row - 8].clone(), stored_values[:, row - 8].clone()
+            keys[:2], values[:2] = new_keys[:2, row], new_values[:2, row]
+            mixed[row] = (keys, values)
+        expected, *_ = dense(decoder, ids, stored=mixed)
+    sequence = Sequence(pool, ids)
+    sequence.use(15, blocks)
+    rows = torch.arange(44)
+    sequence.reserve(rows)
+    (logits,) = forward(decoder, pool, [Slice(sequence, rows, selector=Drops(1, dropped))])
+    assert (logits - expected[-1]).abs().max() < TOLERANCE
+
+
+def test_a_probe_leaves_nothing_behind(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    ids = tokens(40)
+    blocks = variant(decoder, pool, ids, 0, 30)
+    sequence = Sequence(pool, ids)
+    sequence.use(0, blocks)
+    rows = torch.arange(30, 40)
+    sequence.reserve(rows)
+    observer = Observer(torch.tensor([0] * 30 + [1] * 10), 2, decoder.config.num_layers, question=1)
+    forward(decoder, pool, [Slice(sequence, rows, want_logits=False, observer=observer, keep_kv=False)])
+    assert bool((sequence.layer_slots(0)[30:] == -1).all())
+    assert observer.asked[:, :30].sum() > 0
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_the_observer_sums_what_the_dense_attention_shows(make_tiny, architecture):
+    decoder = make_tiny(architecture)
+    ids = tokens(300)
+    segment_of_row = torch.tensor([0] * 20 + [1] * 130 + [2] * 100 + [3] * 50)
+    with torch.inference_mode():
+        *_, maps = dense(decoder, ids)
+    mean = maps.mean(1)
+    observer = Observer(segment_of_row, 4, decoder.config.num_layers, question=3)
+    full(decoder, pool_for(decoder), ids, observer=observer)
+    members = nn.functional.one_hot(segment_of_row, 4).double()
+    assert torch.allclose(observer.sums, torch.einsum("lrs,ra,sb->lab", mean, members, members), atol=1e-3)
+    assert torch.allclose(observer.onto, torch.einsum("lrs,sb->rb", mean, members), atol=1e-4)
+    assert torch.allclose(observer.received, mean.sum((0, 1)), atol=1e-4)
+    assert torch.allclose(observer.asked, mean[:, 250:].sum(1), atol=1e-4)
+
+
+def test_watching_in_slices_is_watching_at_once(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    ids = tokens(100)
+    segment_of_row = torch.tensor([0] * 40 + [1] * 60)
+    once, sliced = (Observer(segment_of_row, 2, decoder.config.num_layers) for _ in range(2))
+    full(decoder, pool, ids, observer=once)
+    sequence = Sequence(pool, ids)
+    sequence.reserve(torch.arange(100))
+    for rows in torch.arange(100).split(33):
+        forward(decoder, pool, [Slice(sequence, rows, observer=sliced)])
+    assert torch.allclose(once.sums, sliced.sums, atol=1e-4)
+    assert torch.allclose(once.onto, sliced.onto, atol=1e-5)
+
+
+def test_bfloat16_stays_near(make_tiny):
+    decoder = make_tiny("llama", dtype="bfloat16")
+    pool = BlockPool(decoder.config, 16, 16, dtype=torch.bfloat16)
+    ids = tokens(60)
+    _, logits = full(decoder, pool, ids)
+    _, exact = full(make_tiny("llama"), pool_for(decoder), ids)
+    assert (logits - exact).abs().max() < 0.1 * exact.abs().max()
