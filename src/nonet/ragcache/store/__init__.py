@@ -4,6 +4,7 @@ variant.py       what is stored: a variant's description, its KV, how it is read
 chunk_store.py   the store; index.py: its books; placing.py: what lies where; write_back.py: work behind the requests
 reading.py       layers ahead of whoever uses them; preload.py: how many to wait for, how fast they come
 eviction.py      who goes first
-tiers.py         what a tier promises; ram.py, disk.py; specs.py: tiers by name
+tiers.py         what a tier promises; ram.py, disk.py, redis_tier.py, s3_tier.py; specs.py: tiers by name
+throttle.py      a tier of a given speed, for measurements
 layout.py        the bytes of a variant
 """

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from nonet.common.errors import InputError
 from nonet.ragcache.store.eviction import EVICTIONS, Eviction
@@ -22,7 +23,7 @@ from nonet.ragcache.store.placing import Placing
 from nonet.ragcache.store.preload import BandwidthMeter
 from nonet.ragcache.store.reading import Copy, Loader, StoredReader
 from nonet.ragcache.store.specs import tiers_from_spec
-from nonet.ragcache.store.tiers import Tier, TierFault
+from nonet.ragcache.store.tiers import SharedTier, Tier, TierFault
 from nonet.ragcache.store.variant import ChunkKV, VariantMeta, VariantUnavailable
 from nonet.ragcache.store.write_back import WriteBack
 
@@ -297,7 +298,8 @@ class ChunkStore:
     def invalidate(self, *, document: str | None = None, chunk_key: str | None = None) -> int:
         """Drop the variants of a document or of a chunk from all tiers; how many there were.
 
-        A variant that waits to be stored meanwhile is dropped too.
+        A variant that waits to be stored meanwhile is dropped too. Other machines with the same shared tier drop theirs
+        when they next look at it.
 
         Args:
             document: id of a document.
@@ -316,14 +318,17 @@ class ChunkStore:
                 entries = self._index.of_chunk(chunk_key)
             else:
                 entries = self._index.of_document(str(document))
-        num = sum(self._placing.drop(entry.meta.variant_id, is_victim=False) for entry in entries) + len(waiting)
+        num = sum(self._placing.invalidate(entry.meta.variant_id) for entry in entries) + len(waiting)
         with self._index.lock:
             self._placing.counts["invalidated"] += num
         return num
 
     def refresh(self) -> None:
         """Learn what other machines have written to or removed from the tiers that are shared with them."""
-        self._find([tier for tier, one in enumerate(self._tiers) if one.is_shared])
+        for tier, one in enumerate(self._tiers):
+            if one.is_shared:
+                self._find([tier])
+                self._forget_buried(tier, cast(SharedTier, one))
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything that was submitted is stored; whether that came to be.
@@ -442,6 +447,15 @@ class ChunkStore:
             found = [meta for meta in (self._meta(tier, one) for one in here - known) if meta is not None]
             for meta in sorted(found, key=lambda one: (one.created_s, one.variant_id)):
                 self._enter(meta, tier)
+
+    def _forget_buried(self, tier: int, shared: SharedTier) -> None:
+        try:
+            buried = shared.buried()
+        except TierFault as error:
+            self._placing.read_failed(tier, "", error)
+            return
+        for variant_id in buried:
+            self._placing.drop(variant_id, is_victim=False)
 
     def _meta(self, tier: int, variant_id: str) -> VariantMeta | None:
         try:

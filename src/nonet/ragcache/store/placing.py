@@ -10,10 +10,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 from nonet.ragcache.store.index import Entry, Index
 from nonet.ragcache.store.layout import Packed, checksum
-from nonet.ragcache.store.tiers import Tier, TierFault, VariantDamaged, VariantGone
+from nonet.ragcache.store.tiers import SharedTier, Tier, TierFault, VariantDamaged, VariantGone
 from nonet.ragcache.store.variant import KVLayout, VariantMeta, VariantUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -136,6 +137,21 @@ class Placing:
         """Bring every tier below its capacity and every chunk below its number of variants."""
         for tier in range(len(self._tiers)):
             self._make_room(tier, 0, None)
+
+    def invalidate(self, variant_id: str) -> bool:
+        """Forget a variant everywhere, on other machines too; whether it was known.
+
+        Args:
+            variant_id: which.
+        """
+        is_known = self.drop(variant_id, is_victim=False)
+        for tier, one in enumerate(self._tiers):
+            if one.is_shared:
+                try:
+                    cast(SharedTier, one).bury(variant_id)
+                except TierFault as error:
+                    self.read_failed(tier, variant_id, error)
+        return is_known
 
     def drop(self, variant_id: str, *, is_victim: bool) -> bool:
         """Forget a variant everywhere; whether it was known.

@@ -65,7 +65,32 @@ def _tier(part: str) -> Tier:
         return RamTier(parse_bytes(rest))
     if kind == "disk" and rest:
         return _disk_tier(rest)
+    if kind in ("redis", "rediss", "s3") and rest.startswith("//"):
+        return _s3_tier(part) if kind == "s3" else _redis_tier(part)
     raise InputError(f"{part!r} names no tier; write tiers as in {_EXAMPLE}")
+
+
+def _redis_tier(part: str) -> Tier:
+    from nonet.ragcache.store.redis_tier import RedisTier
+
+    address, _, query = part.partition("?")
+    options = _options(query, {"prefix", "capacity"})
+    return RedisTier(address, _capacity(options), prefix=options.get("prefix", "nonet"))
+
+
+def _s3_tier(part: str) -> Tier:
+    from nonet.ragcache.store.s3_tier import S3Tier
+
+    address, _, query = part.partition("?")
+    options = _options(query, {"endpoint", "capacity"})
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise InputError(f"{part!r} names no bucket; write it as s3://bucket/prefix")
+    return S3Tier(bucket, prefix, _capacity(options), endpoint=options.get("endpoint"))
+
+
+def _capacity(options: dict[str, str]) -> int | None:
+    return parse_bytes(options["capacity"]) if "capacity" in options else None
 
 
 def _disk_tier(rest: str) -> DiskTier:

@@ -117,3 +117,24 @@ class Tier(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections; safe to call twice."""
+
+
+class SharedTier(Tier, Protocol):
+    """A tier that other machines write to as well (`is_shared`): it carries word of what was invalidated."""
+
+    def bury(self, variant_id: str) -> None:
+        """Remove a variant and tell everybody else to forget it too; putting it again ends that.
+
+        Args:
+            variant_id: which, there or not.
+
+        Raises:
+            TierFault: it does not answer.
+        """
+
+    def buried(self) -> set[str]:
+        """What was buried within the last day.
+
+        Raises:
+            TierFault: it does not answer.
+        """
