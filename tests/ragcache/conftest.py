@@ -37,12 +37,15 @@ def tiny_gemma(make_tiny):
 
 
 @pytest.fixture(scope="session")
-def smollm2():
+def smollm2(tmp_path_factory):
     """SmolLM2-135M-Instruct in fp32, a LoadedModel, loaded once a session (about 3 s). Read-only."""
     from nonet.common.errors import MissingExtraError
     from nonet.ragcache.models.loading import load_model
 
+    home = str(tmp_path_factory.mktemp("nonet-home"))
     try:
-        return load_model("smollm2")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NONET_HOME", home)
+            return load_model("smollm2")
     except MissingExtraError as error:
         needs(False, str(error))

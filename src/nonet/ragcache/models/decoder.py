@@ -63,8 +63,9 @@ class DecoderLayer(nn.Module):
         Returns:
             q [r, heads, d], k [r, kv_heads, d], v [r, kv_heads, d].
         """
-        heads = self.qkv_proj(self.attention_norm(x)).view(x.shape[0], -1, self.head_dim)
-        q, k, v = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
+        counts = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        heads = self.qkv_proj(self.attention_norm(x)).view(x.shape[0], sum(counts), self.head_dim)
+        q, k, v = heads.split(counts, dim=1)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         return q, k, v

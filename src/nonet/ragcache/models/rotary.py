@@ -20,7 +20,8 @@ def frequencies(head_dim: int, layer: LayerConfig, scaling: RopeScaling | None) 
     Returns:
         Tensor[head_dim / 2], fp32.
     """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+    # On the CPU whatever the default device is: decoders are put together on the device `meta`.
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
     plain = 1.0 / layer.rope_theta**exponents
     if scaling is None or not layer.scaled:
         return plain
@@ -57,7 +58,8 @@ class Rotary:
                 self._frequencies.append(frequencies(config.head_dim, layer, config.rope_scaling))
             groups.append(kinds[kind])
         self.group_of_layer: tuple[int, ...] = tuple(groups)
-        self._tables = [(torch.empty(0, config.head_dim), torch.empty(0, config.head_dim)) for _ in self._frequencies]
+        empty = torch.empty(0, config.head_dim, device="cpu")
+        self._tables = [(empty, empty) for _ in self._frequencies]
 
     def cos_sin(self, layer: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of the angles at some positions.
@@ -78,7 +80,7 @@ class Rotary:
 
     def _grow(self, group: int, needed: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         size = max(1024, 1 << (needed - 1).bit_length()) if needed else 1024
-        angles = torch.outer(torch.arange(size, dtype=torch.float32), self._frequencies[group])
+        angles = torch.outer(torch.arange(size, dtype=torch.float32, device="cpu"), self._frequencies[group])
         angles = torch.cat((angles, angles), dim=-1)
         table = (angles.cos().to(device), angles.sin().to(device))
         self._tables[group] = table  # one assignment: readers in other threads see the old table or the new one

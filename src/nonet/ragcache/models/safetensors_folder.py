@@ -230,7 +230,7 @@ def _config(raw: Mapping[str, Any], generation: Mapping[str, Any], tied: bool, n
 
 
 class _Getter:
-    """A key of the language model's part of the config, else of the whole, else the default: transformers', the call's."""
+    """A key of the language model's part, else of the whole config, else transformers' default, else the call's."""
 
     def __init__(self, raw: Mapping[str, Any], architecture: str, source: str) -> None:
         self._maps = (raw.get("text_config") or {}, raw, _DEFAULTS[architecture])
