@@ -12,6 +12,7 @@ from nonet.common.errors import InputError
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 ACTIVATIONS = ("silu", "gelu_tanh")
 ROPE_SCALINGS = ("linear", "llama3")
+MAX_LAYERS = 1000  # a damaged file may claim billions
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise InputError(unknown_architecture(self.architecture))
-        sizes = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size")
+        check_num_layers(self.num_layers, f"model {self.name!r}")
+        sizes = ("hidden_size", "num_heads", "num_kv_heads", "head_dim", "intermediate_size")
         for field in (*sizes, "vocab_size", "max_context"):
             if getattr(self, field) < 1:
                 raise InputError(f"model {self.name!r}: {field} is {getattr(self, field)}; it must be 1 or more")
@@ -146,6 +148,20 @@ class ModelConfig:
         256
         """
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim
+
+
+def check_num_layers(num_layers: int, source: str) -> None:
+    """Refuse a number of layers that no model has.
+
+    Args:
+        num_layers: as a file says it.
+        source: the file or the model, for the message.
+
+    Raises:
+        InputError: below 1 or above MAX_LAYERS.
+    """
+    if not 1 <= num_layers <= MAX_LAYERS:
+        raise InputError(f"{source}: num_layers is {num_layers}; it must be from 1 to {MAX_LAYERS}")
 
 
 def unknown_architecture(name: str) -> str:

@@ -16,7 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
-from nonet.ragcache.models.config import ARCHITECTURES, LayerConfig, ModelConfig, RopeScaling, unknown_architecture
+from nonet.ragcache.models.config import (
+    ARCHITECTURES,
+    LayerConfig,
+    ModelConfig,
+    RopeScaling,
+    check_num_layers,
+    unknown_architecture,
+)
 from nonet.ragcache.models.decoder import Decoder
 from nonet.ragcache.models.rotary import frequencies
 from nonet.ragcache.models.weights import TensorNames, build_decoder
@@ -137,7 +144,8 @@ class GGUFFile:
 
         def read(name: str, role: str) -> torch.Tensor:
             tensor = self.tensor(name)
-            if self.config.architecture == "llama" and role in heads:
+            # Rows that do not split into the heads have a wrong shape, which is told where shapes are compared.
+            if self.config.architecture == "llama" and role in heads and tensor.shape[0] % (2 * heads[role]) == 0:
                 return unpermute(tensor, heads[role])
             return tensor
 
@@ -175,6 +183,7 @@ def _config(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Path)
     if get("rope.dimension_count", head_dim) != head_dim:
         raise InputError(f"{path}: rotary embeddings over a part of a head are not supported; choose another model")
     num_layers = int(get("block_count"))
+    check_num_layers(num_layers, str(path))
     theta = float(get("rope.freq_base", 10_000.0))
     gemma = architecture == "gemma3"
     vocab = metadata.get("tokenizer.ggml.tokens", [])

@@ -12,7 +12,7 @@ import safetensors
 import torch
 
 from nonet.common.errors import InputError
-from nonet.ragcache.models.config import LayerConfig, ModelConfig, RopeScaling, unknown_architecture
+from nonet.ragcache.models.config import LayerConfig, ModelConfig, RopeScaling, check_num_layers, unknown_architecture
 from nonet.ragcache.models.decoder import Decoder
 from nonet.ragcache.models.weights import TensorNames, build_decoder
 
@@ -196,6 +196,7 @@ def _config(raw: Mapping[str, Any], generation: Mapping[str, Any], tied: bool, n
         if get(trait, False):
             raise InputError(f"{source}: {words} ({trait}) are not supported; choose another model")
     hidden, num_heads, num_layers = get("hidden_size"), get("num_attention_heads"), get("num_hidden_layers")
+    check_num_layers(num_layers, source)
     head_dim = get("head_dim", hidden // num_heads)
     gemma = architecture == "gemma3"
     activation = str(get("hidden_activation", get("hidden_act", "silu")))

@@ -99,15 +99,19 @@ def build_decoder(
         raise InputError(f"{source}: tensors are missing: {shown}; the file is incomplete or of another architecture")
     state = {}
     for name, parts in sources.items():
-        stacked = [read(part, role).to(device=device, dtype=target) for part, role in parts]
-        state[name] = stacked[0].contiguous() if len(stacked) == 1 else torch.cat(stacked)
         expected = tuple(decoder.get_parameter(name).shape)
-        if tuple(state[name].shape) != expected:
-            listed = ", ".join(part for part, _ in parts)
+        stacked = [read(part, role) for part, role in parts]
+        rows = sum(tensor.shape[0] for tensor in stacked)
+        if {(rows, *tensor.shape[1:]) for tensor in stacked} != {expected}:
+            listed = ", ".join(
+                f"{part} {tuple(tensor.shape)}" for (part, _), tensor in zip(parts, stacked, strict=True)
+            )
             raise InputError(
-                f"{source}: {listed} give shape {tuple(state[name].shape)} where the config says {expected}; "
+                f"{source}: {listed} where the config says {expected} in all; "
                 f"the config does not belong to these weights"
             )
+        moved = [tensor.to(device=device, dtype=target) for tensor in stacked]
+        state[name] = moved[0].contiguous() if len(moved) == 1 else torch.cat(moved)
     if config.tied_embeddings:
         state["lm_head.weight"] = state["embedding.weight"]
     decoder.load_state_dict(state, assign=True)
