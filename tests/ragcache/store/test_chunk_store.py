@@ -333,3 +333,19 @@ class Machine(RuleBasedStateMachine):
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 torch.set_num_threads(1)
+
+
+def test_a_tier_that_raises_what_it_may_not_leaves_nothing_behind(caplog):
+    class Wrong(RamTier):
+        def put(self, packed):
+            raise ZeroDivisionError("a defect")
+
+    store = ChunkStore([Wrong()])
+    submit(store, make_meta("a"))
+    assert "a defect" in caplog.text
+    assert store.stats().num_variants == 0
+    assert store.stats().pending_bytes == 0
+    submit(store, make_meta("a"))
+    assert store.stats().counts["not_stored"] == 2
+    store.check_integrity()
+    store.close()

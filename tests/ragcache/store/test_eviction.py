@@ -230,3 +230,10 @@ def test_the_trace_is_as_skewed_as_published():
 def test_value_saves_more_than_lru():
     (finding,) = eviction_findings()
     assert finding.kept, finding
+
+
+def test_who_sees_the_future_saves_the_most():
+    trace = skewed_trace(300, seed=4)
+    saved = {name: saved_tokens(trace, name) for name in (*EVICTIONS, "clairvoyant")}
+    assert max(saved, key=lambda name: saved[name]) == "clairvoyant"
+    assert saved["clairvoyant"] < saved_tokens(trace, "lru", capacity=math.inf)

@@ -6,6 +6,7 @@ the variants are drawn, not measured. A chunk without a variant is computed and 
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import torch
 
 from nonet.common.findings import Finding, Rival
 from nonet.ragcache.store.chunk_store import ChunkStore
-from nonet.ragcache.store.eviction import EVICTIONS, ValueEviction
+from nonet.ragcache.store.eviction import EVICTIONS, Eviction, ValueEviction
 from nonet.ragcache.store.ram import RamTier
 from nonet.ragcache.store.variant import ChunkKV, KVLayout, VariantMeta, variant_id_of
 
@@ -119,6 +120,36 @@ def variant_of(trace: SkewedTrace, chunk: int, prefix: Sequence[int]) -> Variant
     )
 
 
+class Clairvoyant:
+    """Evicts what is needed again the latest: no policy without the future can know better which chunks to keep.
+
+    Args:
+        trace: what will be asked for.
+    """
+
+    def __init__(self, trace: SkewedTrace) -> None:
+        self._chunk: dict[str, str] = {}
+        self._uses: dict[str, list[int]] = {}
+        for request, chunks in enumerate(trace.requests):
+            for chunk in chunks:
+                self._uses.setdefault(str(chunk), []).append(request)
+
+    def added(self, variant_id: str, chunk_key: str, num_tokens: int, now_s: float) -> float:
+        """See `Eviction`."""
+        self._chunk[variant_id] = chunk_key
+        return self.used(variant_id, 1.0, now_s)
+
+    def used(self, variant_id: str, cfo: float, now_s: float) -> float:
+        """See `Eviction`."""
+        uses = self._uses[self._chunk[variant_id]]
+        place = bisect.bisect_right(uses, now_s)
+        return -float(uses[place]) if place < len(uses) else -math.inf
+
+    def dropped(self, variant_id: str, *, is_victim: bool) -> None:
+        """See `Eviction`."""
+        del self._chunk[variant_id]
+
+
 def saved_tokens(trace: SkewedTrace, eviction: str, *, capacity: float = 0.1, max_variants: int = 5) -> int:
     """Tokens of chunks that need not be computed, over the whole trace.
 
@@ -126,12 +157,16 @@ def saved_tokens(trace: SkewedTrace, eviction: str, *, capacity: float = 0.1, ma
 
     Args:
         trace: what is asked for.
-        eviction: a name of `EVICTIONS`.
+        eviction: a name of `EVICTIONS`, or "clairvoyant".
         capacity: of the store, as a share of the KV of every chunk once; infinite for no limit.
         max_variants: of a chunk.
     """
     limit = None if math.isinf(capacity) else int(capacity * _LAYOUT.num_bytes(trace.all_tokens))
-    policy = ValueEviction(half_life_s=500.0) if eviction == "value" else EVICTIONS[eviction]()
+    policy: Eviction
+    if eviction == "clairvoyant":
+        policy = Clairvoyant(trace)
+    else:
+        policy = ValueEviction(half_life_s=500.0) if eviction == "value" else EVICTIONS[eviction]()
     request = 0
     store = ChunkStore([RamTier(limit)], eviction=policy, max_variants=max_variants, clock=lambda: float(request))
     saved = 0
@@ -162,7 +197,7 @@ def eviction_findings(num_requests: int = 2000) -> list[Finding]:
         num_requests: length of the trace.
     """
     trace = skewed_trace(num_requests)
-    saved = {name: saved_tokens(trace, name) for name in EVICTIONS}
+    saved = {name: saved_tokens(trace, name) for name in (*EVICTIONS, "clairvoyant")}
     unlimited = saved_tokens(trace, "lru", capacity=math.inf)
     others = [skewed_trace(num_requests, seed=seed) for seed in (1, 2)]
     ratios = ", ".join(f"{saved_tokens(one, 'value') / saved_tokens(one, 'lru'):.2f}x" for one in others)

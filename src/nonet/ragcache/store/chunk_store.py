@@ -395,7 +395,12 @@ class ChunkStore:
             tier.close()
 
     def _store(self, meta: VariantMeta, kv: ChunkKV) -> None:
-        packed = pack(meta, kv)
+        try:
+            packed = pack(meta, kv)
+        except Exception:
+            with self._index.lock:
+                self._pending.pop(identity_of(meta), None)
+            raise
         with self._index.lock:
             if self._pending.pop(identity_of(meta), None) is None:
                 return  # invalidated while it waited
@@ -428,7 +433,10 @@ class ChunkStore:
 
         def run() -> None:
             while not self._is_closed.wait(refresh_s):
-                self.refresh()
+                try:
+                    self.refresh()
+                except Exception:  # whatever a client library raises: the next look may succeed
+                    _LOG.exception("looking at shared tiers failed")
 
         thread = threading.Thread(target=run, name="refresh", daemon=True)
         thread.start()

@@ -59,12 +59,15 @@ class Placing:
         entry = self._index.get(meta.variant_id)
         if entry is None:
             return  # invalidated just now
-        self._limit(meta)
-        stored = any(self.put(packed, tier, entry.priority if tier else None) for tier in range(len(self._tiers)))
-        with self._index.lock:
-            if not entry.places:
-                self._index.drop(meta.variant_id, is_victim=True)
-        self.counts["stored" if stored else "not_stored"] += 1
+        try:
+            self._limit(meta)
+            any(self.put(packed, tier, entry.priority if tier else None) for tier in range(len(self._tiers)))
+        finally:
+            with self._index.lock:
+                is_stored = bool(entry.places)
+                if not is_stored:
+                    self._index.drop(meta.variant_id, is_victim=True)
+            self.counts["stored" if is_stored else "not_stored"] += 1
 
     def put(self, packed: Packed, tier: int, floor: float | None) -> bool:
         """Put a variant into a tier; whether it is there afterwards.
