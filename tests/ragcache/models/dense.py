@@ -8,8 +8,8 @@ from nonet.ragcache.models.rotary import rotate
 
 
 @torch.inference_mode()
-def dense_logits(decoder, ids) -> torch.Tensor:
-    """Logits of every row, [n, vocab]."""
+def dense_logits(decoder, ids, last: int = 0) -> torch.Tensor:
+    """Logits of every row, [n, vocab], or of the last ones only."""
     config = decoder.config
     ids = torch.as_tensor(ids)
     positions = torch.arange(len(ids))
@@ -26,4 +26,4 @@ def dense_logits(decoder, ids) -> torch.Tensor:
         scores = torch.einsum("thd,shd->hts", q.float(), k.float()) * config.attention_scale
         weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(v.dtype)
         x = layer.finish(x, torch.einsum("hts,shd->thd", weights, v).flatten(1))
-    return decoder.logits(x)
+    return decoder.logits(x[-last:])

@@ -72,5 +72,5 @@ def transformers_model(case: str, seed: int = 0, **changes):
 
 
 @torch.inference_mode()
-def transformers_logits(model, ids) -> torch.Tensor:
-    return model(torch.as_tensor(ids)[None]).logits[0].float()
+def transformers_logits(model, ids, last: int = 0) -> torch.Tensor:
+    return model(torch.as_tensor(ids)[None], logits_to_keep=last, use_cache=False).logits[0].float()

@@ -105,12 +105,13 @@ class Tokenizer:
         """Token ids of a text.
 
         Args:
-            text: any text.
+            text: any text; half surrogate pairs, which JSON may bring and UTF-8 cannot hold, are read as U+FFFD.
             add_special: put the tokens around it that the tokenizer's own rules want (often the first token). Rendered
                 chat templates have them already.
             parse_special: read turn marks such as <|im_start|> in the text as the special tokens. Give False for
                 text from outside (retrieved chunks), which could otherwise end its turn and speak for another role.
         """
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         with self._lock:
             self._backend.encode_special_tokens = not parse_special
             return list(self._backend.encode(text, add_special_tokens=add_special).ids)
