@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from nonet.common.errors import InputError
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
+from nonet.ragcache.store.layout import pack
 from nonet.ragcache.store.ram import RamTier
 from nonet.ragcache.store.tiers import TierFault
 from nonet.ragcache.store.variant import VariantUnavailable
@@ -348,4 +349,48 @@ def test_a_tier_that_raises_what_it_may_not_leaves_nothing_behind(caplog):
     submit(store, make_meta("a"))
     assert store.stats().counts["not_stored"] == 2
     store.check_integrity()
+    store.close()
+
+
+def test_what_is_worth_less_does_not_push_out_what_is_worth_more():
+    slow = RamTier(2 * NUM_BYTES, name="slow")
+    store = ChunkStore([RamTier(NUM_BYTES), slow])
+    dear = [make_meta("a"), make_meta("b")]
+    submit(store, *dear, make_meta("c"))  # now a and b are in the slower tier
+    for meta in dear:
+        store.used(meta.variant_id, 0.05)
+    submit(store, make_meta("d"))
+    assert slow.ids() == {meta.variant_id for meta in dear}
+    assert store.variants("c") == ()
+    store.close()
+
+
+def test_a_damaged_copy_is_not_promoted(tmp_path):
+    disk = DiskTier(tmp_path)
+    meta = make_meta(tokens=300)
+    disk.put(pack(meta, make_kv(meta)))
+    path = disk.path_of(meta.variant_id)
+    data = bytearray(path.read_bytes())
+    data[4100] ^= 1
+    path.write_bytes(data)
+    store = ChunkStore([RamTier(), disk])
+    store.promote([meta.variant_id])
+    store.flush(10.0)
+    assert store.variants("c0") == ()
+    assert store.stats().faults == {"disk: damaged": 1}
+    assert store.stats().counts["promoted"] == 0
+    store.close()
+
+
+def test_pins_are_counted():
+    store = ChunkStore([RamTier(NUM_BYTES)])
+    submit(store, make_meta("a"))
+    store.pin(make_meta("a").variant_id)
+    store.pin(make_meta("a").variant_id)
+    store.unpin(make_meta("a").variant_id)
+    submit(store, make_meta("b"))
+    assert len(store.variants("a")) == 1
+    store.unpin(make_meta("a").variant_id)
+    submit(store, make_meta("b"))
+    assert store.variants("a") == ()
     store.close()

@@ -64,8 +64,7 @@ class StoreStats:
         num_chunks: with at least one variant.
         num_variants: in all tiers together.
         tiers: the fastest first.
-        counts: submitted, stored, not_stored, duplicates, refused, evicted, demoted, promoted, copied_down,
-            invalidated.
+        counts: how often what was done, by the names of `COUNTS`.
         faults: how often what failed where, as "disk: damaged".
         pending_bytes: waiting to be stored.
     """

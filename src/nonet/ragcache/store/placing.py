@@ -19,6 +19,20 @@ from nonet.ragcache.store.variant import KVLayout, VariantMeta, VariantUnavailab
 
 _LOG = logging.getLogger(__name__)
 
+COUNTS = (
+    "submitted",
+    "stored",
+    "not_stored",
+    "duplicates",
+    "refused",
+    "evicted",
+    "demoted",
+    "promoted",
+    "copied_down",
+    "invalidated",
+)
+"""What a store counts."""
+
 
 class Placing:
     """Moves variants between tiers.
@@ -43,7 +57,7 @@ class Placing:
         self._no_reads_until_s = [0.0] * len(tiers)
         self._no_writes_until_s = [0.0] * len(tiers)
         self.faults: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
 
     def is_up(self, tier: int) -> bool:
         """Whether a tier is worth reading from now."""
