@@ -49,3 +49,12 @@ def smollm2(tmp_path_factory):
             return load_model("smollm2")
     except MissingExtraError as error:
         needs(False, str(error))
+
+
+@pytest.fixture(scope="session")
+def smollm2_transformers(smollm2):
+    """The same weights in transformers: fp32, eager attention (output_attentions works). Read-only."""
+    from nonet.ragcache.models.loading import packaged_model
+    from tests.ragcache.models.saved import transformers_smollm2
+
+    return transformers_smollm2(packaged_model())

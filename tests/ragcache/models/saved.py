@@ -74,3 +74,47 @@ def transformers_model(case: str, seed: int = 0, **changes):
 @torch.inference_mode()
 def transformers_logits(model, ids, last: int = 0) -> torch.Tensor:
     return model(torch.as_tensor(ids)[None], logits_to_keep=last, use_cache=False).logits[0].float()
+
+
+def transformers_smollm2(path):
+    """SmolLM2-135M-Instruct in transformers, config as published, weights from the GGUF file at `path`.
+
+    Transformers reads GGUF files itself, in ten times the time; a slow test says that it reads the same weights.
+    """
+    import gguf
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    names = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_output": "self_attn.o_proj"}
+    names |= {f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"}
+    names |= {f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")}
+    outside = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+    state = {}
+    for stored in gguf.GGUFReader(path).tensors:
+        values = torch.from_numpy(gguf.dequantize(stored.data, stored.tensor_type).copy())
+        if stored.name in outside:
+            state[outside[stored.name]] = values
+            continue
+        _, layer, part, _ = stored.name.split(".")
+        if part in ("attn_q", "attn_k"):  # rows 2i and 2i + 1 of a head of 64 become rows i and i + 32
+            order = [head + row for head in range(0, len(values), 64) for row in (*range(0, 64, 2), *range(1, 64, 2))]
+            values = values[order]
+        state[f"model.layers.{layer}.{names[part]}.weight"] = values
+    state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    config = LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+        tie_word_embeddings=True,
+        attn_implementation="eager",
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model.load_state_dict(state, assign=True)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config=config)
+    return model.eval()

@@ -27,8 +27,8 @@ def _paragraphs(mirror) -> list[str]:
     return [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_smollm2_logits_equal_those_of_transformers(smollm2, mirror):
-    theirs, texts = _transformers_gguf(packaged_model()), _paragraphs(mirror)
+def test_smollm2_logits_equal_those_of_transformers(smollm2, smollm2_transformers, mirror):
+    theirs, texts = smollm2_transformers, _paragraphs(mirror)
     for numbers in ([0], [7], [100, 50]):
         chunks = [texts[number] for number in numbers]
         prompt = smollm2.template.segments("Answer from the texts.", chunks, "What is it about?").encode(
@@ -111,6 +111,14 @@ def test_smollm2_ids_equal_those_of_llama_cpp(smollm2):
     for text in TEXTS:
         for parse in (True, False):
             assert smollm2.tokenizer.encode(text, parse_special=parse) == theirs.encode(text, parse), text
+
+
+@pytest.mark.slow
+def test_transformers_reads_the_same_weights(smollm2_transformers):
+    expected = smollm2_transformers.state_dict()
+    found = _transformers_gguf(packaged_model()).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.slow
