@@ -1,0 +1,71 @@
+"""Describing a chunk that was just computed, from what was observed meanwhile."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nonet.ragcache.reuse.metrics import attention_means, cache_context_impact
+from nonet.ragcache.reuse.prompt import Prompt
+from nonet.ragcache.store.variant import KVLayout, VariantMeta, variant_id_of
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Sums of attention of one prompt.
+
+    Args:
+        sums: [layers, segments, segments], attention of a segment's rows onto a segment's keys.
+        onto: [n, segments], attention of each row onto each segment, summed over layers.
+        received: [n], attention onto each key from the rows of the prompt, summed over layers.
+    """
+
+    sums: NDArray[np.float64]
+    onto: NDArray[np.float64]
+    received: NDArray[np.float64]
+
+
+def describe(
+    prompt: Prompt, number: int, observed: Observed, *, model: str, layout: KVLayout, exact: bool
+) -> VariantMeta:
+    """The description of a chunk, or of the system segment, as a variant.
+
+    Args:
+        prompt: in which it was computed.
+        number: of the segment: 0 is the system segment, 1 the first chunk.
+        observed: attention of that computation.
+        model: fingerprint of the weights.
+        layout: of its KV.
+        exact: whether all rows up to its end were computed, or taken from exactly the same prefix.
+    """
+    segment = prompt.segments[number]
+    earlier = [n for n in range(1, number) if prompt.segments[n].num_tokens]
+    keys = tuple(prompt.segments[n].key for n in earlier)
+    inter = observed.sums[:, number, earlier]
+    lengths = [prompt.segments[n].num_tokens for n in earlier]
+    a_mean, b_mean = attention_means(inter, observed.sums[:, number, number], lengths, segment.num_tokens)
+    rows = slice(segment.start, segment.stop)
+    tau = observed.onto[rows][:, earlier].sum(1) / len(observed.sums)
+    system_key = prompt.system.key if number else ""
+    return VariantMeta(
+        variant_id=variant_id_of(segment.key, system_key, keys),
+        chunk_key=segment.key,
+        system_key=system_key,
+        prefix_keys=keys,
+        num_tokens=segment.num_tokens,
+        inter_sums=tuple(inter.sum(0).tolist()),
+        inter_mean=a_mean,
+        intra_mean=b_mean,
+        cci=cache_context_impact(a_mean, b_mean),
+        tau=tau.astype(np.float16),
+        exact=exact,
+        documents=(segment.document,) if segment.document else (),
+        tenant=prompt.tenant,
+        created_s=time.time(),
+        model=model,
+        layout=str(layout),
+        num_bytes=layout.num_bytes(segment.num_tokens),
+    )
