@@ -1,7 +1,7 @@
 """Keys and values of all sequences in one pool of blocks with reference counts.
 
-A block that more than one holder shares, or that was frozen, is read-only: a repaired row of a shared chunk goes to a
-block of its own, and the sequence points there instead.
+Pages of a stored chunk are written once, layer by layer, and frozen then. They are read-only for all who share them: a
+repaired row goes to a page of its own, and the sequence points there instead.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class BlockPool:
         return Blocks(numbers, (firsts + within).flatten()[:num_tokens].to(self.keys.device))
 
     def share(self, blocks: Blocks) -> Blocks:
-        """Hold the same pages once more; they are read-only while two hold them."""
+        """Hold the same pages once more."""
         with self._lock:
             self._check_held(blocks)
             blocks.num_holders += 1
@@ -118,7 +118,7 @@ class BlockPool:
                 self._free.extend(reversed(blocks.numbers))
 
     def write(self, layer: int, blocks: Blocks, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Fill a layer of pages that one holder has.
+        """Fill a layer of pages that are not frozen yet.
 
         Args:
             layer: which.
@@ -127,10 +127,11 @@ class BlockPool:
             values: the same shape.
 
         Raises:
-            InputError: they are shared, frozen or free, or the shapes differ.
+            InputError: they are frozen or free, or the shapes differ.
         """
-        if blocks.num_holders != 1 or blocks.is_frozen:
-            raise InputError("shared pages are read-only; a row that changes needs a page of its own")
+        self._check_held(blocks)
+        if blocks.is_frozen:
+            raise InputError("frozen pages are read-only; a row that changes needs a page of its own")
         if len(keys) != blocks.num_tokens or len(values) != blocks.num_tokens:
             raise InputError(f"{len(keys)} keys and {len(values)} values for pages of {blocks.num_tokens} tokens")
         self.keys[layer].index_copy_(0, blocks.slots, keys.to(self.keys.dtype))

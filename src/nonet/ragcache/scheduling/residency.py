@@ -129,17 +129,19 @@ class Residency:
         try:
             for layer in range(self._num_layers):
                 keys, values = reader.layer(layer)
-                self._pool.fill(resident.blocks, layer, keys, values)
+                self._pool.write(layer, resident.blocks, keys, values)
                 with self._changed:
                     resident.ready_layers = layer + 1
                     self._changed.notify_all()
-        except VariantUnavailable as error:
+        except Exception as error:
+            # Whatever it is, requests wait for these layers; they compute the chunk instead, and say why.
             with self._changed:
-                resident.failure = str(error)
+                resident.failure = str(error) or type(error).__name__
         finally:
             reader.close()
             with self._changed:
                 resident.is_loading = False
+                resident.blocks.is_frozen = True
                 self._changed.notify_all()
                 if resident.failure or resident.is_dropped:
                     self._drop(resident)

@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 
 from nonet.common.errors import InputError
 from nonet.common.service import make_app
-from nonet.ragcache.scheduling.engine import Busy, ChunkText, Engine, PromptTooLong
+from nonet.ragcache.scheduling.engine import BusyError, ChunkText, Engine, PromptTooLongError
 from nonet.ragcache.scheduling.request import EndEvent, Event
 from nonet.ragcache.serving.answers import Shape, chunk_list, error_body
 from nonet.ragcache.serving.metrics import Metrics
@@ -110,10 +110,10 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 async def _wrong_input(_: Request, error: Exception) -> Response:
-    if isinstance(error, Busy):
+    if isinstance(error, BusyError):
         body = error_body(str(error), "rate_limit_error", "server_busy")
         return JSONResponse(body, 429, {"Retry-After": "1"})
-    code = "context_length_exceeded" if isinstance(error, PromptTooLong) else None
+    code = "context_length_exceeded" if isinstance(error, PromptTooLongError) else None
     return JSONResponse(error_body(str(error), "invalid_request_error", code), 400)
 
 

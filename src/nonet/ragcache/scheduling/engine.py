@@ -1,0 +1,595 @@
+"""The face of the room: a model with a store, which answers questions about chunks.
+
+`generate` answers one question and returns; a server starts the engine's own thread and submits requests from many.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nonet.common.errors import InputError
+from nonet.ragcache.engine.paging import BlockPool
+from nonet.ragcache.engine.sampling import Sampler
+from nonet.ragcache.models.loading import DEFAULT_MODEL, LoadedModel, load_model
+from nonet.ragcache.reuse.keys import chunk_key
+from nonet.ragcache.reuse.modes import DEFAULT_MODE, MODES
+from nonet.ragcache.reuse.plan import Plan
+from nonet.ragcache.reuse.planner import Planner
+from nonet.ragcache.reuse.prompt import Prompt, Segment, joined
+from nonet.ragcache.scheduling.answering import Answer
+from nonet.ragcache.scheduling.keeping import Keeper, missing_segments
+from nonet.ragcache.scheduling.request import (
+    EndEvent,
+    Event,
+    FinishReason,
+    Generation,
+    RequestReport,
+    SamplingParams,
+)
+from nonet.ragcache.scheduling.running import Request, Running
+from nonet.ragcache.scheduling.scheduler import Scheduler
+from nonet.ragcache.store.chunk_store import ChunkStore
+from nonet.ragcache.store.variant import KVLayout
+
+DEFAULT_STORE = "ram:4GB"
+_BLOCK_TOKENS = 16
+_IDLE_WAIT_S = 0.05
+
+
+class BusyError(InputError):
+    """Too many requests wait already."""
+
+
+class PromptTooLongError(InputError):
+    """A prompt that does not fit into the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """A retrieved chunk.
+
+    Args:
+        text: of the chunk.
+        chunk_id: how it is called in reports.
+        document: what it is from; its stored KV goes with the document.
+    """
+
+    text: str
+    chunk_id: str = ""
+    document: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Sizes and defaults of an engine.
+
+    Args:
+        max_model_len: tokens of prompt and answer; None for the model's own.
+        pool_tokens: tokens whose KV fits into the pages; None for four full contexts.
+        max_running: requests that are computed at a time.
+        max_waiting: requests that may wait; more are refused.
+        step_tokens: rows of one step.
+        mode: of requests that do not say.
+        alpha: factor of the fix overhead.
+        overlap: "published" or "symmetric".
+        tau_power: see `Planner`.
+        background: compute variants of chunks that were met behind reused ones, when nobody waits.
+    """
+
+    max_model_len: int | None = None
+    pool_tokens: int | None = None
+    max_running: int = 8
+    max_waiting: int = 256
+    step_tokens: int = 512
+    mode: str = DEFAULT_MODE
+    alpha: float = 0.5
+    overlap: Any = "published"
+    tau_power: float = 0.5
+    background: bool = True
+
+
+class Engine:
+    """Answers questions about chunks.
+
+    Args:
+        model: loaded.
+        store: of variants; closed with the engine.
+        config: sizes and defaults.
+
+    Raises:
+        InputError: sizes that do not fit the model.
+
+    Example:
+        >>> from nonet.ragcache import Engine  # doctest: +SKIP
+        >>> engine = Engine.from_pretrained("smollm2")  # doctest: +SKIP
+        >>> engine.generate("Be brief.", ["Paris is in France."], "Where is Paris?").text  # doctest: +SKIP
+        'Paris is in France.'
+    """
+
+    def __init__(self, model: LoadedModel, store: ChunkStore, config: EngineConfig | None = None) -> None:
+        self.config = config or EngineConfig()
+        MODES[self.config.mode]
+        self.model, self.store = model, store
+        self.max_model_len = min(self.config.max_model_len or model.config.max_context, model.config.max_context)
+        tokens = self.config.pool_tokens or 4 * self.max_model_len
+        if tokens < self.max_model_len:
+            raise InputError(f"pages for {tokens} tokens cannot hold one prompt of {self.max_model_len}; give more")
+        shape = model.config
+        self._layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
+        self._pool = BlockPool(shape, -(-tokens // _BLOCK_TOKENS), _BLOCK_TOKENS, dtype=model.decoder.dtype)
+        settings = self.config
+        self.planner = Planner(store, alpha=settings.alpha, overlap=settings.overlap, tau_power=settings.tau_power)
+        keeper = Keeper(self._pool, store, model.fingerprint, self._layout)
+        self._scheduler = Scheduler(
+            model.decoder,
+            self._pool,
+            store,
+            self.planner,
+            keeper,
+            eos_ids=shape.eos_ids,
+            max_running=settings.max_running,
+            step_tokens=settings.step_tokens,
+            on_end=self._ended,
+        )
+        self._remembered: OrderedDict[str, tuple[RequestReport, Any]] = OrderedDict()
+        self.num_remembered = 1000
+        self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_stopping = False
+        self._failure = ""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        dtype: str = "float32",
+        store: str | ChunkStore = DEFAULT_STORE,
+        config: EngineConfig | None = None,
+    ) -> Engine:
+        """Load a model and open a store.
+
+        Args:
+            model: "smollm2", a GGUF file, a folder with safetensors, or a name on the hub.
+            dtype: "float32" or "bfloat16".
+            store: where variants are kept, such as "ram:4GB,disk:/var/kv:50GB".
+            config: sizes and defaults.
+
+        Raises:
+            InputError: no such model or store.
+        """
+        opened = ChunkStore.from_spec(store) if isinstance(store, str) else store
+        return cls(load_model(model, dtype=dtype), opened, config)
+
+    def prompt(
+        self,
+        system: str | None,
+        chunks: Sequence[ChunkText | str],
+        question: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        tenant: str = "",
+    ) -> Prompt:
+        """A conversation as token ids, each chunk for itself.
+
+        Args:
+            system: system prompt, None for the model's own.
+            chunks: in their order.
+            question: the last turn.
+            history: earlier turns, role and text.
+            tenant: chunks of different tenants never meet.
+
+        Raises:
+            PromptTooLongError: it does not fit into the context.
+            InputError: the model's template refuses it.
+        """
+        named = [ChunkText(one, f"chunk-{n}") if isinstance(one, str) else one for n, one in enumerate(chunks)]
+        turns = [{"role": role, "content": text} for role, text in history]
+        texts = self.model.template.segments(system, [one.text for one in named], question, turns)
+        ids = texts.encode(self.model.tokenizer)
+        return self._prompt(ids.system, ids.chunks, ids.question, named, tenant)
+
+    def text_prompt(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
+        """A plain text, or its token ids, without chunks.
+
+        Args:
+            text: to continue.
+            tenant: as for `prompt`.
+
+        Raises:
+            PromptTooLongError: it does not fit into the context.
+            InputError: it is empty, or an id is none.
+        """
+        ids = self.model.tokenizer.encode(text, add_special=True) if isinstance(text, str) else list(text)
+        if not ids or min(ids) < 0 or max(ids) >= self.model.config.vocab_size:
+            raise InputError(f"the prompt must be a text or token ids below {self.model.config.vocab_size}, not empty")
+        return self._prompt([], [], ids, [], tenant)
+
+    def generate(
+        self,
+        system: str | None,
+        chunks: Sequence[ChunkText | str],
+        question: str,
+        mode: str | None = None,
+        recompute: float | None = None,
+        params: SamplingParams | None = None,
+    ) -> Generation:
+        """Answer a question.
+
+        Args:
+            system: system prompt, None for the model's own.
+            chunks: retrieved texts.
+            question: about them.
+            mode: a name of `MODES`, None for the engine's own.
+            recompute: share of the reused rows to compute anew; None for the planner's own.
+            params: how tokens are chosen.
+
+        Raises:
+            InputError: what `prompt` and `Planner.plan` raise.
+        """
+        return self.complete(self.prompt(system, chunks, question), mode=mode, recompute=recompute, params=params)
+
+    def complete(
+        self,
+        prompt: Prompt,
+        *,
+        mode: str | None = None,
+        recompute: float | None = None,
+        params: SamplingParams | None = None,
+    ) -> Generation:
+        """Serve one prompt and wait for the end.
+
+        Args:
+            prompt: what is asked.
+            mode: as for `generate`.
+            recompute: likewise.
+            params: likewise.
+        """
+        pieces: list[str] = []
+        ended: list[EndEvent] = []
+        done = threading.Event()
+
+        def collect(event: Event) -> None:
+            pieces.append(event.text)
+            if isinstance(event, EndEvent):
+                ended.append(event)
+                done.set()
+
+        self.submit(prompt, params or SamplingParams(), mode=mode, recompute=recompute, on_event=collect)
+        self._drive(done)
+        end = ended[0]
+        if end.finish_reason == "error":
+            raise InputError(end.error)
+        return Generation("".join(pieces), tuple(end.token_ids), end.finish_reason, end.report)
+
+    def score(
+        self, prompt: Prompt, answer: Sequence[int], *, mode: str | None = None, recompute: float | None = None
+    ) -> tuple[np.ndarray, RequestReport]:
+        """Logits along a given answer.
+
+        Args:
+            prompt: what is asked.
+            answer: tokens; their logits are those from which they would have been chosen.
+            mode: as for `generate`.
+            recompute: likewise.
+
+        Returns:
+            float32 [len(answer), vocab_size], and what it cost.
+        """
+        if not answer:
+            raise InputError("an answer to be scored needs at least one token")
+        ended: list[EndEvent] = []
+        done = threading.Event()
+
+        def collect(event: Event) -> None:
+            if isinstance(event, EndEvent):
+                ended.append(event)
+                done.set()
+
+        params = SamplingParams(max_tokens=len(answer), ignore_eos=True)
+        running = self._new(prompt, params, mode, recompute, None, collect, forced=tuple(answer), keep_logits=True)
+        self._scheduler.add(running)
+        self._drive(done)
+        if ended[0].finish_reason == "error":
+            raise InputError(ended[0].error)
+        return torch.stack(running.logits).numpy(), ended[0].report
+
+    def submit(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        *,
+        mode: str | None = None,
+        recompute: float | None = None,
+        timeout_s: float | None = None,
+        on_event: Callable[[Event], None],
+    ) -> str:
+        """Hand a request to the engine; gives its id at once.
+
+        Args:
+            prompt: what is asked.
+            params: how tokens are chosen.
+            mode: as for `generate`.
+            recompute: likewise.
+            timeout_s: then it ends with what it has.
+            on_event: told tokens and the end, from the engine's thread.
+
+        Raises:
+            BusyError: too many wait.
+            PromptTooLongError: prompt and answer do not fit into the context.
+            InputError: unknown mode.
+        """
+        running = self._new(prompt, params, mode, recompute, timeout_s, on_event)
+        self._scheduler.add(running)
+        self._wake.set()
+        return running.request.request_id
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request as soon as possible; False when it is not known any more."""
+        found = self._scheduler.cancel(request_id)
+        self._wake.set()
+        return found
+
+    def warm(self, system: str | None, groups: Sequence[Sequence[ChunkText | str]], *, tenant: str = "") -> int:
+        """Compute chunks in the given companies, so that their variants are stored before anybody asks.
+
+        Args:
+            system: system prompt of the questions to come.
+            groups: chunks in their order; every chunk of a group gets a variant behind the ones before it.
+            tenant: to whom they belong.
+
+        Returns:
+            Groups that were computed.
+        """
+        for group in groups:
+            done = threading.Event()
+            prompt = self.prompt(system, group, ".", tenant=tenant)
+            self._scheduler.add(self._job(prompt, lambda event, done=done: _set_at_end(event, done)))
+            self._drive(done)
+        return len(groups)
+
+    def finish_background(self) -> None:
+        """Do all background jobs and write everything to the store."""
+        while self._thread is None and (self._scheduler.num_idle_jobs or self._scheduler.num_running):
+            self._scheduler.step()
+        while self._thread is not None and (self._scheduler.num_idle_jobs or self._scheduler.num_running):
+            time.sleep(_IDLE_WAIT_S)
+        self.store.flush()
+
+    def explain(self, request_id: str) -> tuple[RequestReport, Any] | None:
+        """What a finished request cost, and for each chunk the variants that were looked at; None when not known."""
+        return self._remembered.get(request_id)
+
+    def invalidate(self, name: str, *, tenant: str = "") -> int:
+        """Drop the stored KV of a document; gives how many variants there were.
+
+        Args:
+            name: as given with its chunks.
+            tenant: whose.
+        """
+        return self.store.invalidate(document=_document(tenant, name))
+
+    def store_stats(self) -> Mapping[str, Any]:
+        """What the store holds."""
+        return asdict(self.store.stats())
+
+    def on_report(self, callback: Callable[[RequestReport, FinishReason], None]) -> None:
+        """Be told of every request that ends, background jobs left out."""
+        self._on_report.append(callback)
+
+    @property
+    def num_running(self) -> int:
+        """Requests that are computed now."""
+        return self._scheduler.num_running
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait."""
+        return self._scheduler.num_waiting
+
+    @property
+    def pages_used(self) -> float:
+        """Share of the pages that is taken."""
+        return 1 - self._pool.free_tokens / (self._pool.num_blocks * self._pool.block_tokens)
+
+    def why_not_ready(self) -> str:
+        """Why no request can be answered, "" when they can."""
+        if self._failure:
+            return self._failure
+        return "" if self._thread is not None and not self._is_stopping else "the engine is not running"
+
+    def start(self) -> Engine:
+        """Work in a thread of its own from now on."""
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self, drain_s: float = 10.0) -> None:
+        """Take no more requests, finish what is begun for a while, then end everything and close the store.
+
+        Args:
+            drain_s: how long requests may go on.
+        """
+        self._is_stopping = True
+        deadline = time.monotonic() + drain_s
+        while self._thread is not None and time.monotonic() < deadline and (self.num_running or self.num_waiting):
+            time.sleep(_IDLE_WAIT_S)
+        thread, self._thread = self._thread, None
+        self._wake.set()
+        if thread is not None:
+            thread.join(30.0)
+        self._scheduler.end_all("cancelled")
+        self._scheduler.close()
+        self.store.close()
+
+    def _run(self) -> None:
+        while self._thread is threading.current_thread():
+            try:
+                if not self._scheduler.step():
+                    self._wake.wait(_IDLE_WAIT_S)
+                    self._wake.clear()
+            except Exception as error:
+                # A fault of ours in one step must not leave clients waiting for ever: everything that runs is told.
+                self._failure = f"{type(error).__name__}: {error}"
+                self._scheduler.end_all("error", self._failure)
+                raise
+
+    def _drive(self, done: threading.Event) -> None:
+        if self._thread is not None:
+            self._wake.set()
+            while not done.wait(1.0):
+                if self._failure:
+                    raise InputError(f"the engine has failed: {self._failure}")
+            return
+        while not done.is_set():
+            self._scheduler.step()
+
+    def _new(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        mode: str | None,
+        recompute: float | None,
+        timeout_s: float | None,
+        on_event: Callable[[Event], None],
+        **options: Any,
+    ) -> Running:
+        chosen = mode or self.config.mode
+        MODES[chosen]
+        if self._is_stopping or self._failure:
+            raise BusyError(
+                "the server is stopping" if self._is_stopping else f"the engine has failed: {self._failure}"
+            )
+        if self._scheduler.num_waiting >= self.config.max_waiting:
+            raise BusyError(f"{self.config.max_waiting} requests wait already; try again later")
+        if recompute is not None and not 0 <= recompute <= 1:
+            raise InputError(f"recompute must be within 0 and 1, not {recompute:g}")
+        room = self.max_model_len - len(prompt.ids)
+        if room < 1:
+            raise PromptTooLongError(self._too_long(len(prompt.ids)))
+        if params.max_tokens > room:
+            params = SamplingParams(**{**asdict(params), "max_tokens": room})
+        deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+        request = Request(
+            uuid.uuid4().hex, prompt, params, chosen, recompute, deadline_s=deadline, on_event=on_event, **options
+        )
+        return self._running(request)
+
+    def _running(self, request: Request) -> Running:
+        params = request.params
+        sampler = Sampler(params.temperature, params.top_p, params.seed)
+        return Running(request, sampler, Answer(self.model.tokenizer.stream(), params.stop))
+
+    def _job(self, prompt: Prompt, on_event: Callable[[Event], None]) -> Running:
+        request = Request(
+            uuid.uuid4().hex, prompt, SamplingParams(max_tokens=1), "prefix", on_event=on_event, only_prompt=True
+        )
+        return self._running(request)
+
+    def _ended(self, running: Running, reason: FinishReason) -> None:
+        if running.request.only_prompt:
+            return
+        report = running.report()
+        plan = running.plan
+        considered = _considered(plan) if plan is not None else {}
+        self._remembered[report.request_id] = (report, considered)
+        while len(self._remembered) > self.num_remembered:
+            self._remembered.popitem(last=False)
+        for callback in self._on_report:
+            callback(report, reason)
+        if plan is not None and self.config.background and reason in ("stop", "length"):
+            self._plan_background(plan)
+
+    def _plan_background(self, plan: Plan) -> None:
+        """Chunks that were met behind reused ones get a variant behind the chunk that stood before them."""
+        for number in missing_segments(plan):
+            before = [n for n in range(1, number) if plan.segments[n].segment.num_tokens][-1:]
+            prompt = _shortened(plan.prompt, [*before, number])
+            self._scheduler.add(self._job(prompt, lambda _: None), when_idle=True)
+
+    def _prompt(
+        self,
+        system: Sequence[int],
+        chunks: Sequence[Sequence[int]],
+        question: Sequence[int],
+        named: Sequence[ChunkText],
+        tenant: str,
+    ) -> Prompt:
+        pieces = [system, *chunks, question]
+        length = sum(len(piece) for piece in pieces)
+        if length >= self.max_model_len:
+            raise PromptTooLongError(self._too_long(length))
+        segments, place = [], 0
+        for number, piece in enumerate(pieces):
+            kind = "system" if number == 0 else "question" if number == len(pieces) - 1 else "chunk"
+            chunk = named[number - 1] if kind == "chunk" else ChunkText("")
+            segments.append(
+                Segment(
+                    kind,  # type: ignore[arg-type]
+                    place,
+                    place + len(piece),
+                    self._key(piece, tenant) if kind != "question" else "",
+                    chunk.chunk_id,
+                    _document(tenant, chunk.document) if chunk.document else "",
+                )
+            )
+            place += len(piece)
+        return Prompt(joined(pieces), tuple(segments), tenant)
+
+    def _key(self, ids: Sequence[int], tenant: str) -> str:
+        return chunk_key(
+            ids,
+            model=self.model.fingerprint,
+            tokenizer=self.model.tokenizer.fingerprint,
+            layout=str(self._layout),
+            salt=tenant,
+        )
+
+    def _too_long(self, length: int) -> str:
+        return (
+            f"This model's maximum context length is {self.max_model_len} tokens, and the prompt has {length}. "
+            "Give fewer or shorter chunks."
+        )
+
+
+def _set_at_end(event: Event, done: threading.Event) -> None:
+    if isinstance(event, EndEvent):
+        done.set()
+
+
+def _document(tenant: str, name: str) -> str:
+    # A tenant's token must not be stored, and two tenants' documents of one name must not meet.
+    return name if not tenant else f"{chunk_key([], model='', tokenizer='', layout='', salt=tenant)[:16]}/{name}"
+
+
+def _considered(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    return {
+        chunk_id: [
+            {"variant_id": variant.variant_id, "behind": len(variant.prefix_keys), **asdict(overlap)}
+            for variant, overlap in looked_at
+        ]
+        for chunk_id, looked_at in plan.considered
+    }
+
+
+def _shortened(prompt: Prompt, numbers: Sequence[int]) -> Prompt:
+    chosen = [0, *numbers, len(prompt.segments) - 1]
+    pieces = [prompt.ids[prompt.segments[n].start : prompt.segments[n].stop] for n in chosen]
+    pieces[-1] = pieces[-1][-1:]
+    segments, place = [], 0
+    for number, piece in zip(chosen, pieces, strict=True):
+        old = prompt.segments[number]
+        segments.append(Segment(old.kind, place, place + len(piece), old.key, old.chunk_id, old.document))
+        place += len(piece)
+    return Prompt(joined(pieces), tuple(segments), prompt.tenant)

@@ -1,0 +1,392 @@
+"""Continuous batching: every step takes a bounded number of rows from all requests that can go on.
+
+A step costs its rows, so a request whose chunks are reused is as cheap as its question and its repaired rows. Rows of
+answers go first (one each), then prompts in the order of their arrival, cut where the step is full. Work that fills the
+store is done when nobody waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from nonet.common.errors import NonetError
+from nonet.ragcache.engine.forward import Slice, forward
+from nonet.ragcache.engine.observing import Observer
+from nonet.ragcache.engine.paging import BlockPool, PoolExhausted
+from nonet.ragcache.engine.sequence import Sequence
+from nonet.ragcache.models.decoder import Decoder
+from nonet.ragcache.reuse.plan import Plan
+from nonet.ragcache.reuse.planner import Planner
+from nonet.ragcache.scheduling.keeping import Keeper
+from nonet.ragcache.scheduling.request import FinishReason, TokenEvent
+from nonet.ragcache.scheduling.residency import Residency
+from nonet.ragcache.scheduling.running import Running, State, rows_tensor
+from nonet.ragcache.scheduling.selecting import DeviationSelector
+from nonet.ragcache.store.chunk_store import ChunkStore
+from nonet.ragcache.store.preload import preload_layers
+from nonet.ragcache.store.variant import VariantUnavailable
+
+_SMOOTHING = 0.2
+_LOADING_POLL_S = 5e-4
+
+
+class Scheduler:
+    """Carries requests out; `step` is called by one thread.
+
+    Args:
+        decoder: the model.
+        pool: pages for all requests and the variants that they use.
+        store: of variants.
+        planner: plans requests.
+        keeper: hands what was computed to the store.
+        eos_ids: tokens that end an answer.
+        max_running: requests that are carried out at a time.
+        step_tokens: rows of a step.
+        on_end: told each request that has ended.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        pool: BlockPool,
+        store: ChunkStore,
+        planner: Planner,
+        keeper: Keeper,
+        *,
+        eos_ids: tuple[int, ...],
+        max_running: int = 8,
+        step_tokens: int = 512,
+        on_end: Callable[[Running, FinishReason], None] = lambda *_: None,
+    ) -> None:
+        self._decoder, self._pool, self._store = decoder, pool, store
+        self._planner, self._keeper = planner, keeper
+        self._eos_ids, self._max_running, self._step_tokens = set(eos_ids), max_running, step_tokens
+        self._on_end = on_end
+        self._num_layers = decoder.config.num_layers
+        self.residency = Residency(pool, store, self._num_layers)
+        self._lock = threading.Lock()
+        self._waiting: deque[Running] = deque()
+        self._idle: deque[Running] = deque()
+        self._running: list[Running] = []
+        self._row_s = 2e-3
+
+    @property
+    def num_running(self) -> int:
+        """Requests that are being carried out."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    @property
+    def num_idle_jobs(self) -> int:
+        """Jobs for when nobody waits."""
+        return len(self._idle)
+
+    def add(self, running: Running, *, when_idle: bool = False) -> None:
+        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile.
+
+        Args:
+            running: the request.
+            when_idle: only when nothing else is to be done.
+        """
+        with self._lock:
+            (self._idle if when_idle else self._waiting).append(running)
+        if not when_idle:
+            chunks = running.request.prompt.chunks
+            self._store.promote(one.variant_id for chunk in chunks for one in self._store.variants(chunk.key))
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request as soon as possible; False when it is not known."""
+        with self._lock:
+            known = [*self._waiting, *self._idle, *self._running]
+        for running in known:
+            if running.request.request_id == request_id:
+                running.is_cancelled = True
+                return True
+        return False
+
+    def step(self) -> bool:
+        """Do one step; False when there was nothing to do."""
+        self._end_overdue()
+        self._admit()
+        work = self._work()
+        if not work:
+            is_loading = any(running.state is State.LOADING for running in self._running)
+            if is_loading:
+                time.sleep(_LOADING_POLL_S)
+            return is_loading
+        started = time.perf_counter()
+        try:
+            outputs = forward(
+                self._decoder, self._pool, [one for _, one in work], before_layer=lambda layer: self._await(work, layer)
+            )
+        except VariantUnavailable:
+            self._recover(work)
+            return True
+        self._measure(time.perf_counter() - started, sum(len(one.rows) for _, one in work))
+        for (running, piece), logits in zip(work, outputs, strict=True):
+            self._advance(running, piece, logits)
+        return True
+
+    def end_all(self, reason: FinishReason, error: str = "") -> None:
+        """End everything that is known, at a stop or after a fault."""
+        with self._lock:
+            waiting = [*self._waiting, *self._idle]
+            self._waiting.clear()
+            self._idle.clear()
+        for running in [*waiting, *self._running]:
+            self._finish(running, reason, error)
+
+    def close(self) -> None:
+        """Stop loading."""
+        self.residency.close()
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            known = [*self._waiting, *self._idle, *self._running]
+        for running in known:
+            deadline = running.request.deadline_s
+            if running.is_cancelled:
+                self._finish(running, "cancelled")
+            elif deadline is not None and now > deadline:
+                self._finish(running, "timeout")
+
+    def _admit(self) -> None:
+        while len(self._running) < self._max_running:
+            with self._lock:
+                queue = self._waiting or (self._idle if not self._running else None)
+                running = queue[0] if queue else None
+            if running is None or queue is None or not self._begin(running):
+                return
+            with self._lock:
+                queue.popleft()
+            self._running.append(running)
+
+    def _begin(self, running: Running) -> bool:
+        """Plan a request and get its pages; False when they are not free yet."""
+        request = running.request
+        try:
+            plan = self._planner.plan(request.prompt, request.mode, request.recompute)
+            plan = self._hold(running, plan)
+            running.plan = plan
+            self._lay_out(running, plan)
+        except PoolExhausted as error:
+            self._let_go(running)
+            if not self._running:
+                self._finish(running, "error", f"the prompt does not fit into the pages ({error})")
+            return False
+        running.started_s = time.monotonic()
+        self._prepare(running)
+        return True
+
+    def _hold(self, running: Running, plan: Plan) -> Plan:
+        """Bring the plan's variants into pages; what cannot be read is computed."""
+        for number, part in enumerate(plan.segments):
+            if part.variant is None:
+                continue
+            try:
+                running.tiers[number] = self._store.tier_of(part.variant.variant_id)
+                running.residents[number] = self.residency.acquire(part.variant)
+            except VariantUnavailable as error:
+                running.notes.append(str(error))
+                plan = plan.without_variant(number, "its stored KV could not be read")
+        return plan
+
+    def _lay_out(self, running: Running, plan: Plan) -> None:
+        prompt = plan.prompt
+        num_own = len(plan.active_rows) + plan.budget + running.num_new
+        if plan.probe == "deviation":
+            num_own += len(plan.candidates)
+        self.residency.make_room(num_own + self._pool.block_tokens * 3)
+        sequence = Sequence(self._pool, torch.from_numpy(prompt.ids), len(prompt.ids) + running.num_new)
+        running.sequence = sequence
+        for number, resident in running.residents.items():
+            sequence.use(plan.segments[number].segment.start, resident.blocks)
+        sequence.reserve(torch.arange(len(prompt.ids), len(prompt.ids) + running.num_new))
+        sequence.reserve(rows_tensor(plan.active_rows))
+
+    def _prepare(self, running: Running) -> None:
+        """Decide what comes first: loading, probing or computing."""
+        plan = running.plan
+        if plan is None:
+            return
+        needed = self._layers_before_start(running, plan)
+        if any(one.ready_layers < needed and not one.failure for one in running.residents.values()):
+            running.state = State.LOADING
+            return
+        if plan.probe == "question":
+            question = plan.segments[-1]
+            running.probe = self._observer(plan, question=len(plan.segments) - 1)
+            running.pending, running.state = rows_tensor(question.rows), State.PROBING
+            return
+        self._start_prefill(running, plan)
+
+    def _layers_before_start(self, running: Running, plan: Plan) -> int:
+        ids = [resident.meta.variant_id for resident in running.residents.values()]
+        load_s = self._store.load_time_s(ids)
+        return preload_layers(self._num_layers, len(plan.active_rows) * self._row_s, load_s) if load_s > 0 else 1
+
+    def _start_prefill(self, running: Running, plan: Plan) -> None:
+        rows = plan.active_rows
+        if plan.probe == "deviation":
+            rows = np.union1d(rows, plan.candidates)
+        running.pending = rows_tensor(rows)
+        if running.sequence is not None:
+            running.sequence.reserve(running.pending)
+        running.observer = self._keeper.observer_for(plan, self._num_layers)
+        running.state = State.PREFILL
+
+    def _observer(self, plan: Plan, question: int) -> Observer:
+        segments = torch.from_numpy(plan.prompt.segment_of_row())
+        return Observer(segments, len(plan.segments), self._num_layers, question=question)
+
+    def _work(self) -> list[tuple[Running, Slice]]:
+        left = self._step_tokens
+        work: list[tuple[Running, Slice]] = []
+        for running in self._running:
+            if running.state is State.DECODE and running.sequence is not None and left > 0:
+                row = torch.tensor([running.sequence.num_tokens - 1])
+                work.append((running, Slice(running.sequence, row)))
+                left -= 1
+        for running in self._running:
+            if running.state is State.LOADING:
+                self._prepare(running)
+            if running.state in (State.PROBING, State.PREFILL) and left > 0:
+                piece = self._piece(running, left)
+                work.append((running, piece))
+                left -= len(piece.rows)
+        return work
+
+    def _piece(self, running: Running, left: int) -> Slice:
+        plan, sequence = running.plan, running.sequence
+        if plan is None or sequence is None:
+            raise NonetError("a request without a plan was to be computed")
+        if running.state is State.PROBING:
+            return Slice(sequence, running.pending, want_logits=False, observer=running.probe, keep_kv=False)
+        if plan.probe == "deviation":
+            # The choice is made among all rows in one batch, so they cannot be cut.
+            selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
+            return Slice(sequence, running.pending, observer=running.observer, selector=selector)
+        rows = running.pending[:left]
+        return Slice(sequence, rows, want_logits=len(rows) == len(running.pending), observer=running.observer)
+
+    def _await(self, work: list[tuple[Running, Slice]], layer: int) -> None:
+        for running, _ in work:
+            for resident in running.residents.values():
+                if resident.ready_layers <= layer:
+                    self.residency.wait(resident, layer + 1)
+
+    def _recover(self, work: list[tuple[Running, Slice]]) -> None:
+        """A variant failed in the middle of a step: its requests start again without it, the others repeat the step."""
+        for running, _ in work:
+            failed = {n: resident for n, resident in running.residents.items() if resident.failure}
+            if not failed or running.plan is None or running.sequence is None:
+                continue
+            plan = running.plan
+            for number, resident in failed.items():
+                running.notes.append(resident.failure)
+                plan = plan.without_variant(number, "its stored KV could not be read")
+                self.residency.release(running.residents.pop(number))
+                running.tiers.pop(number, None)
+            running.plan = plan
+            running.sequence.close()
+            try:
+                self._lay_out(running, plan)
+            except PoolExhausted as error:
+                self._finish(running, "error", str(error))
+                continue
+            self._prepare(running)
+
+    def _advance(self, running: Running, piece: Slice, logits: torch.Tensor | None) -> None:
+        if running.state is State.PROBING:
+            self._after_probe(running, len(piece.rows))
+            return
+        if running.state is State.PREFILL:
+            running.pending = running.pending[len(piece.rows) :]
+            if len(running.pending):
+                return
+            self._after_prefill(running, piece)
+            if running.request.only_prompt:
+                self._finish(running, "stop")
+                return
+            running.state = State.DECODE
+        if logits is not None:
+            self._next_token(running, logits)
+
+    def _after_probe(self, running: Running, num_rows: int) -> None:
+        plan, probe = running.plan, running.probe
+        if plan is None or probe is None:
+            return
+        running.probe_rows += num_rows
+        running.plan = self._planner.choose(plan, probe.asked.sum(0).numpy())
+        running.probe = None
+        self._start_prefill(running, running.plan)
+
+    def _after_prefill(self, running: Running, piece: Slice) -> None:
+        plan, sequence = running.plan, running.sequence
+        if plan is None or sequence is None:
+            return
+        if isinstance(piece.selector, DeviationSelector):
+            running.plan = plan = plan.with_chosen(piece.selector.chosen.numpy())
+            # Two of all layers were computed for every candidate; told in rows of the whole model.
+            others = len(plan.candidates) - plan.repaired_tokens
+            running.probe_rows += -(-others * piece.selector.num_layers // self._num_layers)
+        for number, resident in running.residents.items():
+            overlap = plan.segments[number].overlap
+            share = len(plan.segments[number].rows) / max(1, plan.segments[number].segment.num_tokens)
+            self._store.used(resident.meta.variant_id, share if overlap is not None else 0.0)
+        if running.observer is not None:
+            self._keeper.keep(plan, sequence, running.observer)
+            running.observer = None
+
+    def _next_token(self, running: Running, logits: torch.Tensor) -> None:
+        token_id = running.take(logits)
+        request, params = running.request, running.request.params
+        is_end = token_id in self._eos_ids and not params.ignore_eos and not request.forced
+        if is_end:
+            self._finish(running, "stop")
+            return
+        text = running.show(token_id)
+        request.on_event(TokenEvent(text, token_id))
+        if running.is_stopped:
+            self._finish(running, "stop")
+        elif len(running.token_ids) >= params.max_tokens:
+            self._finish(running, "length")
+        elif running.sequence is not None:
+            running.sequence.append(token_id)
+
+    def _finish(self, running: Running, reason: FinishReason, error: str = "") -> None:
+        if running.state is State.DONE:
+            return
+        running.state = State.DONE
+        with self._lock:
+            for queue in (self._waiting, self._idle):
+                if running in queue:
+                    queue.remove(running)
+        if running in self._running:
+            self._running.remove(running)
+        self._let_go(running)
+        self._on_end(running, reason)
+        running.request.on_event(running.end(reason, error))
+
+    def _let_go(self, running: Running) -> None:
+        if running.sequence is not None:
+            running.sequence.close()
+            running.sequence = None
+        for resident in running.residents.values():
+            self.residency.release(resident)
+        running.residents.clear()
+
+    def _measure(self, seconds: float, num_rows: int) -> None:
+        self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
+        self._store.set_layer_time(seconds / self._num_layers)
