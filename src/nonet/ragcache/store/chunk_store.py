@@ -7,15 +7,12 @@ the caller computes the chunk.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 from nonet.common.errors import InputError
+from nonet.ragcache.store.discovery import Discovery
 from nonet.ragcache.store.eviction import EVICTIONS, Eviction
 from nonet.ragcache.store.index import Identity, Index, identity_of
 from nonet.ragcache.store.layout import Packed, check_fit, pack
@@ -23,58 +20,12 @@ from nonet.ragcache.store.placing import Placing
 from nonet.ragcache.store.preload import BandwidthMeter
 from nonet.ragcache.store.reading import Copy, Loader, StoredReader
 from nonet.ragcache.store.specs import tiers_from_spec
-from nonet.ragcache.store.tiers import SharedTier, Tier, TierFault
+from nonet.ragcache.store.stats import StoreStats, TierStats
+from nonet.ragcache.store.tiers import Tier
 from nonet.ragcache.store.variant import ChunkKV, VariantMeta, VariantUnavailable
 from nonet.ragcache.store.write_back import WriteBack
 
-_LOG = logging.getLogger(__name__)
 _PROMOTE, _STORE, _COPY = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class TierStats:
-    """What a tier holds.
-
-    Args:
-        name: of the tier.
-        num_variants: in it.
-        used_bytes: by them.
-        capacity_bytes: None for no limit.
-        num_opened: readers that began with it.
-        read_bytes: read from it in all; not counted where reading costs nothing.
-        read_bytes_per_s: moving average.
-        is_up: whether it answered when last asked.
-    """
-
-    name: str
-    num_variants: int
-    used_bytes: int
-    capacity_bytes: int | None
-    num_opened: int
-    read_bytes: int
-    read_bytes_per_s: float
-    is_up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """What the store holds and has done.
-
-    Args:
-        num_chunks: with at least one variant.
-        num_variants: in all tiers together.
-        tiers: the fastest first.
-        counts: how often what was done, by the names of `COUNTS`.
-        faults: how often what failed where, as "disk: damaged".
-        pending_bytes: waiting to be stored.
-    """
-
-    num_chunks: int
-    num_variants: int
-    tiers: tuple[TierStats, ...]
-    counts: dict[str, int]
-    faults: dict[str, int]
-    pending_bytes: int
 
 
 class ChunkStore:
@@ -132,10 +83,11 @@ class ChunkStore:
         self._num_opened = [0] * len(self._tiers)
         self._pending: dict[Identity, VariantMeta] = {}
         self._work = WriteBack(max_pending_bytes)
-        self._is_closed = threading.Event()
-        self._find(range(len(self._tiers)))
+        self._is_closed = False
+        self._discovery = Discovery(self._tiers, self._index, self._placing)
+        self._discovery.look()
         self._work.add(self._placing.trim, rank=_STORE)
-        self._refresher = self._start_refreshing(refresh_s)
+        self._discovery.keep_looking(refresh_s)
 
     @classmethod
     def from_spec(cls, spec: str, **options: object) -> ChunkStore:
@@ -324,10 +276,7 @@ class ChunkStore:
 
     def refresh(self) -> None:
         """Learn what other machines have written to or removed from the tiers that are shared with them."""
-        for tier, one in enumerate(self._tiers):
-            if one.is_shared:
-                self._find([tier])
-                self._forget_buried(tier, cast(SharedTier, one))
+        self._discovery.look_again()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything that was submitted is stored; whether that came to be.
@@ -381,11 +330,10 @@ class ChunkStore:
         Args:
             timeout_s: how long storing may take.
         """
-        if self._is_closed.is_set():
+        if self._is_closed:
             return
-        self._is_closed.set()
-        if self._refresher is not None:
-            self._refresher.join()
+        self._is_closed = True
+        self._discovery.close()
         self._work.close(timeout_s)
         for loader in self._loaders:
             if loader is not None:
@@ -425,56 +373,3 @@ class ChunkStore:
         if packed is not None and self._tiers[0].is_memory:
             job = partial(self._placing.promote, variant_id, packed)
             self._work.add(job, num_bytes=packed.meta.num_bytes, rank=_PROMOTE)
-
-    def _start_refreshing(self, refresh_s: float) -> threading.Thread | None:
-        if not any(one.is_shared for one in self._tiers):
-            return None
-
-        def run() -> None:
-            while not self._is_closed.wait(refresh_s):
-                try:
-                    self.refresh()
-                except Exception:  # whatever a client library raises: the next look may succeed
-                    _LOG.exception("looking at shared tiers failed")
-
-        thread = threading.Thread(target=run, name="refresh", daemon=True)
-        thread.start()
-        return thread
-
-    def _find(self, tiers: Iterable[int]) -> None:
-        for tier in tiers:
-            try:
-                # In this order: what is written in between is found, rather than taken for removed.
-                known, here = self._index.ids_in(tier), self._tiers[tier].ids()
-            except TierFault as error:
-                self._placing.read_failed(tier, "", error)
-                continue
-            for variant_id in known - here:
-                self._index.unplace(variant_id, tier, is_victim=False)
-            found = [meta for meta in (self._meta(tier, one) for one in here - known) if meta is not None]
-            for meta in sorted(found, key=lambda one: (one.created_s, one.variant_id)):
-                self._enter(meta, tier)
-
-    def _forget_buried(self, tier: int, shared: SharedTier) -> None:
-        try:
-            buried = shared.buried()
-        except TierFault as error:
-            self._placing.read_failed(tier, "", error)
-            return
-        for variant_id in buried:
-            self._placing.drop(variant_id, is_victim=False)
-
-    def _meta(self, tier: int, variant_id: str) -> VariantMeta | None:
-        try:
-            return self._tiers[tier].meta(variant_id)
-        except VariantUnavailable as error:
-            self._placing.read_failed(tier, variant_id, error)
-            return None
-
-    def _enter(self, meta: VariantMeta, tier: int) -> None:
-        try:
-            self._index.add(meta)
-        except InputError as error:  # two tiers with different variants of one id: whoever came first stays
-            _LOG.warning("store: %s: %s", self._tiers[tier].name, error)
-            return
-        self._index.place(meta.variant_id, tier, self._tiers[tier].stored_bytes(meta))
