@@ -28,9 +28,7 @@ class RMSNorm(nn.Module):
         Args:
             x: [..., size].
         """
-        if x.dtype == torch.float32:
-            return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        return functional.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
+        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class DecoderLayer(nn.Module):
@@ -80,12 +78,16 @@ class DecoderLayer(nn.Module):
         Returns:
             [r, hidden], the residual stream after the layer.
         """
+        # In place where a tensor is ours alone: large temporaries cost a tenth of the layer in page faults.
         output = self.o_proj(attended)
-        x = x + (output if self.attention_post_norm is None else self.attention_post_norm(output))
+        x = (output if self.attention_post_norm is None else self.attention_post_norm(output)).add_(x)
         gate, up = self.gate_up_proj(self.mlp_norm(x)).split(self.intermediate_size, dim=-1)
-        gate = functional.silu(gate) if self.gated_by_silu else functional.gelu(gate, approximate="tanh")
-        output = self.down_proj(gate * up)
-        return x + (output if self.mlp_post_norm is None else self.mlp_post_norm(output))
+        if self.gated_by_silu:
+            gate = functional.silu(gate, inplace=True)
+        else:
+            gate = functional.gelu(gate, approximate="tanh")
+        output = self.down_proj(gate.mul_(up))
+        return (output if self.mlp_post_norm is None else self.mlp_post_norm(output)).add_(x)
 
 
 class Decoder(nn.Module):

@@ -104,5 +104,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     [[[-1.0, 1.0]]]
     """
     half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-    return (x * cos.unsqueeze(-2) + turned * sin.unsqueeze(-2)).to(x.dtype)
+    turned = x * cos.unsqueeze(-2)
+    sin = sin[..., :half].unsqueeze(-2)
+    turned[..., :half].addcmul_(x[..., half:].to(turned.dtype), sin, value=-1.0)
+    turned[..., half:].addcmul_(x[..., :half].to(turned.dtype), sin)
+    return turned.to(x.dtype)
