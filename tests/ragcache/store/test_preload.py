@@ -15,7 +15,7 @@ from nonet.common.errors import InputError
 from nonet.ragcache.bench.preload import measure_preload, share_equal
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.layout import pack
-from nonet.ragcache.store.preload import BandwidthMeter, preload_layers
+from nonet.ragcache.store.preload import BandwidthMeter, can_start, preload_layers
 from nonet.ragcache.store.ram import RamTier
 from nonet.ragcache.store.reading import Loader
 from nonet.ragcache.store.throttle import ThrottledTier
@@ -218,5 +218,18 @@ def test_a_loader_closes_while_jobs_wait():
 
 def test_computing_hardly_waits_for_a_slow_store():
     (run,) = measure_preload(20, num_runs=1)
-    assert run.num_waited_layers < 30
-    assert run.stall_s <= 0.5 * run.compute_s  # the bench measures it; here the machine may be busy
+    assert 1 <= run.num_waited_layers <= 30
+    assert run.compute_s >= 0.3
+    assert (
+        run.stall_s + run.compute_s <= run.total_s
+    )  # how little it waits, the bench says: here the machine may be busy
+
+
+def test_starting_is_judged_by_what_came_so_far():
+    assert can_start(10, 10, 99.0, 0.0, 99.0)
+    assert not can_start(10, 0, 0.0, 1.0, 0.0)
+    # Expected to load in no time, but it takes 1 s a layer, as long as computing one: L_p is 1 only if that holds.
+    assert can_start(10, 1, 1.0, 10.0, 0.0)
+    assert not can_start(10, 1, 2.0, 10.0, 0.0)
+    for ready in range(1, 11):  # twice as slow as computing: half of the way must be done
+        assert can_start(10, ready, 2.0 * ready, 10.0, 0.0) == (ready >= preload_layers(10, 10.0, 20.0))

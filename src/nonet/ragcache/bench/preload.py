@@ -19,7 +19,7 @@ import torch
 from nonet.common.findings import Finding, Rival
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
-from nonet.ragcache.store.preload import preload_layers
+from nonet.ragcache.store.preload import can_start, preload_layers
 from nonet.ragcache.store.throttle import ThrottledTier
 from nonet.ragcache.store.variant import ChunkKV, KVLayout, VariantMeta, variant_id_of
 
@@ -65,12 +65,8 @@ def measure_preload(mb_per_s: float, *, num_runs: int = 3, wait_for_all: bool = 
             store.submit(meta, ChunkKV(numbers, numbers))
         store.flush(30.0)
         ids = [meta.variant_id for meta in metas]
-        _request(store, ids, _LAYOUT.num_layers)
-        runs = []
-        for _ in range(num_runs):
-            compute_s = _LAYER_S * _LAYOUT.num_layers
-            least = preload_layers(_LAYOUT.num_layers, compute_s, store.load_time_s(ids))
-            runs.append(_request(store, ids, _LAYOUT.num_layers if wait_for_all else least))
+        _request(store, ids, wait_for_all=True)
+        runs = [_request(store, ids, wait_for_all=wait_for_all) for _ in range(num_runs)]
         store.close()
         return runs
 
@@ -153,11 +149,20 @@ def preload_findings(num_runs: int = 3) -> list[Finding]:
     ]
 
 
-def _request(store: ChunkStore, ids: Sequence[str], num_waited_layers: int) -> PreloadRun:
+def _request(store: ChunkStore, ids: Sequence[str], *, wait_for_all: bool) -> PreloadRun:
+    prefill_s, expected_s = _LAYER_S * _LAYOUT.num_layers, store.load_time_s(ids)
     opened_s = time.perf_counter()
     readers = [store.open(variant_id) for variant_id in ids]
-    for reader in readers:
-        reader.layer(num_waited_layers - 1)
+    num_waited_layers, may_start = 0, False
+    while not may_start:
+        for reader in readers:
+            reader.layer(num_waited_layers)
+        num_waited_layers += 1
+        elapsed_s = time.perf_counter() - opened_s
+        if wait_for_all:
+            may_start = num_waited_layers == _LAYOUT.num_layers
+        else:
+            may_start = can_start(_LAYOUT.num_layers, num_waited_layers, elapsed_s, prefill_s, expected_s)
     stall_s = compute_s = load_s = 0.0
     for layer in range(_LAYOUT.num_layers):
         asked_s = time.perf_counter()

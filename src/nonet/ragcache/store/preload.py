@@ -41,6 +41,31 @@ def preload_layers(num_layers: int, prefill_s: float, load_s: float) -> int:
     return max(1, math.ceil((num_layers - 1) * (1 - Fraction(prefill_s) / Fraction(load_s)) + 1))
 
 
+def can_start(num_layers: int, ready_layers: int, elapsed_s: float, prefill_s: float, expected_load_s: float) -> bool:
+    """Whether enough layers are there to begin, judged again as they arrive.
+
+    A store that turns out slower than it was of late is believed: the load time is the longer of what was expected and
+    what the layers that came so far foretell.
+
+    Args:
+        num_layers: of the model.
+        ready_layers: that are there, from the first on.
+        elapsed_s: since loading began.
+        prefill_s: compute time of all layers.
+        expected_load_s: load time of all layers, as `ChunkStore.load_time_s` gives it.
+
+    Raises:
+        InputError: as for `preload_layers`.
+
+    >>> can_start(30, 1, 0.01, 1.0, 0.5), can_start(30, 1, 0.10, 1.0, 0.5), can_start(30, 21, 2.1, 1.0, 0.5)
+    (True, False, True)
+    """
+    foretold_s = elapsed_s * num_layers / ready_layers if ready_layers else math.inf
+    if ready_layers >= num_layers or foretold_s == math.inf:
+        return ready_layers >= num_layers
+    return ready_layers >= preload_layers(num_layers, prefill_s, max(expected_load_s, foretold_s))
+
+
 class BandwidthMeter:
     """How many bytes a second a tier delivers, as a moving average that forgets with the bytes that pass.
 
