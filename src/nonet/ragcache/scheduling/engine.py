@@ -247,6 +247,7 @@ class Engine:
         mode: str | None = None,
         recompute: float | None = None,
         params: SamplingParams | None = None,
+        keep: bool = True,
     ) -> Generation:
         """Serve one prompt and wait for the end.
 
@@ -255,6 +256,7 @@ class Engine:
             mode: as for `generate`.
             recompute: likewise.
             params: likewise.
+            keep: store what is computed exactly; False for measurements that must leave no trace.
         """
         pieces: list[str] = []
         ended: list[EndEvent] = []
@@ -266,7 +268,8 @@ class Engine:
                 ended.append(event)
                 done.set()
 
-        self.submit(prompt, params or SamplingParams(), mode=mode, recompute=recompute, on_event=collect)
+        running = self._new(prompt, params or SamplingParams(), mode, recompute, None, collect, keep=keep)
+        self._scheduler.add(running)
         self._drive(done)
         end = ended[0]
         if end.finish_reason == "error":
@@ -276,7 +279,7 @@ class Engine:
     def score(
         self, prompt: Prompt, answer: Sequence[int], *, mode: str | None = None, recompute: float | None = None
     ) -> tuple[np.ndarray, RequestReport]:
-        """Logits along a given answer.
+        """Logits along a given answer; nothing is stored.
 
         Args:
             prompt: what is asked.
@@ -298,7 +301,9 @@ class Engine:
                 done.set()
 
         params = SamplingParams(max_tokens=len(answer), ignore_eos=True)
-        running = self._new(prompt, params, mode, recompute, None, collect, forced=tuple(answer), keep_logits=True)
+        running = self._new(
+            prompt, params, mode, recompute, None, collect, forced=tuple(answer), keep_logits=True, keep=False
+        )
         self._scheduler.add(running)
         self._drive(done)
         if ended[0].finish_reason == "error":
@@ -508,7 +513,8 @@ class Engine:
             self._remembered.popitem(last=False)
         for callback in self._on_report:
             callback(report, reason)
-        if plan is not None and self.config.background and reason in ("stop", "length"):
+        is_kept = running.request.keep and reason in ("stop", "length")
+        if plan is not None and is_kept and self.config.background:
             self._plan_background(plan)
 
     def _plan_background(self, plan: Plan) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nonet.ragcache.engine.observing import Observer
+from nonet.ragcache.engine.paging import Blocks
 from nonet.ragcache.engine.sampling import Sampler
 from nonet.ragcache.engine.sequence import Sequence
 from nonet.ragcache.reuse.plan import Plan
@@ -52,6 +53,7 @@ class Request:
         on_event: told every token and the end; called from the engine's thread.
         forced: tokens that the answer is made of, instead of sampled ones (for measurements).
         keep_logits: keep the logits of every step.
+        keep: store what is computed exactly.
         only_prompt: stop before the first token (background work that fills the store).
     """
 
@@ -64,6 +66,7 @@ class Request:
     on_event: Callable[[Event], None] = lambda _: None
     forced: tuple[int, ...] = ()
     keep_logits: bool = False
+    keep: bool = True
     only_prompt: bool = False
     arrival_s: float = field(default_factory=time.monotonic)
 
@@ -84,6 +87,7 @@ class Running:
         self.sequence: Sequence | None = None
         self.residents: dict[int, Resident] = {}
         self.pending: torch.Tensor = torch.empty(0, dtype=torch.long)
+        self.spare: Blocks | None = None
         self.observer: Observer | None = None
         self.probe: Observer | None = None
         self.notes: list[str] = []
@@ -95,6 +99,7 @@ class Running:
         self.started_s: float | None = None
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
+        self._report: RequestReport | None = None
         self._sampler, self._answer = sampler, answer
 
     @property
@@ -128,7 +133,12 @@ class Running:
         return EndEvent(reason, self._answer.rest(), self.report(), error, list(self.token_ids))
 
     def report(self) -> RequestReport:
-        """What it cost so far."""
+        """What it cost; the same again once it has ended."""
+        if self._report is None or self.state is not State.DONE:
+            self._report = self._counted()
+        return self._report
+
+    def _counted(self) -> RequestReport:
         now, request, plan = time.monotonic(), self.request, self.plan
         first = self.first_token_s if self.first_token_s is not None else now
         started = self.started_s if self.started_s is not None else now

@@ -204,16 +204,18 @@ class Scheduler:
 
     def _lay_out(self, running: Running, plan: Plan) -> None:
         prompt = plan.prompt
-        num_own = len(plan.active_rows) + plan.budget + running.num_new
-        if plan.probe == "deviation":
-            num_own += len(plan.candidates)
-        self.residency.make_room(num_own + self._pool.block_tokens * 3)
+        num_own = len(plan.active_rows) + running.num_new
+        num_own += len(plan.candidates) if plan.probe == "deviation" else plan.budget
+        # Three allocations: rows of the answer, active rows, rows that a probe chooses; each may fill a page in part.
+        self.residency.make_room(num_own + 3 * self._pool.block_tokens)
         sequence = Sequence(self._pool, torch.from_numpy(prompt.ids), len(prompt.ids) + running.num_new)
         running.sequence = sequence
         for number, resident in running.residents.items():
             sequence.use(plan.segments[number].segment.start, resident.blocks)
         sequence.reserve(torch.arange(len(prompt.ids), len(prompt.ids) + running.num_new))
         sequence.reserve(rows_tensor(plan.active_rows))
+        # Held from the start: a request that is half way must not wait for pages of others that wait for its own.
+        running.spare = self._pool.allocate(plan.budget) if plan.probe == "question" and plan.budget else None
 
     def _prepare(self, running: Running) -> None:
         """Decide what comes first: loading, probing or computing."""
@@ -241,9 +243,11 @@ class Scheduler:
         if plan.probe == "deviation":
             rows = np.union1d(rows, plan.candidates)
         running.pending = rows_tensor(rows)
+        self._release_spare(running)
         if running.sequence is not None:
             running.sequence.reserve(running.pending)
-        running.observer = self._keeper.observer_for(plan, self._num_layers)
+        if running.request.keep:
+            running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
 
     def _observer(self, plan: Plan, question: int) -> Observer:
@@ -300,6 +304,7 @@ class Scheduler:
                 running.tiers.pop(number, None)
             running.plan = plan
             running.sequence.close()
+            self._release_spare(running)
             try:
                 self._lay_out(running, plan)
             except PoolExhausted as error:
@@ -379,7 +384,13 @@ class Scheduler:
         self._on_end(running, reason)
         running.request.on_event(running.end(reason, error))
 
+    def _release_spare(self, running: Running) -> None:
+        if running.spare is not None:
+            self._pool.release(running.spare)
+            running.spare = None
+
     def _let_go(self, running: Running) -> None:
+        self._release_spare(running)
         if running.sequence is not None:
             running.sequence.close()
             running.sequence = None
