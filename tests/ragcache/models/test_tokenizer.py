@@ -201,3 +201,19 @@ def test_damaged_tokenizer_files(tmp_path):
     words.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(InputError, match="neither byte-level nor byte-fallback"):
         Tokenizer.from_file(tmp_path / "tokenizer.json", bos_id=None, eos_ids=())
+
+
+def test_threads_do_not_disturb_each_other():
+    """Both readings of turn marks, and decoding, at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    text = "abc <|end|> é" * 200
+    expected = {parse: TOY.encode(text, parse_special=parse) for parse in (True, False)}
+
+    def work(number: int) -> bool:
+        parse = number % 2 == 0
+        same = TOY.encode(text, parse_special=parse) == expected[parse]
+        return same and TOY.decode(expected[False]) == text
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(400)))

@@ -123,7 +123,8 @@ class Tokenizer:
             ids: tokens.
             skip_special: leave out special tokens.
         """
-        return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+        with self._lock:  # `encode` changes a setting of the library's object, which must not be in use then
+            return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
 
     def token_id(self, token: str) -> int | None:
         """The number of a token, None when there is none of that name.
