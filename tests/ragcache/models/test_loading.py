@@ -87,6 +87,20 @@ def test_the_language_model_inside_multimodal_gemma3(prefix, tmp_path):
     assert (dense_logits(decoder, IDS) - transformers_logits(theirs, IDS)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
+def test_windows_of_qwen_begin_at_a_layer(model_type):
+    from transformers import AutoConfig
+
+    raw = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 6, "intermediate_size": 8, "vocab_size": 9}
+    raw |= {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 4}
+    theirs = AutoConfig.for_model(model_type, **raw).layer_types
+    ours = config_from_json({**raw, "model_type": model_type}).layers
+    assert [layer.window for layer in ours] == [32 if kind == "sliding_attention" else None for kind in theirs]
+    assert {layer.window for layer in ours} == {32, None}
+    off = config_from_json({**raw, "model_type": model_type, "use_sliding_window": False, "layer_types": theirs})
+    assert {layer.window for layer in off.layers} == {None}
+
+
 def test_configs_of_transformers_4():
     """Before version 5 the base and the scaling were keys of their own."""
     common = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
@@ -61,6 +61,7 @@ def test_pieces_together_are_the_prompt(name, chunks, system, history):
     assert pieces.system_text + "".join(pieces.chunk_texts) + pieces.question_text == pieces.text
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=4), st.text(), st.text())
 def test_any_text_is_taken_as_it_is(chunks, question, system):
     template = ChatTemplate(CHATML)

@@ -7,7 +7,7 @@ import random
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
@@ -128,11 +128,13 @@ def test_sentencepiece_streams_equal_whole_texts(sentencepiece_pair):
         assert "".join(map(stream.push, ids)) + stream.finish() == ours.decode(ids)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_toy_texts_come_back(text):
     assert TOY.decode(TOY.encode(text, parse_special=False)) == text
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 259)))
 def test_streams_give_the_whole_text_and_no_half_characters(ids):
     stream = TOY.stream()

@@ -10,8 +10,10 @@ import torch
 
 from nonet.common.errors import InputError
 from nonet.ragcache.models.toy import toy_model
-from nonet.ragcache.scheduling.engine import BusyError, ChunkText, Engine, EngineConfig, PromptTooLongError
+from nonet.ragcache.scheduling.engine import BusyError, Engine
+from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
 from nonet.ragcache.scheduling.request import EndEvent, SamplingParams, TokenEvent
+from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.store.chunk_store import ChunkStore
 
 WORDS = "row rack breaker budget power clock brake cap server chunk cache token layer head page".split()  # noqa: SIM905

@@ -1,8 +1,8 @@
 """Questions with retrieved chunks, and the requests that fill the store before they are asked.
 
-Files are as `xquad_bm25_trace.jsonl` (qid, question, answer, top5) and `xquad_chunks.jsonl` (chunk_id, text). A question
-is never asked among the requests that made the variants it uses, since quality on the request that warmed the cache is
-perfect and says nothing.
+Files are as `xquad_bm25_trace.jsonl` (qid, question, answer, top5) and `xquad_chunks.jsonl` (chunk_id, text). A
+question is never asked among the requests that made the variants it uses, since quality on the request that warmed the
+cache is perfect and says nothing.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,20 @@ from nonet.common.errors import InputError
 from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sampling import Sampler
 from nonet.ragcache.models.loading import DEFAULT_MODEL, LoadedModel, load_model
-from nonet.ragcache.reuse.keys import chunk_key
-from nonet.ragcache.reuse.modes import DEFAULT_MODE, MODES
+from nonet.ragcache.reuse.modes import MODES
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
-from nonet.ragcache.reuse.prompt import Prompt, Segment, joined
+from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.answering import Answer
 from nonet.ragcache.scheduling.keeping import Keeper, missing_segments
+from nonet.ragcache.scheduling.prompting import (
+    ChunkText,
+    PromptMaker,
+    PromptTooLongError,
+    document_name,
+    shortened,
+    too_long,
+)
 from nonet.ragcache.scheduling.request import (
     EndEvent,
     Event,
@@ -38,8 +46,9 @@ from nonet.ragcache.scheduling.request import (
 )
 from nonet.ragcache.scheduling.running import Request, Running
 from nonet.ragcache.scheduling.scheduler import Scheduler
+from nonet.ragcache.scheduling.settings import EngineConfig
+from nonet.ragcache.scheduling.shadow import MAX_TOKENS, ShadowCheck
 from nonet.ragcache.store.chunk_store import ChunkStore
-from nonet.ragcache.store.variant import KVLayout
 
 DEFAULT_STORE = "ram:4GB"
 _BLOCK_TOKENS = 16
@@ -48,54 +57,6 @@ _IDLE_WAIT_S = 0.05
 
 class BusyError(InputError):
     """Too many requests wait already."""
-
-
-class PromptTooLongError(InputError):
-    """A prompt that does not fit into the model's context."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkText:
-    """A retrieved chunk.
-
-    Args:
-        text: of the chunk.
-        chunk_id: how it is called in reports.
-        document: what it is from; its stored KV goes with the document.
-    """
-
-    text: str
-    chunk_id: str = ""
-    document: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """Sizes and defaults of an engine.
-
-    Args:
-        max_model_len: tokens of prompt and answer; None for the model's own.
-        pool_tokens: tokens whose KV fits into the pages; None for four full contexts.
-        max_running: requests that are computed at a time.
-        max_waiting: requests that may wait; more are refused.
-        step_tokens: rows of one step.
-        mode: of requests that do not say.
-        alpha: factor of the fix overhead.
-        overlap: "published" or "symmetric".
-        tau_power: see `Planner`.
-        background: compute variants of chunks that were met behind reused ones, when nobody waits.
-    """
-
-    max_model_len: int | None = None
-    pool_tokens: int | None = None
-    max_running: int = 8
-    max_waiting: int = 256
-    step_tokens: int = 512
-    mode: str = DEFAULT_MODE
-    alpha: float = 0.5
-    overlap: Any = "published"
-    tau_power: float = 0.5
-    background: bool = True
 
 
 class Engine:
@@ -125,7 +86,8 @@ class Engine:
         if tokens < self.max_model_len:
             raise InputError(f"pages for {tokens} tokens cannot hold one prompt of {self.max_model_len}; give more")
         shape = model.config
-        self._layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
+        self._prompts = PromptMaker(model, self.max_model_len)
+        self._layout = self._prompts.layout
         self._pool = BlockPool(shape, -(-tokens // _BLOCK_TOKENS), _BLOCK_TOKENS, dtype=model.decoder.dtype)
         settings = self.config
         self.planner = Planner(store, alpha=settings.alpha, overlap=settings.overlap, tau_power=settings.tau_power)
@@ -144,6 +106,7 @@ class Engine:
         self._remembered: OrderedDict[str, tuple[RequestReport, Any]] = OrderedDict()
         self.num_remembered = 1000
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
+        self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
@@ -181,40 +144,12 @@ class Engine:
         history: Sequence[tuple[str, str]] = (),
         tenant: str = "",
     ) -> Prompt:
-        """A conversation as token ids, each chunk for itself.
-
-        Args:
-            system: system prompt, None for the model's own.
-            chunks: in their order.
-            question: the last turn.
-            history: earlier turns, role and text.
-            tenant: chunks of different tenants never meet.
-
-        Raises:
-            PromptTooLongError: it does not fit into the context.
-            InputError: the model's template refuses it.
-        """
-        named = [ChunkText(one, f"chunk-{n}") if isinstance(one, str) else one for n, one in enumerate(chunks)]
-        turns = [{"role": role, "content": text} for role, text in history]
-        texts = self.model.template.segments(system, [one.text for one in named], question, turns)
-        ids = texts.encode(self.model.tokenizer)
-        return self._prompt(ids.system, ids.chunks, ids.question, named, tenant)
+        """A conversation as token ids, each chunk for itself; see `PromptMaker.conversation`."""
+        return self._prompts.conversation(system, chunks, question, history=history, tenant=tenant)
 
     def text_prompt(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
-        """A plain text, or its token ids, without chunks.
-
-        Args:
-            text: to continue.
-            tenant: as for `prompt`.
-
-        Raises:
-            PromptTooLongError: it does not fit into the context.
-            InputError: it is empty, or an id is none.
-        """
-        ids = self.model.tokenizer.encode(text, add_special=True) if isinstance(text, str) else list(text)
-        if not ids or min(ids) < 0 or max(ids) >= self.model.config.vocab_size:
-            raise InputError(f"the prompt must be a text or token ids below {self.model.config.vocab_size}, not empty")
-        return self._prompt([], [], ids, [], tenant)
+        """A plain text, or its token ids; see `PromptMaker.text`."""
+        return self._prompts.text(text, tenant=tenant)
 
     def generate(
         self,
@@ -335,7 +270,8 @@ class Engine:
             PromptTooLongError: prompt and answer do not fit into the context.
             InputError: unknown mode.
         """
-        running = self._new(prompt, params, mode, recompute, timeout_s, on_event)
+        is_checked = (mode or self.config.mode) != "full" and self.shadow.is_drawn()
+        running = self._new(prompt, params, mode, recompute, timeout_s, on_event, keep_logits=is_checked)
         self._scheduler.add(running)
         self._wake.set()
         return running.request.request_id
@@ -360,7 +296,7 @@ class Engine:
         for group in groups:
             done = threading.Event()
             prompt = self.prompt(system, group, ".", tenant=tenant)
-            self._scheduler.add(self._job(prompt, lambda event, done=done: _set_at_end(event, done)))
+            self._scheduler.add(self._job(prompt, partial(_set_at_end, done)))
             self._drive(done)
         return len(groups)
 
@@ -383,9 +319,9 @@ class Engine:
             name: as given with its chunks.
             tenant: whose.
         """
-        return self.store.invalidate(document=_document(tenant, name))
+        return self.store.invalidate(document=document_name(tenant, name))
 
-    def store_stats(self) -> Mapping[str, Any]:
+    def store_stats(self) -> dict[str, Any]:
         """What the store holds."""
         return asdict(self.store.stats())
 
@@ -482,7 +418,7 @@ class Engine:
             raise InputError(f"recompute must be within 0 and 1, not {recompute:g}")
         room = self.max_model_len - len(prompt.ids)
         if room < 1:
-            raise PromptTooLongError(self._too_long(len(prompt.ids)))
+            raise PromptTooLongError(too_long(len(prompt.ids), self.max_model_len))
         if params.max_tokens > room:
             params = SamplingParams(**{**asdict(params), "max_tokens": room})
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
@@ -503,7 +439,7 @@ class Engine:
         return self._running(request)
 
     def _ended(self, running: Running, reason: FinishReason) -> None:
-        if running.request.only_prompt:
+        if running.request.only_prompt or running.request.is_internal:
             return
         report = running.report()
         plan = running.plan
@@ -513,70 +449,44 @@ class Engine:
             self._remembered.popitem(last=False)
         for callback in self._on_report:
             callback(report, reason)
+        if running.request.keep_logits and running.request.keep and running.token_ids:
+            self._check_in_shadow(running)
         is_kept = running.request.keep and reason in ("stop", "length")
         if plan is not None and is_kept and self.config.background:
             self._plan_background(plan)
+
+    def _check_in_shadow(self, served: Running) -> None:
+        tokens = tuple(served.token_ids[:MAX_TOKENS])
+        request = Request(
+            uuid.uuid4().hex,
+            served.request.prompt,
+            SamplingParams(max_tokens=len(tokens), ignore_eos=True),
+            "full",
+            forced=tokens,
+            keep_logits=True,
+            keep=False,
+            is_internal=True,
+        )
+        full = self._running(request)
+
+        def compare(event: Event) -> None:
+            if isinstance(event, EndEvent) and full.logits:
+                self.shadow.compare(served.logits, full.logits)
+
+        request.on_event = compare
+        self._scheduler.add(full, when_idle=True)
 
     def _plan_background(self, plan: Plan) -> None:
         """Chunks that were met behind reused ones get a variant behind the chunk that stood before them."""
         for number in missing_segments(plan):
             before = [n for n in range(1, number) if plan.segments[n].segment.num_tokens][-1:]
-            prompt = _shortened(plan.prompt, [*before, number])
+            prompt = shortened(plan.prompt, [*before, number])
             self._scheduler.add(self._job(prompt, lambda _: None), when_idle=True)
 
-    def _prompt(
-        self,
-        system: Sequence[int],
-        chunks: Sequence[Sequence[int]],
-        question: Sequence[int],
-        named: Sequence[ChunkText],
-        tenant: str,
-    ) -> Prompt:
-        pieces = [system, *chunks, question]
-        length = sum(len(piece) for piece in pieces)
-        if length >= self.max_model_len:
-            raise PromptTooLongError(self._too_long(length))
-        segments, place = [], 0
-        for number, piece in enumerate(pieces):
-            kind = "system" if number == 0 else "question" if number == len(pieces) - 1 else "chunk"
-            chunk = named[number - 1] if kind == "chunk" else ChunkText("")
-            segments.append(
-                Segment(
-                    kind,  # type: ignore[arg-type]
-                    place,
-                    place + len(piece),
-                    self._key(piece, tenant) if kind != "question" else "",
-                    chunk.chunk_id,
-                    _document(tenant, chunk.document) if chunk.document else "",
-                )
-            )
-            place += len(piece)
-        return Prompt(joined(pieces), tuple(segments), tenant)
 
-    def _key(self, ids: Sequence[int], tenant: str) -> str:
-        return chunk_key(
-            ids,
-            model=self.model.fingerprint,
-            tokenizer=self.model.tokenizer.fingerprint,
-            layout=str(self._layout),
-            salt=tenant,
-        )
-
-    def _too_long(self, length: int) -> str:
-        return (
-            f"This model's maximum context length is {self.max_model_len} tokens, and the prompt has {length}. "
-            "Give fewer or shorter chunks."
-        )
-
-
-def _set_at_end(event: Event, done: threading.Event) -> None:
+def _set_at_end(done: threading.Event, event: Event) -> None:
     if isinstance(event, EndEvent):
         done.set()
-
-
-def _document(tenant: str, name: str) -> str:
-    # A tenant's token must not be stored, and two tenants' documents of one name must not meet.
-    return name if not tenant else f"{chunk_key([], model='', tokenizer='', layout='', salt=tenant)[:16]}/{name}"
 
 
 def _considered(plan: Plan) -> dict[str, list[dict[str, Any]]]:
@@ -587,15 +497,3 @@ def _considered(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         ]
         for chunk_id, looked_at in plan.considered
     }
-
-
-def _shortened(prompt: Prompt, numbers: Sequence[int]) -> Prompt:
-    chosen = [0, *numbers, len(prompt.segments) - 1]
-    pieces = [prompt.ids[prompt.segments[n].start : prompt.segments[n].stop] for n in chosen]
-    pieces[-1] = pieces[-1][-1:]
-    segments, place = [], 0
-    for number, piece in zip(chosen, pieces, strict=True):
-        old = prompt.segments[number]
-        segments.append(Segment(old.kind, place, place + len(piece), old.key, old.chunk_id, old.document))
-        place += len(piece)
-    return Prompt(joined(pieces), tuple(segments), prompt.tenant)

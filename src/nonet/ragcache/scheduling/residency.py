@@ -1,21 +1,22 @@
 """Variants of the store in the pages of the pool: brought in layer by layer, shared by all requests that use them.
 
-A variant that nobody uses any more stays until its pages are needed, the longest unused first. Loading is done by a few
-threads, the layers of one variant in order, so that computation can begin when the first layers are there.
+A variant that nobody uses any more stays until its pages are needed, the longest unused first. Each that is being
+loaded has a thread, so that the first layers of all come before the second ones and computation can begin early.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nonet.ragcache.engine.paging import BlockPool, Blocks, PoolExhausted
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.variant import LayerReader, VariantMeta, VariantUnavailable
 
-_LOADERS = 2
+_LOADERS = 32
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Resident:
         is_loading: its pages are still written to.
         is_dropped: not to be shared any more; its pages go back when the last user has ended.
         failure: why it cannot be read, "" while nothing is wrong.
+        began_s: when loading began, `time.monotonic()`.
     """
 
     meta: VariantMeta
@@ -41,6 +43,7 @@ class Resident:
     is_loading: bool = True
     is_dropped: bool = False
     failure: str = ""
+    began_s: float = field(default_factory=time.monotonic)
 
 
 class Residency:

@@ -26,6 +26,7 @@ from nonet.ragcache.scheduling.request import (
     SamplingParams,
 )
 from nonet.ragcache.scheduling.residency import Resident
+from nonet.ragcache.scheduling.shadow import MAX_TOKENS
 
 
 class State(Enum):
@@ -55,6 +56,7 @@ class Request:
         keep_logits: keep the logits of every step.
         keep: store what is computed exactly.
         only_prompt: stop before the first token (background work that fills the store).
+        is_internal: nobody is told of it (a shadow check).
     """
 
     request_id: str
@@ -68,6 +70,7 @@ class Request:
     keep_logits: bool = False
     keep: bool = True
     only_prompt: bool = False
+    is_internal: bool = False
     arrival_s: float = field(default_factory=time.monotonic)
 
 
@@ -111,7 +114,7 @@ class Running:
         """Choose the next token; gives it."""
         forced = self.request.forced
         place = len(self.token_ids)
-        if self.request.keep_logits:
+        if self.request.keep_logits and (self.request.forced or len(self.logits) < MAX_TOKENS):
             self.logits.append(logits)
         return forced[place] if place < len(forced) else self._sampler.sample(logits)
 

@@ -29,7 +29,7 @@ from nonet.ragcache.scheduling.residency import Residency
 from nonet.ragcache.scheduling.running import Running, State, rows_tensor
 from nonet.ragcache.scheduling.selecting import DeviationSelector
 from nonet.ragcache.store.chunk_store import ChunkStore
-from nonet.ragcache.store.preload import preload_layers
+from nonet.ragcache.store.preload import can_start
 from nonet.ragcache.store.variant import VariantUnavailable
 
 _SMOOTHING = 0.2
@@ -222,8 +222,7 @@ class Scheduler:
         plan = running.plan
         if plan is None:
             return
-        needed = self._layers_before_start(running, plan)
-        if any(one.ready_layers < needed and not one.failure for one in running.residents.values()):
+        if not self._can_start(running, plan):
             running.state = State.LOADING
             return
         if plan.probe == "question":
@@ -233,10 +232,16 @@ class Scheduler:
             return
         self._start_prefill(running, plan)
 
-    def _layers_before_start(self, running: Running, plan: Plan) -> int:
-        ids = [resident.meta.variant_id for resident in running.residents.values()]
-        load_s = self._store.load_time_s(ids)
-        return preload_layers(self._num_layers, len(plan.active_rows) * self._row_s, load_s) if load_s > 0 else 1
+    def _can_start(self, running: Running, plan: Plan) -> bool:
+        """Whether enough layers are there that computing will not have to wait for the others."""
+        loading = [one for one in running.residents.values() if one.is_loading and not one.failure]
+        if not loading:
+            return True
+        prefill_s = len(plan.active_rows) * self._row_s
+        load_s = self._store.load_time_s(one.meta.variant_id for one in loading)
+        ready = min(one.ready_layers for one in loading)
+        elapsed_s = time.monotonic() - min(one.began_s for one in loading)
+        return can_start(self._num_layers, ready, elapsed_s, prefill_s, load_s)
 
     def _start_prefill(self, running: Running, plan: Plan) -> None:
         rows = plan.active_rows

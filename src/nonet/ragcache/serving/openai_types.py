@@ -147,7 +147,9 @@ class ChatBody(GenerateBody):
     def parts(self) -> tuple[str | None, list[tuple[str, str]], str]:
         """The system text, the turns before, and the question."""
         system = [one.text for one in self.messages if one.role in ("system", "developer")]
-        turns = [(one.role, one.text) for one in self.messages if one.role in ("user", "assistant")]
+        turns: list[tuple[str, str]] = [
+            (one.role, one.text) for one in self.messages if one.role in ("user", "assistant")
+        ]
         question = self.question if self.question is not None else turns.pop()[1]
         return ("\n\n".join(system) if system else None), turns, question
 

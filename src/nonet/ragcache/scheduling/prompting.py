@@ -1,0 +1,146 @@
+"""Conversations and plain texts to prompts: token ids in segments, with keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nonet.common.errors import InputError
+from nonet.ragcache.models.loading import LoadedModel
+from nonet.ragcache.reuse.keys import chunk_key
+from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment, joined
+from nonet.ragcache.store.variant import KVLayout
+
+
+class PromptTooLongError(InputError):
+    """A prompt that does not fit into the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """A retrieved chunk.
+
+    Args:
+        text: of the chunk.
+        chunk_id: how it is called in reports.
+        document: what it is from; its stored KV goes with the document.
+    """
+
+    text: str
+    chunk_id: str = ""
+    document: str = ""
+
+
+class PromptMaker:
+    """Makes prompts for one model.
+
+    Args:
+        model: with tokenizer and template.
+        max_model_len: tokens of prompt and answer.
+
+    Attributes:
+        layout: of the model's KV.
+    """
+
+    def __init__(self, model: LoadedModel, max_model_len: int) -> None:
+        self._model, self._max_model_len = model, max_model_len
+        shape = model.config
+        self.layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
+
+    def conversation(
+        self,
+        system: str | None,
+        chunks: Sequence[ChunkText | str],
+        question: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        tenant: str = "",
+    ) -> Prompt:
+        """A conversation as token ids, each chunk for itself.
+
+        Args:
+            system: system prompt, None for the model's own.
+            chunks: in their order.
+            question: the last turn.
+            history: earlier turns, role and text.
+            tenant: chunks of different tenants never meet.
+
+        Raises:
+            PromptTooLongError: it does not fit into the context.
+            InputError: the model's template refuses it.
+        """
+        named = [ChunkText(one, f"chunk-{n}") if isinstance(one, str) else one for n, one in enumerate(chunks)]
+        turns = [{"role": role, "content": text} for role, text in history]
+        texts = self._model.template.segments(system, [one.text for one in named], question, turns)
+        ids = texts.encode(self._model.tokenizer)
+        return self._prompt([ids.system, *ids.chunks, ids.question], named, tenant)
+
+    def text(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
+        """A plain text, or its token ids, without chunks.
+
+        Args:
+            text: to continue.
+            tenant: as for `conversation`.
+
+        Raises:
+            PromptTooLongError: it does not fit into the context.
+            InputError: it is empty, or an id is none.
+        """
+        size = self._model.config.vocab_size
+        ids = self._model.tokenizer.encode(text, add_special=True) if isinstance(text, str) else list(text)
+        if not ids or min(ids) < 0 or max(ids) >= size:
+            raise InputError(f"the prompt must be a text or token ids below {size}, not empty")
+        return self._prompt([[], ids], [], tenant)
+
+    def _prompt(self, pieces: Sequence[Sequence[int]], named: Sequence[ChunkText], tenant: str) -> Prompt:
+        length = sum(len(piece) for piece in pieces)
+        if length >= self._max_model_len:
+            raise PromptTooLongError(too_long(length, self._max_model_len))
+        between: list[Kind] = ["chunk"] * len(named)
+        kinds: list[Kind] = ["system", *between, "question"]
+        chunks = [ChunkText(""), *named, ChunkText("")]
+        segments, place = [], 0
+        for kind, piece, chunk in zip(kinds, pieces, chunks, strict=True):
+            key = self._key(piece, tenant) if kind != "question" else ""
+            document = document_name(tenant, chunk.document) if chunk.document else ""
+            segments.append(Segment(kind, place, place + len(piece), key, chunk.chunk_id, document))
+            place += len(piece)
+        return Prompt(joined(pieces), tuple(segments), tenant)
+
+    def _key(self, ids: Sequence[int], tenant: str) -> str:
+        tokenizer = self._model.tokenizer.fingerprint
+        return chunk_key(ids, model=self._model.fingerprint, tokenizer=tokenizer, layout=str(self.layout), salt=tenant)
+
+
+def too_long(length: int, limit: int) -> str:
+    """What is said of a prompt that does not fit."""
+    return (
+        f"This model's maximum context length is {limit} tokens, and the prompt has {length}. "
+        "Give fewer or shorter chunks."
+    )
+
+
+def document_name(tenant: str, name: str) -> str:
+    """The name of a tenant's document in the store.
+
+    A tenant's token must not be stored, and two tenants' documents of one name must not meet.
+    """
+    return name if not tenant else f"{chunk_key([], model='', tokenizer='', layout='', salt=tenant)[:16]}/{name}"
+
+
+def shortened(prompt: Prompt, numbers: Sequence[int]) -> Prompt:
+    """The system segment, some chunks, and one token of the question: enough to compute those chunks.
+
+    Args:
+        prompt: of the chunks.
+        numbers: of their segments.
+    """
+    chosen = [0, *numbers, len(prompt.segments) - 1]
+    pieces = [prompt.ids[prompt.segments[n].start : prompt.segments[n].stop] for n in chosen]
+    pieces[-1] = pieces[-1][-1:]
+    segments, place = [], 0
+    for number, piece in zip(chosen, pieces, strict=True):
+        old = prompt.segments[number]
+        segments.append(Segment(old.kind, place, place + len(piece), old.key, old.chunk_id, old.document))
+        place += len(piece)
+    return Prompt(joined(pieces), tuple(segments), prompt.tenant)

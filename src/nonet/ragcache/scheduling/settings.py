@@ -1,0 +1,40 @@
+"""Sizes and defaults of an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nonet.ragcache.reuse.metrics import Rule
+from nonet.ragcache.reuse.modes import DEFAULT_MODE
+from nonet.ragcache.scheduling.shadow import NO_SHADOW, ShadowConfig
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Sizes and defaults of an engine.
+
+    Args:
+        max_model_len: tokens of prompt and answer; None for the model's own.
+        pool_tokens: tokens whose KV fits into the pages; None for four full contexts.
+        max_running: requests that are computed at a time.
+        max_waiting: requests that may wait; more are refused.
+        step_tokens: rows of one step.
+        mode: of requests that do not say.
+        alpha: factor of the fix overhead.
+        overlap: "published" or "symmetric".
+        tau_power: see `Planner`.
+        background: compute variants of chunks that were met behind reused ones, when nobody waits.
+        shadow: sampled comparison with full recomputation.
+    """
+
+    max_model_len: int | None = None
+    pool_tokens: int | None = None
+    max_running: int = 8
+    max_waiting: int = 256
+    step_tokens: int = 512
+    mode: str = DEFAULT_MODE
+    alpha: float = 0.5
+    overlap: Rule = "published"
+    tau_power: float = 0.5
+    background: bool = True
+    shadow: ShadowConfig = NO_SHADOW

@@ -1,0 +1,112 @@
+"""A server from settings to its end: engine, index, metrics, routes, graceful stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from nonet.common.console import note
+from nonet.common.service import Service
+from nonet.ragcache.front.embedding import Embedder, packaged_model
+from nonet.ragcache.front.index import ChunkIndex
+from nonet.ragcache.scheduling.engine import Engine
+from nonet.ragcache.scheduling.request import RequestReport
+from nonet.ragcache.serving.app import ServerConfig, build_app
+from nonet.ragcache.serving.metrics import Metrics
+
+DRAIN_S = 20.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen.
+
+    Args:
+        host: address.
+        port: 0 takes a free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class RagServer:
+    """An engine behind HTTP.
+
+    Args:
+        engine: not started; stopped with the server.
+        config: what is allowed.
+        address: where to listen.
+        index_folder: chunks for requests with `retrieve`.
+        vllm_metrics: also vLLM's names.
+
+    Raises:
+        InputError: the address cannot be bound, or is wide without a token.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: ServerConfig,
+        address: Address | None = None,
+        *,
+        index_folder: str | Path | None = None,
+        vllm_metrics: bool = False,
+    ) -> None:
+        place = address or Address()
+        self._engine = engine
+        self._embedder = Embedder() if packaged_model() is not None else None
+        self._index = ChunkIndex(index_folder, self._embedder) if index_folder is not None else None
+        self.metrics = Metrics(config.served_model_name, vllm=vllm_metrics)
+        self._watch()
+        engine.on_report(self._count)
+        app = build_app(engine, config, metrics=self.metrics, index=self._index, embedder=self._embedder)
+        self._service = Service(app, place.host, place.port, has_token=config.token is not None)
+        self.address = self._service.address
+
+    def start(self) -> RagServer:
+        """Serve; returns when requests are answered."""
+        self._engine.start()
+        self._service.start()
+        return self
+
+    def stop(self, drain_s: float = DRAIN_S) -> None:
+        """Take no more requests, finish what is begun, and end.
+
+        Args:
+            drain_s: how long answers may go on.
+        """
+        self._engine.stop(drain_s)
+        self._service.stop()
+        if self._index is not None:
+            self._index.close()
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM."""
+        asked = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: asked.set())
+        self.start()
+        note(f"serving on {self.address} (chat page there; OpenAI's API below /v1)")
+        asked.wait()
+        note("finishing what is begun ...")
+        self.stop()
+
+    def _watch(self) -> None:
+        engine, metrics = self._engine, self.metrics
+        metrics.watch("requests_running", "Requests that are computed now.", lambda: engine.num_running)
+        metrics.watch("requests_waiting", "Requests that wait.", lambda: engine.num_waiting)
+        metrics.watch("pages_used_ratio", "Share of the pages that is taken.", lambda: engine.pages_used)
+        metrics.watch("stored_variants", "Variants in the store.", lambda: engine.store_stats()["num_variants"])
+        metrics.watch("shadow_kl_nats", "Mean KL of full recomputation and service.", lambda: engine.shadow.mean)
+        metrics.watch("shadow_checks", "Shadow checks so far.", lambda: engine.shadow.num_checks)
+        metrics.watch("shadow_alarm", "1 while that mean is above its limit.", lambda: float(engine.shadow.is_alarmed))
+
+    def _count(self, report: RequestReport, reason: str) -> None:
+        self.metrics.finished(report, reason)
+        if report.output_tokens > 1:
+            gap_s = (report.e2e_s - report.ttft_s) / (report.output_tokens - 1)
+            for _ in range(report.output_tokens - 1):
+                self.metrics.token(gap_s)
