@@ -1,4 +1,4 @@
-"""Models that the tests of all wings share: loaded once, computed on one thread."""
+"""Models that all tests of the room share: loaded once, computed on one thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tiny_gemma(make_tiny):
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory):
-    """SmolLM2-135M-Instruct in fp32, a LoadedModel, loaded once a session (about 3 s). Read-only."""
+    """SmolLM2-135M-Instruct in fp32, a LoadedModel, loaded once (about 3 s). Read-only."""
     from nonet.common.errors import MissingExtraError
     from nonet.ragcache.models.loading import load_model
 
