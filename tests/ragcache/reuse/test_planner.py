@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nonet.common.errors import InputError
 from nonet.ragcache.reuse.modes import DEFAULT_MODE, MODES
 from nonet.ragcache.reuse.planner import Planner
+from nonet.ragcache.reuse.variants import ReceivedTable
 from tests.ragcache.reuse.parts import SYSTEM, Index, make_meta, make_prompt
 
 ABC = make_prompt(("A", 10), ("B", 20), ("C", 30))
@@ -172,7 +173,10 @@ def test_epic_takes_the_head_of_each_chunk():
 
 def test_h2o_takes_what_received_most_and_says_when_that_is_not_known():
     meta = make_meta("A", ("X",))
-    known = {meta.variant_id: np.array([0, 5, 0, 4, 0, 3, 0, 0, 0, 0])}
+    known = ReceivedTable(max_variants=2)
+    for variant_id in ("old", meta.variant_id, "new"):
+        known.add(variant_id, np.array([0, 5, 0, 4, 0, 3, 0, 0, 0, 0]))
+    assert known.get("old") is None
     plan = Planner(Index(meta), received=known.get).plan(ABC, "h2o", 0.2)
     assert plan.segments[1].rows.tolist() == [5, 7]
     plan = Planner(Index(meta)).plan(ABC, "h2o", 0.2)

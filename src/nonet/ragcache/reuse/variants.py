@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,3 +71,41 @@ def describe(
         layout=str(layout),
         num_bytes=layout.num_bytes(segment.num_tokens),
     )
+
+
+class ReceivedTable:
+    """Attention that the rows of variants received when they were computed, for the baseline "h2o" only.
+
+    It is not part of what is stored: kept in memory, 2 bytes a token, and gone with the process.
+
+    Args:
+        max_variants: the oldest go first.
+
+    >>> table = ReceivedTable(max_variants=1)
+    >>> table.add("a", np.array([0.5, 2.0]))
+    >>> table.get("a").tolist(), table.get("b")
+    ([0.5, 2.0], None)
+    """
+
+    def __init__(self, max_variants: int = 10_000) -> None:
+        self._max_variants = max_variants
+        self._lock = threading.Lock()
+        self._values: OrderedDict[str, NDArray[np.float16]] = OrderedDict()
+
+    def add(self, variant_id: str, received: NDArray[np.floating]) -> None:
+        """Remember a variant.
+
+        Args:
+            variant_id: whose.
+            received: of its rows, such as `observed.received[segment.start : segment.stop]`.
+        """
+        with self._lock:
+            self._values[variant_id] = received.astype(np.float16)
+            self._values.move_to_end(variant_id)
+            while len(self._values) > self._max_variants:
+                self._values.popitem(last=False)
+
+    def get(self, variant_id: str) -> NDArray[np.float16] | None:
+        """What its rows received, None when it is not known; to be given to `Planner`."""
+        with self._lock:
+            return self._values.get(variant_id)
