@@ -102,6 +102,13 @@ def test_of_equal_overheads_own_system_then_symmetric_fit_then_id():
         assert Planner(Index(*order), alpha=0.0).plan(ABC, "reuse").segments[3].variant.variant_id == "1"
 
 
+def test_of_variants_that_do_not_fit_at_all_that_of_the_same_system_is_taken():
+    own, foreign = make_meta("C", ("X",), variant_id="1"), make_meta("C", ("X",), variant_id="0", system="other")
+    prompt = make_prompt(("A", 10), ("C", 10))
+    for store in ([own, foreign], [foreign, own]):
+        assert Planner(Index(*store)).plan(prompt, "reuse").segments[2].variant is own
+
+
 def test_an_overhead_at_the_threshold_computes_everything():
     store = Index(make_meta("A", ("X",), cci=0.6))
     plan = Planner(store, theta_full=0.6, alpha=1.0).plan(ABC, "cachecraft")
@@ -147,6 +154,12 @@ def test_set_mode_finds_the_order_with_the_longest_stored_prefix():
     assert decisions(plan) == ["prefix", "prefix", "prefix", "computed", "computed"]
     assert plan.prompt.ids[4:34].tolist() == list(range(34, 64))
     assert Planner(Index()).plan(ABC, "set").prompt.ids.tolist() == ABC.ids.tolist()
+
+
+def test_set_mode_stays_near_the_given_order():
+    prompt = make_prompt(("A", 10), ("B", 10))
+    store = Index(*chain("A", "B", tokens={"A": 10, "B": 10}), *chain("B", "A", tokens={"A": 10, "B": 10}))
+    assert [chunk.key for chunk in Planner(store).plan(prompt, "set").prompt.chunks] == ["A", "B"]
 
 
 def test_set_mode_ends_with_many_chunks_in_any_order():

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 import blake3
 import numpy as np
+from numpy.typing import NDArray
 
 
 def chunk_key(
-    token_ids: Sequence[int], *, model: str, tokenizer: str, layout: str, lora: str = "", salt: str = ""
+    token_ids: Sequence[int] | NDArray[np.int64],
+    *,
+    model: str,
+    tokenizer: str,
+    layout: str,
+    lora: str = "",
+    salt: str = "",
 ) -> str:
     """64 hex digits over token ids and all that their KV depends on.
 

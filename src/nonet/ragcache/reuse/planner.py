@@ -49,6 +49,9 @@ class Planner:
             that it gives) ranks by tau instead and says so.
         seed: of mode "random".
 
+    Attributes:
+        alpha: may be changed between plans.
+
     Raises:
         InputError: numbers outside their range, or an unknown rule.
     """
@@ -72,7 +75,7 @@ class Planner:
             raise InputError(f"planner: overlap must be 'published' or 'symmetric', not {overlap!r}")
         if guided_split not in ("overhead", "request"):
             raise InputError(f"planner: guided_split must be 'overhead' or 'request', not {guided_split!r}")
-        self._store, self._alpha, self._theta_full = store, alpha, theta_full
+        self._store, self.alpha, self._theta_full = store, alpha, theta_full
         self._rule, self._tau_power, self._guided_split = overlap, tau_power, guided_split
         self._guard, self._received, self._seed = guard, received, seed
 
@@ -155,7 +158,7 @@ class Planner:
             return computed(chunk, "the second time in this prompt: behind itself it is not taken over"), ()
         system_key = prompt.system.key
         looked_at = tuple(
-            (one, overlap_of(one, system_key, new, alpha=self._alpha, rule=self._rule)) for one in self._usable(chunk)
+            (one, overlap_of(one, system_key, new, alpha=self.alpha, rule=self._rule)) for one in self._usable(chunk)
         )
         if is_exact:
             for variant, overlap in looked_at:

@@ -14,6 +14,8 @@ from nonet.ragcache.reuse.metrics import attention_means, cache_context_impact
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.store.variant import KVLayout, VariantMeta, variant_id_of
 
+_LARGEST = float(np.finfo(np.float16).max)
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -100,7 +102,7 @@ class ReceivedTable:
             received: of its rows, such as `observed.received[segment.start : segment.stop]`.
         """
         with self._lock:
-            self._values[variant_id] = received.astype(np.float16)
+            self._values[variant_id] = np.minimum(received, _LARGEST).astype(np.float16)
             self._values.move_to_end(variant_id)
             while len(self._values) > self._max_variants:
                 self._values.popitem(last=False)
