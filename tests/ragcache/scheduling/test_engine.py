@@ -10,9 +10,9 @@ import torch
 
 from nonet.common.errors import InputError
 from nonet.ragcache.models.toy import toy_model
-from nonet.ragcache.scheduling.engine import BusyError, Engine
+from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
-from nonet.ragcache.scheduling.request import EndEvent, SamplingParams, TokenEvent
+from nonet.ragcache.scheduling.request import BusyError, EndEvent, SamplingParams, TokenEvent
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.store.chunk_store import ChunkStore
 
@@ -339,3 +339,29 @@ def test_explain_tells_what_was_looked_at(make_engine):
         assert chunk.cfo == best["cfo"]
     assert engine.explain("nobody") is None
     assert np.isfinite(report.ttft_s)
+
+
+def test_known_chunks_are_found_in_a_plain_prompt(make_engine):
+    engine = make_engine()
+    warmed(engine, [CHUNKS[:3]])
+    ids = engine.prompt("Be brief.", CHUNKS[:3], "why?")
+    texts = [ids.ids[chunk.start : chunk.stop].tolist() for chunk in ids.chunks]
+    plain = engine.text_prompt([70, 71, *texts[2], 80, *texts[0], 90, 91])
+    report = engine.complete(plain, mode="reuse", params=SHORT).report
+    assert report.reused_tokens == len(texts[0]) + len(texts[2])
+    assert report.computed_tokens == 5
+    assert engine.text_prompt([70, 71, *texts[1][:9], 5]).chunks == ()
+    other = engine.text_prompt([70, *texts[2], 5], tenant="b")
+    assert other.chunks == ()
+
+
+@pytest.mark.parametrize("with_focus", [False, True])
+def test_focus_may_only_drop_repairs(make_engine, with_focus):
+    engine = make_engine(focus=with_focus, background=False)
+    warmed(engine, [[CHUNKS[n] for n in order] for order in ([3, 0, 2], [5, 1, 4])])
+    prompt = engine.prompt("Be brief.", [CHUNKS[n] for n in (0, 1, 2, 4)], "what?")
+    answer = engine.complete(prompt, mode="full", params=SHORT, keep=False).token_ids
+    full, _ = engine.score(prompt, answer, mode="full")
+    logits, report = engine.score(prompt, answer, mode="cachecraft", recompute=0.4)
+    assert report.repaired_tokens > 0
+    assert kl(full, logits) < kl(full, engine.score(prompt, answer, mode="reuse")[0])

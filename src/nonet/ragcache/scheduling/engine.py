@@ -37,6 +37,7 @@ from nonet.ragcache.scheduling.prompting import (
     too_long,
 )
 from nonet.ragcache.scheduling.request import (
+    BusyError,
     EndEvent,
     Event,
     FinishReason,
@@ -55,10 +56,6 @@ _BLOCK_TOKENS = 16
 _IDLE_WAIT_S = 0.05
 
 
-class BusyError(InputError):
-    """Too many requests wait already."""
-
-
 class Engine:
     """Answers questions about chunks.
 
@@ -70,11 +67,11 @@ class Engine:
     Raises:
         InputError: sizes that do not fit the model.
 
-    Example:
-        >>> from nonet.ragcache import Engine  # doctest: +SKIP
-        >>> engine = Engine.from_pretrained("smollm2")  # doctest: +SKIP
-        >>> engine.generate("Be brief.", ["Paris is in France."], "Where is Paris?").text  # doctest: +SKIP
-        'Paris is in France.'
+    >>> from nonet.ragcache.models.toy import toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> engine.generate("", ["a chunk"], "a question?", params=SamplingParams(max_tokens=2)).report.prompt_tokens
+    32
+    >>> engine.stop(0)
     """
 
     def __init__(self, model: LoadedModel, store: ChunkStore, config: EngineConfig | None = None) -> None:
@@ -90,8 +87,10 @@ class Engine:
         self._layout = self._prompts.layout
         self._pool = BlockPool(shape, -(-tokens // _BLOCK_TOKENS), _BLOCK_TOKENS, dtype=model.decoder.dtype)
         settings = self.config
-        self.planner = Planner(store, alpha=settings.alpha, overlap=settings.overlap, tau_power=settings.tau_power)
-        keeper = Keeper(self._pool, store, model.fingerprint, self._layout)
+        self.planner = Planner(
+            store, alpha=settings.alpha, overlap=settings.overlap, tau_power=settings.tau_power, guard=settings.guard
+        )
+        keeper = Keeper(self._pool, store, model.fingerprint, self._layout, self._prompts.learn)
         self._scheduler = Scheduler(
             model.decoder,
             self._pool,
@@ -101,6 +100,7 @@ class Engine:
             eos_ids=shape.eos_ids,
             max_running=settings.max_running,
             step_tokens=settings.step_tokens,
+            with_focus=settings.focus,
             on_end=self._ended,
         )
         self._remembered: OrderedDict[str, tuple[RequestReport, Any]] = OrderedDict()
@@ -144,11 +144,11 @@ class Engine:
         history: Sequence[tuple[str, str]] = (),
         tenant: str = "",
     ) -> Prompt:
-        """A conversation as token ids, each chunk for itself; see `PromptMaker.conversation`."""
+        """A conversation as token ids; see `PromptMaker.conversation`."""
         return self._prompts.conversation(system, chunks, question, history=history, tenant=tenant)
 
     def text_prompt(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
-        """A plain text, or its token ids; see `PromptMaker.text`."""
+        """A plain text or its ids; see `PromptMaker.text`."""
         return self._prompts.text(text, tenant=tenant)
 
     def generate(
@@ -184,13 +184,13 @@ class Engine:
         params: SamplingParams | None = None,
         keep: bool = True,
     ) -> Generation:
-        """Serve one prompt and wait for the end.
+        """Serve one prompt and wait for the end; arguments as for `generate`.
 
         Args:
             prompt: what is asked.
-            mode: as for `generate`.
-            recompute: likewise.
-            params: likewise.
+            mode: how.
+            recompute: share.
+            params: of tokens.
             keep: store what is computed exactly; False for measurements that must leave no trace.
         """
         pieces: list[str] = []
@@ -278,9 +278,8 @@ class Engine:
 
     def cancel(self, request_id: str) -> bool:
         """End a request as soon as possible; False when it is not known any more."""
-        found = self._scheduler.cancel(request_id)
         self._wake.set()
-        return found
+        return self._scheduler.cancel(request_id)
 
     def warm(self, system: str | None, groups: Sequence[Sequence[ChunkText | str]], *, tenant: str = "") -> int:
         """Compute chunks in the given companies, so that their variants are stored before anybody asks.
@@ -291,7 +290,7 @@ class Engine:
             tenant: to whom they belong.
 
         Returns:
-            Groups that were computed.
+            How many.
         """
         for group in groups:
             done = threading.Event()
@@ -302,10 +301,11 @@ class Engine:
 
     def finish_background(self) -> None:
         """Do all background jobs and write everything to the store."""
-        while self._thread is None and (self._scheduler.num_idle_jobs or self._scheduler.num_running):
-            self._scheduler.step()
-        while self._thread is not None and (self._scheduler.num_idle_jobs or self._scheduler.num_running):
-            time.sleep(_IDLE_WAIT_S)
+        while self._scheduler.num_idle_jobs or self._scheduler.num_running:
+            if self._thread is None:
+                self._scheduler.step()
+            else:
+                time.sleep(_IDLE_WAIT_S)
         self.store.flush()
 
     def explain(self, request_id: str) -> tuple[RequestReport, Any] | None:
@@ -326,7 +326,7 @@ class Engine:
         return asdict(self.store.stats())
 
     def on_report(self, callback: Callable[[RequestReport, FinishReason], None]) -> None:
-        """Be told of every request that ends, background jobs left out."""
+        """Be told of every request that ends."""
         self._on_report.append(callback)
 
     @property

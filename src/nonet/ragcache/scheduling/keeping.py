@@ -6,12 +6,15 @@ What was reused elsewhere or repaired is an approximation and would carry its er
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sequence import Sequence
 from nonet.ragcache.reuse.plan import Plan
+from nonet.ragcache.reuse.prompt import Prompt, Segment
 from nonet.ragcache.reuse.variants import Observed, describe
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.variant import ChunkKV, KVLayout
@@ -65,10 +68,19 @@ class Keeper:
         store: where they go.
         model: fingerprint of the weights.
         layout: of the KV.
+        on_kept: told every chunk that was handed over, with its prompt.
     """
 
-    def __init__(self, pool: BlockPool, store: ChunkStore, model: str, layout: KVLayout) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        store: ChunkStore,
+        model: str,
+        layout: KVLayout,
+        on_kept: Callable[[Prompt, Segment], None] = lambda *_: None,
+    ) -> None:
         self._pool, self._store, self._model, self._layout = pool, store, model, layout
+        self._on_kept = on_kept
 
     def observer_for(self, plan: Plan, num_layers: int) -> Observer | None:
         """What must watch the computation of a plan, None when it computes nothing that is stored."""
@@ -93,4 +105,6 @@ class Keeper:
             meta = describe(plan.prompt, number, observed, model=self._model, layout=self._layout, exact=True)
             keys, values = self._pool.read(slots[segment.start : segment.stop])
             self._store.submit(meta, ChunkKV(keys, values))
+            if segment.kind == "chunk":
+                self._on_kept(plan.prompt, segment)
         return len(numbers)

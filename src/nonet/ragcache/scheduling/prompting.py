@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nonet.common.errors import InputError
 from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.reuse.keys import chunk_key
+from nonet.ragcache.reuse.matching import ChunkMatcher
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment, joined
 from nonet.ragcache.store.variant import KVLayout
 
@@ -44,6 +48,7 @@ class PromptMaker:
 
     def __init__(self, model: LoadedModel, max_model_len: int) -> None:
         self._model, self._max_model_len = model, max_model_len
+        self._matchers: dict[str, ChunkMatcher] = {}
         shape = model.config
         self.layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
 
@@ -73,10 +78,23 @@ class PromptMaker:
         turns = [{"role": role, "content": text} for role, text in history]
         texts = self._model.template.segments(system, [one.text for one in named], question, turns)
         ids = texts.encode(self._model.tokenizer)
+        if not named:
+            return self._found(ids.system, ids.question, tenant)
         return self._prompt([ids.system, *ids.chunks, ids.question], named, tenant)
 
+    def learn(self, prompt: Prompt, segment: Segment) -> None:
+        """Find a chunk again in prompts that do not say where their chunks are.
+
+        Args:
+            prompt: in which it stands.
+            segment: its place.
+        """
+        matcher = self._matchers.setdefault(prompt.tenant, ChunkMatcher())
+        ids = prompt.ids[segment.start : segment.stop]
+        matcher.add(segment.key, ids, chunk_id=segment.chunk_id, document=segment.document)
+
     def text(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
-        """A plain text, or its token ids, without chunks.
+        """A plain text, or its token ids; chunks that were computed before are found in it at any offset.
 
         Args:
             text: to continue.
@@ -90,7 +108,16 @@ class PromptMaker:
         ids = self._model.tokenizer.encode(text, add_special=True) if isinstance(text, str) else list(text)
         if not ids or min(ids) < 0 or max(ids) >= size:
             raise InputError(f"the prompt must be a text or token ids below {size}, not empty")
-        return self._prompt([[], ids], [], tenant)
+        return self._found([], ids, tenant)
+
+    def _found(self, head: Sequence[int], rest: Sequence[int], tenant: str) -> Prompt:
+        ids = [*head, *rest]
+        if len(ids) >= self._max_model_len:
+            raise PromptTooLongError(too_long(len(ids), self._max_model_len))
+        matcher = self._matchers.setdefault(tenant, ChunkMatcher())
+        if not matcher.match(ids):
+            return self._prompt([head, rest], [], tenant)
+        return matcher.prompt(ids, lambda piece: self._key(piece, tenant), tenant=tenant)
 
     def _prompt(self, pieces: Sequence[Sequence[int]], named: Sequence[ChunkText], tenant: str) -> Prompt:
         length = sum(len(piece) for piece in pieces)
@@ -107,7 +134,7 @@ class PromptMaker:
             place += len(piece)
         return Prompt(joined(pieces), tuple(segments), tenant)
 
-    def _key(self, ids: Sequence[int], tenant: str) -> str:
+    def _key(self, ids: Sequence[int] | NDArray[np.int64], tenant: str) -> str:
         tokenizer = self._model.tokenizer.fingerprint
         return chunk_key(ids, model=self._model.fingerprint, tokenizer=tokenizer, layout=str(self.layout), salt=tenant)
 

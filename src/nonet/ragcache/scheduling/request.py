@@ -10,6 +10,10 @@ from nonet.common.errors import InputError
 FinishReason = Literal["stop", "length", "cancelled", "timeout", "error"]
 
 
+class BusyError(InputError):
+    """Too many requests wait already."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How tokens are chosen.

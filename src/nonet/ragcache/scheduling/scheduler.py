@@ -21,6 +21,7 @@ from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import BlockPool, PoolExhausted
 from nonet.ragcache.engine.sequence import Sequence
 from nonet.ragcache.models.decoder import Decoder
+from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.scheduling.keeping import Keeper
@@ -48,6 +49,7 @@ class Scheduler:
         eos_ids: tokens that end an answer.
         max_running: requests that are carried out at a time.
         step_tokens: rows of a step.
+        with_focus: stop repairing chunks out of the question's focus, where a prompt is computed in one step.
         on_end: told each request that has ended.
     """
 
@@ -62,12 +64,13 @@ class Scheduler:
         eos_ids: tuple[int, ...],
         max_running: int = 8,
         step_tokens: int = 512,
+        with_focus: bool = False,
         on_end: Callable[[Running, FinishReason], None] = lambda *_: None,
     ) -> None:
         self._decoder, self._pool, self._store = decoder, pool, store
         self._planner, self._keeper = planner, keeper
         self._eos_ids, self._max_running, self._step_tokens = set(eos_ids), max_running, step_tokens
-        self._on_end = on_end
+        self._with_focus, self._on_end = with_focus, on_end
         self._num_layers = decoder.config.num_layers
         self.residency = Residency(pool, store, self._num_layers)
         self._lock = threading.Lock()
@@ -287,6 +290,9 @@ class Scheduler:
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
         rows = running.pending[:left]
+        if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
+            observer = running.observer or self._observer(plan, question=len(plan.segments) - 1)
+            return Slice(sequence, rows, observer=observer, selector=FocusSelector(plan, self._num_layers))
         return Slice(sequence, rows, want_logits=len(rows) == len(running.pending), observer=running.observer)
 
     def _await(self, work: list[tuple[Running, Slice]], layer: int) -> None:

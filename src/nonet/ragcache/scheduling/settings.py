@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nonet.ragcache.reuse.abstain import Guard
 from nonet.ragcache.reuse.metrics import Rule
 from nonet.ragcache.reuse.modes import DEFAULT_MODE
 from nonet.ragcache.scheduling.shadow import NO_SHADOW, ShadowConfig
@@ -23,6 +24,8 @@ class EngineConfig:
         alpha: factor of the fix overhead.
         overlap: "published" or "symmetric".
         tau_power: see `Planner`.
+        focus: stop repairing chunks that the question does not look at, from a third of the layers on.
+        guard: computes everything where reuse might do too much damage.
         background: compute variants of chunks that were met behind reused ones, when nobody waits.
         shadow: sampled comparison with full recomputation.
     """
@@ -36,5 +39,7 @@ class EngineConfig:
     alpha: float = 0.5
     overlap: Rule = "published"
     tau_power: float = 0.5
+    focus: bool = False
+    guard: Guard | None = None
     background: bool = True
     shadow: ShadowConfig = NO_SHADOW

@@ -20,9 +20,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 
 from nonet.common.errors import InputError
 from nonet.common.service import make_app
-from nonet.ragcache.scheduling.engine import BusyError, Engine
+from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
-from nonet.ragcache.scheduling.request import EndEvent, Event
+from nonet.ragcache.scheduling.request import BusyError, EndEvent, Event
 from nonet.ragcache.serving.answers import Shape, chunk_list, error_body
 from nonet.ragcache.serving.metrics import Metrics
 from nonet.ragcache.serving.openai_types import ChatBody, CompletionBody, EmbeddingBody, GenerateBody

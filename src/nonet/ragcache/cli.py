@@ -1,0 +1,120 @@
+"""The command line of the room: `nonet ragcache VERB`. It parses options, calls the API and prints; no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nonet.ragcache import cli_ask
+from nonet.ragcache import cli_options as options
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="An inference server that reuses the KV cache of retrieved chunks at any position of a prompt.",
+    epilog='Start with: nonet ragcache ask docs/ "What is kept in the cache?" --explain',
+)
+
+
+@app.command()
+def serve(
+    model: options.Model = "smollm2",
+    dtype: options.Dtype = "float32",
+    store: options.Store = "ram:4GB",
+    index: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Index for requests with `retrieve`, see ingest.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; a wide one needs --api-key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    served_model_name: Annotated[str, typer.Option(help="Name in the API. [default: the model's]")] = "",
+    max_model_len: Annotated[int | None, typer.Option(min=16, help="Tokens of prompt and answer.")] = None,
+    max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests that are computed at a time.")] = 8,
+    max_num_batched_tokens: Annotated[int, typer.Option(min=16, help="Rows of one step.")] = 512,
+    api_key: Annotated[
+        str, typer.Option(envvar="RAGCACHE_API_KEY", help="Key that clients must send.", show_default=False)
+    ] = "",
+    enable_prefix_caching: Annotated[
+        bool, typer.Option(help="Off: compute every prompt in full, whatever --mode says.")
+    ] = True,
+    mode: options.ModeName = "guided",
+    alpha: options.Alpha = 0.5,
+    symmetric: options.Symmetric = False,
+    shadow_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests that are compared with full recomputation.")
+    ] = 0.0,
+    shadow_limit: Annotated[float, typer.Option(min=1e-9, help="Mean KL in nats that raises the alarm.")] = 0.1,
+    metrics_compat: Annotated[str, typer.Option(metavar="vllm", help="Also metrics under vLLM's names.")] = "",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Serve OpenAI's API with chunks, and a chat page, until SIGTERM.
+
+    Examples:
+
+        nonet ragcache serve --index index/ --store ram:2GB,disk:kv/:20GB
+
+        nonet ragcache serve --model model.gguf --port 8001 --metrics-compat vllm
+    """
+    from nonet.common.errors import InputError
+    from nonet.ragcache.scheduling.engine import Engine
+    from nonet.ragcache.scheduling.settings import EngineConfig
+    from nonet.ragcache.scheduling.shadow import ShadowConfig
+    from nonet.ragcache.serving.app import ServerConfig
+    from nonet.ragcache.serving.server import Address, RagServer
+
+    options.start(quiet, threads)
+    if metrics_compat not in ("", "vllm"):
+        raise InputError(f"--metrics-compat takes vllm, not {metrics_compat!r}")
+    config = EngineConfig(
+        max_model_len=max_model_len,
+        max_running=max_num_seqs,
+        step_tokens=max_num_batched_tokens,
+        mode=mode if enable_prefix_caching else "full",
+        alpha=alpha,
+        overlap="symmetric" if symmetric else "published",
+        shadow=ShadowConfig(shadow_rate, shadow_limit),
+    )
+    engine = Engine.from_pretrained(model, dtype=dtype, store=store, config=config)
+    allowed = ServerConfig(served_model_name or engine.model.config.name, token=api_key or None)
+    place = Address(host, port)
+    RagServer(engine, allowed, place, index_folder=index, vllm_metrics=metrics_compat == "vllm").run()
+
+
+@app.command()
+def ingest(
+    documents: Annotated[list[Path], typer.Argument(help="Files and folders: text, Markdown, HTML, PDF, JSON lines.")],
+    index: Annotated[Path, typer.Option("--index", "-o", metavar="FOLDER", help="Where the index is written.")],
+    model: options.Model = "smollm2",
+    max_tokens: Annotated[int, typer.Option(min=8, help="Tokens of a chunk.")] = 300,
+    words_only: Annotated[bool, typer.Option(help="No embeddings: chunks are found by words only.")] = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Take documents into an index of chunks; unchanged ones cost nothing.
+
+    Example: nonet ragcache ingest docs/ handbook.pdf -o index/
+    """
+    from nonet.common.console import emit_json, track
+    from nonet.ragcache.front.documents import read_documents
+    from nonet.ragcache.front.embedding import Embedder, packaged_model
+    from nonet.ragcache.front.index import ChunkIndex
+    from nonet.ragcache.models.loading import load_tokenizer
+
+    options.start(quiet, None)
+    embedder = Embedder() if not words_only and packaged_model() is not None else None
+    place = ChunkIndex(index, embedder)
+    done = place.ingest(track(read_documents(documents), "documents"), load_tokenizer(model).encode, max_tokens)
+    if as_json:
+        emit_json({"added": done.added, "changed": done.changed, "unchanged": done.unchanged, "chunks": len(place)})
+        return
+    how = "words and meaning" if embedder is not None else "words"
+    print(f"{len(done.added)} documents added, {len(done.changed)} changed, {len(done.unchanged)} unchanged")
+    print(f"{len(place)} chunks in {index}, found by {how}")
+
+
+app.command()(cli_ask.ask)
+app.command()(cli_ask.warm)
+app.command()(cli_ask.calibrate)
+app.command()(cli_ask.explain)

