@@ -174,6 +174,19 @@ def test_set_mode_ends_with_many_chunks_in_any_order():
     assert sorted(chunk.key for chunk in plan.prompt.chunks) == sorted(names)
 
 
+def test_a_chunk_with_the_text_of_the_system_segment_is_no_start():
+    plan = Planner(Index(make_meta("sys", system="other", tokens=4))).plan(ABC, "reuse")
+    assert decisions(plan)[0] == "computed"
+
+
+def test_a_given_budget_is_shared_by_overhead_whatever_alpha_is():
+    # B: half of its attention went to A, which is there; C: nothing fits. 0.6 * 0.5 * 20 : 0.6 * 1 * 30 = 1 : 3.
+    store = Index(make_meta("B", ("A", "X"), tokens=20, cci=0.6), make_meta("C", ("X",), tokens=30, cci=0.6))
+    for alpha in (0.0, 0.5, 1.2):
+        plan = Planner(store, alpha=alpha).plan(ABC, "cachecraft", 0.4)
+        assert [len(part.rows) for part in plan.segments[2:4]] == [5, 15]
+
+
 def test_epic_takes_the_head_of_each_chunk():
     store = Index(*(make_meta(name, ("X",), tokens=size) for name, size in (("A", 10), ("B", 20), ("C", 30))))
     plan = Planner(store).plan(ABC, "epic", 0.3)
