@@ -61,6 +61,13 @@ def test_rows_out_of_focus_stop_after_patience_and_not_before_a_third():
     assert walk(FocusSelector(plan, LAYERS, patience=6), on_a)[0] == [all_rows] * 5 + [without_c] * 4
 
 
+def test_after_the_last_layer_there_is_nothing_to_drop():
+    plan = plan_of()
+    selector = FocusSelector(plan, LAYERS, patience=LAYERS)
+    assert walk(selector, [(5.0, 1.0, 1.0)] * LAYERS)[0][-1] == len(plan.active_rows)
+    assert selector.dropped == []
+
+
 def test_a_focus_that_moves_starts_the_count_again():
     # By sums: A, A, C from the third layer on.
     shares = [(5.0, 0, 0), (5.0, 0, 0), (0, 0, 30.0), (0, 0, 5.0), (0, 0, 5.0), *[(0, 0, 5.0)] * 4]

@@ -87,6 +87,13 @@ def test_equal_hashes_of_other_ids_are_not_taken():
     assert matcher.find([1, 2, 3]) == []
 
 
+def test_of_equal_covers_the_one_with_fewer_chunks():
+    matcher = ChunkMatcher(window_tokens=2)
+    for key, ids in (("ab", [1, 2]), ("abcd", [1, 2, 3, 4]), ("cd", [3, 4])):
+        matcher.add(key, ids)
+    assert [one.key for one in matcher.match([1, 2, 3, 4])] == ["abcd"]
+
+
 def test_a_plain_prompt_as_segments():
     matcher = ChunkMatcher(window_tokens=2)
     matcher.add("A", [5, 6], chunk_id="a", document="d")

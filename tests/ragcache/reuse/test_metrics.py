@@ -68,7 +68,7 @@ def test_attention_weighs_the_overlap():
 @pytest.mark.parametrize(("new", "expected"), [([], 1.0), ([("A", 3)], 0.0)])
 def test_computed_with_nothing_before_it(new, expected):
     found = fit("", new)
-    assert (found.beta_prime, found.known) == (expected, False)
+    assert (found.beta_prime, found.symmetric, found.known) == (expected, expected, False)
 
 
 def test_first_now_but_not_then():

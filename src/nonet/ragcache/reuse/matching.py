@@ -145,7 +145,7 @@ class ChunkMatcher:
         best: list[tuple[int, int]] = [(0, 0)]
         taken: list[int] = []
         for number, match in enumerate(found):
-            before = bisect.bisect_right(stops, match.start, hi=number)
+            before = bisect.bisect_right(stops, match.start)
             covered, pieces = best[before]
             candidate = (covered + match.stop - match.start, pieces - 1)
             taken.append(before if candidate > best[-1] else -1)
