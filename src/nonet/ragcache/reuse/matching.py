@@ -144,7 +144,7 @@ class ChunkMatcher:
         stops = [match.stop for match in found]
         best: list[tuple[int, int]] = [(0, 0)]
         taken: list[int] = []
-        for number, match in enumerate(found):
+        for match in found:
             before = bisect.bisect_right(stops, match.start)
             covered, pieces = best[before]
             candidate = (covered + match.stop - match.start, pieces - 1)
