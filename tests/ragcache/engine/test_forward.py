@@ -1,9 +1,12 @@
 """The forward over chosen rows, against the plainest dense one."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
+from nonet.common.errors import InputError
 from nonet.ragcache.engine.forward import Slice, forward
 from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import BlockPool
@@ -256,3 +259,191 @@ def test_bfloat16_stays_near(make_tiny):
     _, logits = full(decoder, pool, ids)
     _, exact = full(make_tiny("llama"), pool_for(decoder), ids)
     assert (logits - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def dropped_and_dense(decoder, pool, at_layer, size=44):
+    """A prompt whose rows 17, 18 and 30 went on to `at_layer` only, and the stored KV that a dense run needs."""
+    old = torch.cat([tokens(7, 4), tokens(20, 2)])
+    ids = torch.cat([tokens(15, 1), tokens(20, 2), tokens(size - 35, 3)])
+    blocks = variant(decoder, pool, old, 7, 27)
+    dropped = torch.tensor([17, 18, 30])
+    mixed = {}
+    with torch.inference_mode():
+        _, stored_keys, stored_values, _ = dense(decoder, old)
+        _, new_keys, new_values, _ = dense(decoder, ids)
+        for row in dropped.tolist():
+            keys, values = stored_keys[:, row - 8].clone(), stored_values[:, row - 8].clone()
+            keys[: at_layer + 1], values[: at_layer + 1] = new_keys[: at_layer + 1, row], new_values[: at_layer + 1, row]
+            mixed[row] = (keys, values)
+    sequence = Sequence(pool, ids, capacity=size + 8)
+    sequence.use(15, blocks)
+    sequence.reserve(torch.arange(size + 8))
+    return sequence, ids, dropped, mixed
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_an_answer_after_dropped_rows_reads_what_the_prompt_read(make_tiny, architecture):
+    decoder = make_tiny(architecture)
+    pool = pool_for(decoder)
+    # Pages that others left behind: what is read by mistake must not be zeros.
+    pool.keys.normal_(generator=torch.Generator().manual_seed(1))
+    pool.values.normal_(generator=torch.Generator().manual_seed(2))
+    sequence, ids, dropped, mixed = dropped_and_dense(decoder, pool, 1)
+    forward(decoder, pool, [Slice(sequence, torch.arange(44), selector=Drops(1, dropped))])
+    answer = tokens(8, 5)
+    with torch.inference_mode():
+        expected, *_ = dense(decoder, torch.cat([ids, answer]), stored=mixed)
+    for place, token_id in enumerate(answer.tolist()):
+        row = sequence.append(token_id)
+        (logits,) = forward(decoder, pool, [Slice(sequence, torch.tensor([row]))])
+        assert (logits - expected[44 + place]).abs().max() < TOLERANCE
+
+
+class DropsTwice:
+    """Lets go of some rows after one layer and of others after a later one."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+    def after_layer(self, layer, rows, keys, stored, observer):
+        return {0: ~torch.isin(rows, self.first), 2: ~torch.isin(rows, self.second)}.get(layer)
+
+
+def test_rows_may_be_dropped_in_several_layers(make_tiny):
+    decoder = make_tiny("llama", num_layers=6)
+    pool = pool_for(decoder)
+    first, second = torch.tensor([16, 20]), torch.tensor([17, 18, 30])
+    sequence, ids, _, mixed = dropped_and_dense(decoder, pool, 2)
+    with torch.inference_mode():
+        old = torch.cat([tokens(7, 4), tokens(20, 2)])
+        _, stored_keys, stored_values, _ = dense(decoder, old)
+        _, new_keys, new_values, _ = dense(decoder, ids)
+        for row in first.tolist():
+            keys, values = stored_keys[:, row - 8].clone(), stored_values[:, row - 8].clone()
+            keys[:1], values[:1] = new_keys[:1, row], new_values[:1, row]
+            mixed[row] = (keys, values)
+        # In layers 1 and 2 the rows dropped second have seen stored keys of those dropped first.
+        for row in second.tolist():
+            before = {one: mixed[one] for one in first.tolist()}
+            _, keys, values, _ = dense(decoder, ids, stored=before)
+            mixed[row][0][:3], mixed[row][1][:3] = keys[:3, row], values[:3, row]
+        expected, *_ = dense(decoder, ids, stored=mixed)
+    (logits,) = forward(decoder, pool, [Slice(sequence, torch.arange(44), selector=DropsTwice(first, second))])
+    assert (logits - expected[-1]).abs().max() < TOLERANCE
+
+
+def test_a_slice_may_lose_all_its_rows_but_not_the_one_whose_logits_are_wanted(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    sequence, ids, *_ = dropped_and_dense(decoder, pool, 1)
+    rows = torch.arange(15, 35)
+    other, alone = full(decoder, pool, ids)
+    everything = Slice(sequence, rows, want_logits=False, selector=Drops(1, rows))
+    nothing, logits = forward(decoder, pool, [everything, Slice(other, torch.arange(44))])
+    assert nothing is None
+    assert (logits - alone).abs().max() < TOLERANCE
+    with pytest.raises(InputError, match="logits"):
+        forward(decoder, pool, [Slice(sequence, rows, selector=Drops(1, rows))])
+
+
+def test_answers_and_prompts_in_one_batch(make_tiny):
+    decoder = make_tiny("gemma3")
+    pool = pool_for(decoder, 4096)
+    ids = [tokens(60 + 9 * number, number) for number in range(4)]
+    with torch.inference_mode():
+        expected = [dense(decoder, one)[0][-1] for one in ids]
+    slices = []
+    for number, one in enumerate(ids):
+        sequence = Sequence(pool, one)
+        rows = torch.arange(len(one))
+        sequence.reserve(rows)
+        if number % 2:
+            forward(decoder, pool, [Slice(sequence, rows[:-1], want_logits=False)])
+            rows = rows[-1:]
+        slices.append(Slice(sequence, rows))
+    for logits, right in zip(forward(decoder, pool, slices), expected, strict=True):
+        assert (logits - right).abs().max() < TOLERANCE
+
+
+class Gone(Exception):
+    """Pages that were awaited do not come."""
+
+
+def test_a_batch_that_breaks_off_leaves_nothing_behind(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    ids = tokens(100)
+    segment_of_row = torch.tensor([0] * 40 + [1] * 60)
+    once, again = (Observer(segment_of_row, 2, decoder.config.num_layers, question=1) for _ in range(2))
+    _, expected = full(decoder, pool, ids, observer=once)
+    sequence = Sequence(pool, ids)
+    rows = torch.arange(100)
+    sequence.reserve(rows)
+    forward(decoder, pool, [Slice(sequence, rows[:50], observer=again, want_logits=False)])
+
+    def fails(layer):
+        if layer == 2:
+            raise Gone
+
+    with pytest.raises(Gone):
+        forward(decoder, pool, [Slice(sequence, rows[50:], observer=again)], before_layer=fails)
+    assert bool((sequence.layer_slots(0)[50:] == -1).all()) and bool((sequence.layer_slots(0)[:50] >= 0).all())
+    (logits,) = forward(decoder, pool, [Slice(sequence, rows[50:], observer=again)])
+    assert (logits - expected).abs().max() < TOLERANCE
+    for name in ("sums", "onto", "received", "asked"):
+        assert torch.allclose(getattr(once, name), getattr(again, name), atol=1e-4)
+
+
+def test_bfloat16_answers_as_it_reads(make_tiny):
+    decoder = make_tiny("llama", dtype="bfloat16")
+    pool = BlockPool(decoder.config, 16, 16, dtype=torch.bfloat16)
+    ids = tokens(60)
+    _, expected = full(decoder, pool, ids)
+    sequence = Sequence(pool, ids)
+    sequence.reserve(torch.arange(60))
+    forward(decoder, pool, [Slice(sequence, torch.arange(59), want_logits=False)])
+    (logits,) = forward(decoder, pool, [Slice(sequence, torch.tensor([59]))])
+    assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda sequence: Slice(sequence, torch.tensor([3, 2])), "rise"),
+        (lambda sequence: Slice(sequence, torch.tensor([2, 12])), "12 rows"),
+        (lambda sequence: Slice(sequence, torch.tensor([-1, 2])), "12 rows"),
+        (lambda sequence: Slice(sequence, torch.tensor([8, 9])), "reserve"),
+        (lambda sequence: Slice(sequence, torch.tensor([], dtype=torch.long)), "logits"),
+    ],
+)
+def test_rows_that_cannot_be_computed_are_refused(make_tiny, make, says):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    sequence = Sequence(pool, tokens(12))
+    sequence.reserve(torch.arange(5))
+    with pytest.raises(InputError, match=says):
+        forward(decoder, pool, [make(sequence)])
+    assert bool((sequence.layer_slots(0) == -1).all())
+
+
+def test_no_slices_are_no_work(make_tiny):
+    decoder = make_tiny("llama")
+    assert forward(decoder, pool_for(decoder), []) == []
+
+
+def test_two_threads_may_decode_at_a_time(make_tiny):
+    decoder = make_tiny("llama")
+
+    def answer(seed):
+        pool = pool_for(decoder)
+        sequence, logits = full(decoder, pool, tokens(30, seed), capacity=50)
+        sequence.reserve(torch.arange(50))
+        said = []
+        for _ in range(20):
+            said.append(int(logits.argmax()))
+            (logits,) = forward(decoder, pool, [Slice(sequence, torch.tensor([sequence.append(said[-1])]))])
+        return said
+
+    alone = [answer(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(answer, range(4))) == alone

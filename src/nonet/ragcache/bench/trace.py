@@ -1,7 +1,7 @@
 """Which chunks of a trace are met again, and what each mode would compute: by plans alone, without a model.
 
-The store is a dictionary without limits; after each request all its chunks are in it behind the chunks before them, as if
-they had been computed exactly. That is what a prefix cache without limits knows, too.
+The store is a dictionary without limits; after each request all its chunks are in it behind the chunks before them, as
+if they had been computed exactly. That is what a prefix cache without limits knows, too.
 """
 
 from __future__ import annotations

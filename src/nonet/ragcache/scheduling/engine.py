@@ -45,7 +45,7 @@ from nonet.ragcache.scheduling.request import (
     RequestReport,
     SamplingParams,
 )
-from nonet.ragcache.scheduling.running import Request, Running
+from nonet.ragcache.scheduling.running import Request, Running, considered_of
 from nonet.ragcache.scheduling.scheduler import Scheduler
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.scheduling.shadow import MAX_TOKENS, ShadowCheck
@@ -329,6 +329,10 @@ class Engine:
         """Be told of every request that ends."""
         self._on_report.append(callback)
 
+    def drop_pages(self) -> None:
+        """Forget the variants in pages that nobody uses, so that they are read from the store again."""
+        self._scheduler.residency.drop_unused()
+
     @property
     def num_running(self) -> int:
         """Requests that are computed now."""
@@ -443,7 +447,7 @@ class Engine:
             return
         report = running.report()
         plan = running.plan
-        considered = _considered(plan) if plan is not None else {}
+        considered = considered_of(plan) if plan is not None else {}
         self._remembered[report.request_id] = (report, considered)
         while len(self._remembered) > self.num_remembered:
             self._remembered.popitem(last=False)
@@ -487,13 +491,3 @@ class Engine:
 def _set_at_end(done: threading.Event, event: Event) -> None:
     if isinstance(event, EndEvent):
         done.set()
-
-
-def _considered(plan: Plan) -> dict[str, list[dict[str, Any]]]:
-    return {
-        chunk_id: [
-            {"variant_id": variant.variant_id, "behind": len(variant.prefix_keys), **asdict(overlap)}
-            for variant, overlap in looked_at
-        ]
-        for chunk_id, looked_at in plan.considered
-    }

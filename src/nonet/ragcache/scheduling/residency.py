@@ -118,6 +118,12 @@ class Residency:
         if self._pool.free_tokens < num_tokens:
             raise PoolExhausted(f"{num_tokens} tokens do not fit into the pages: {self._pool.free_tokens} are free")
 
+    def drop_unused(self) -> None:
+        """Give the pages of all variants back that nobody uses."""
+        with self._changed:
+            for resident in [one for one in self._known.values() if not one.num_users and not one.is_loading]:
+                self._drop(resident)
+
     def forget(self, variant_ids: set[str]) -> None:
         """Use these no more; requests that have them in use keep them to their end."""
         with self._changed:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import torch
@@ -192,3 +193,14 @@ class Running:
 def rows_tensor(rows: np.ndarray) -> torch.Tensor:
     """LongTensor of rows."""
     return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
+
+
+def considered_of(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """By chunk, the variants that were looked at, with their measures."""
+    return {
+        chunk_id: [
+            {"variant_id": variant.variant_id, "behind": len(variant.prefix_keys), **asdict(overlap)}
+            for variant, overlap in looked_at
+        ]
+        for chunk_id, looked_at in plan.considered
+    }
