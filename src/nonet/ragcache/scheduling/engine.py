@@ -87,10 +87,17 @@ class Engine:
         self._layout = self._prompts.layout
         self._pool = BlockPool(shape, -(-tokens // _BLOCK_TOKENS), _BLOCK_TOKENS, dtype=model.decoder.dtype)
         settings = self.config
-        self.planner = Planner(
-            store, alpha=settings.alpha, overlap=settings.overlap, tau_power=settings.tau_power, guard=settings.guard
-        )
         keeper = Keeper(self._pool, store, model.fingerprint, self._layout, self._prompts.learn)
+        self.planner = Planner(
+            store,
+            alpha=settings.alpha,
+            theta_full=settings.theta_full,
+            overlap=settings.overlap,
+            tau_power=settings.tau_power,
+            guided_split=settings.guided_split,
+            guard=settings.guard,
+            received=keeper.received.get,
+        )
         self._scheduler = Scheduler(
             model.decoder,
             self._pool,

@@ -15,7 +15,7 @@ from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sequence import Sequence
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.prompt import Prompt, Segment
-from nonet.ragcache.reuse.variants import Observed, describe
+from nonet.ragcache.reuse.variants import Observed, ReceivedTable, describe
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.variant import ChunkKV, KVLayout
 
@@ -69,6 +69,9 @@ class Keeper:
         model: fingerprint of the weights.
         layout: of the KV.
         on_kept: told every chunk that was handed over, with its prompt.
+
+    Attributes:
+        received: attention that the rows of what was handed over received, for mode "h2o".
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Keeper:
     ) -> None:
         self._pool, self._store, self._model, self._layout = pool, store, model, layout
         self._on_kept = on_kept
+        self.received = ReceivedTable()
 
     def observer_for(self, plan: Plan, num_layers: int) -> Observer | None:
         """What must watch the computation of a plan, None when it computes nothing that is stored."""
@@ -105,6 +109,7 @@ class Keeper:
             meta = describe(plan.prompt, number, observed, model=self._model, layout=self._layout, exact=True)
             keys, values = self._pool.read(slots[segment.start : segment.stop])
             self._store.submit(meta, ChunkKV(keys, values))
+            self.received.add(meta.variant_id, observed.received[segment.start : segment.stop])
             if segment.kind == "chunk":
                 self._on_kept(plan.prompt, segment)
         return len(numbers)

@@ -353,9 +353,9 @@ class Scheduler:
         if plan is None or sequence is None:
             return
         if isinstance(piece.selector, DeviationSelector):
+            # Two of all layers were computed for the candidates that were not chosen; told in rows of the whole model.
+            others = len(plan.candidates) - len(piece.selector.chosen)
             running.plan = plan = plan.with_chosen(piece.selector.chosen.numpy())
-            # Two of all layers were computed for every candidate; told in rows of the whole model.
-            others = len(plan.candidates) - plan.repaired_tokens
             running.probe_rows += -(-others * piece.selector.num_layers // self._num_layers)
         for number, resident in running.residents.items():
             overlap = plan.segments[number].overlap

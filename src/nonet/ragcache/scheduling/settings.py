@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nonet.ragcache.reuse.abstain import Guard
 from nonet.ragcache.reuse.metrics import Rule
-from nonet.ragcache.reuse.modes import DEFAULT_MODE
+from nonet.ragcache.reuse.modes import DEFAULT_MODE, Split
 from nonet.ragcache.scheduling.shadow import NO_SHADOW, ShadowConfig
 
 
@@ -22,8 +22,10 @@ class EngineConfig:
         step_tokens: rows of one step.
         mode: of requests that do not say.
         alpha: factor of the fix overhead.
+        theta_full: chunks whose fix overhead reaches this are computed in full.
         overlap: "published" or "symmetric".
         tau_power: see `Planner`.
+        guided_split: likewise.
         focus: stop repairing chunks that the question does not look at, from a third of the layers on.
         guard: computes everything where reuse might do too much damage.
         background: compute variants of chunks that were met behind reused ones, when nobody waits.
@@ -37,8 +39,10 @@ class EngineConfig:
     step_tokens: int = 512
     mode: str = DEFAULT_MODE
     alpha: float = 0.5
+    theta_full: float = 1.0
     overlap: Rule = "published"
     tau_power: float = 0.5
+    guided_split: Split = "request"
     focus: bool = False
     guard: Guard | None = None
     background: bool = True

@@ -1,0 +1,73 @@
+"""The chat page in a real Chromium: a question, a streamed answer, and what became of each chunk."""
+
+import shutil
+
+import pytest
+
+from nonet.ragcache.models.toy import toy_model
+from nonet.ragcache.scheduling.engine import Engine
+from nonet.ragcache.scheduling.settings import EngineConfig
+from nonet.ragcache.serving.app import ServerConfig
+from nonet.ragcache.serving.server import Address, RagServer
+from nonet.ragcache.store.chunk_store import ChunkStore
+from tests.conftest import needs
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def page():
+    needs(CHROMIUM is not None, "no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page()
+        yield opened
+        browser.close()
+
+
+@pytest.fixture
+def server():
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:50MB"), EngineConfig(max_model_len=1024))
+    running = RagServer(engine, ServerConfig("toy", default_max_tokens=6), Address(port=0)).start()
+    yield running
+    running.stop(0.5)
+
+
+def ask(page, chunks, question):
+    page.fill("#chunks", chunks)
+    page.fill("#question", question)
+    page.click("#send")
+    page.wait_for_selector(f"section.turn:first-child:has-text('{question}') .bar")
+
+
+def test_chunks_are_computed_first_and_reused_then(page, server):
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.address)
+    assert page.title() == "nonet ragcache"
+    ask(page, "the first chunk of text\n---\nand the second chunk", "why so?")
+    first = page.locator("section.turn").first
+    assert first.locator("details.chunk").count() == 2
+    assert {box.get_attribute("data-decision") for box in first.locator("details.chunk").all()} == {"computed"}
+    ask(page, "and the second chunk\n---\nthe first chunk of text", "what now?")
+    again = page.locator("section.turn").first
+    decisions = [box.get_attribute("data-decision") for box in again.locator("details.chunk").all()]
+    assert set(decisions) & {"reused", "repaired"}
+    again.locator("details.chunk summary").first.click()
+    assert "cfo" in again.locator("details.chunk p").last.inner_text() or "computed" in decisions
+    widths = [part.evaluate("element => element.style.width") for part in again.locator(".bar i").all()]
+    assert sum(float(width.removesuffix("%")) for width in widths) == pytest.approx(100, abs=0.5)
+    assert errors == []
+
+
+def test_an_error_is_shown_and_markup_in_chunks_stays_text(page, server):
+    page.goto(server.address)
+    ask(page, "<img src=x onerror=\"document.title='broken'\">", "<b>bold?</b>".replace("<", "").replace(">", ""))
+    assert page.title() == "nonet ragcache"
+    page.fill("#chunks", "x " * 3000)
+    page.fill("#question", "too long?")
+    page.click("#send")
+    page.wait_for_selector("section.turn:first-child .error")
+    assert "maximum context length" in page.locator("section.turn .error").first.inner_text()
