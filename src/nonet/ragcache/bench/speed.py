@@ -112,7 +112,9 @@ def first_token_finding(
                 rows.append(part.active_rows / part.prompt_tokens)
     engine.stop(0)
     ratio = statistics.median(full_s) / statistics.median(reused_s)
-    source = f"{num_prompts} prompts of about {prompt_tokens} tokens, {runs} interleaved runs each, {mode}, 20 % repaired"
+    source = (
+        f"{num_prompts} prompts of about {prompt_tokens} tokens, {runs} interleaved runs each, {mode}, 20 % repaired"
+    )
     return Finding(
         "ragcache",
         name,
