@@ -16,6 +16,7 @@ from nonet.ragcache.bench.questions import SYSTEM, Evaluation
 from nonet.ragcache.engine.forward import Slice, forward
 from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sequence import Sequence as Rows
+from nonet.ragcache.models.decoder import Decoder
 from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText
@@ -83,12 +84,11 @@ class RowCounter:
         decoder: that is watched; `close` ends it.
     """
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self.rows = 0
-        self.num_matrices = 0
         self._hooks = [
             module.register_forward_hook(self._count)
-            for module in decoder.layers.modules()  # type: ignore[union-attr, operator]
+            for module in decoder.layers.modules()
             if isinstance(module, nn.Linear)
         ]
         self.num_matrices = len(self._hooks)
