@@ -15,8 +15,9 @@ from nonet.ragcache.engine.sequence import Sequence
 from nonet.ragcache.models.config import ModelConfig
 from nonet.ragcache.models.rotary import Rotary, rotate
 
-QUERY_BLOCK = 256
-"""Query rows that are taken at a time where scores are made: bounds memory at heads x 256 x keys."""
+QUERY_BLOCK = 64
+"""Query rows that are taken at a time: bounds memory at heads x 64 x keys, and leaves out keys behind the block."""
+_KEPT_MASK_CELLS = 1 << 25
 
 Watch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
@@ -65,6 +66,7 @@ class Attention:
     def __init__(self, config: ModelConfig, rotary: Rotary) -> None:
         self._config, self._rotary = config, rotary
         self._turns: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._masks: dict[tuple[int, int], tuple[KeyView, torch.Tensor, list[torch.Tensor]]] = {}
 
     def turns(self, layer: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of positions in a layer, kept for the layers that rotate alike."""
@@ -107,12 +109,9 @@ class Attention:
         if watch is None and window is None and len(rows) == len(view.rows) > 1:
             return _whole(queries, keys, values, scale)
         parts = []
-        for first in range(0, len(rows), QUERY_BLOCK):
-            block = slice(first, first + QUERY_BLOCK)
-            seen = int(torch.searchsorted(view.rows, rows[block][-1], right=True))
-            mask = view.rows[:seen] <= rows[block, None]
-            if window is not None:
-                mask &= positions[block, None] - view.positions[:seen] < window
+        masks = self._masks_of(rows, positions, view, window, queries.dtype)
+        for first, mask in zip(range(0, len(rows), QUERY_BLOCK), masks, strict=True):
+            block, seen = slice(first, first + QUERY_BLOCK), mask.shape[1]
             part = queries[block], keys[:, :seen], values[:, :seen], mask, scale
             if watch is None:
                 parts.append(_masked(*part))
@@ -121,6 +120,26 @@ class Attention:
                 watch(rows[block], view.rows[:seen], mean)
                 parts.append(attended)
         return torch.cat(parts)
+
+    def _masks_of(
+        self, rows: torch.Tensor, positions: torch.Tensor, view: KeyView, window: int | None, dtype: torch.dtype
+    ) -> list[torch.Tensor]:
+        # One [block, seen keys] for each block of rows, 0 or -inf: the same in all layers of a window, so kept.
+        key = (id(view), id(rows))
+        if key in self._masks:
+            return self._masks[key][2]
+        masks = []
+        for first in range(0, len(rows), QUERY_BLOCK):
+            block = slice(first, first + QUERY_BLOCK)
+            seen = int(torch.searchsorted(view.rows, rows[block][-1], right=True))
+            hidden = view.rows[:seen] > rows[block, None]
+            if window is not None:
+                hidden |= positions[block, None] - view.positions[:seen] >= window
+            masks.append(torch.zeros(hidden.shape, dtype=dtype, device=rows.device).masked_fill_(hidden, -torch.inf))
+        if len(rows) * len(view.rows) <= _KEPT_MASK_CELLS:
+            # Rows and keys are kept along, so that no other object can get their ids.
+            self._masks[key] = (view, rows, masks)
+        return masks
 
 
 def _whole(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
@@ -131,33 +150,25 @@ def _whole(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scal
     return attended[0].transpose(0, 1).flatten(1)
 
 
-def _grouped(queries: torch.Tensor, num_kv: int) -> torch.Tensor:
-    # [r, heads, d] to [kv_heads, group * r, d]: the heads that share keys become more rows of one product.
-    r, heads, d = queries.shape
-    return queries.view(r, num_kv, heads // num_kv, d).permute(1, 2, 0, 3).reshape(num_kv, -1, d)
-
-
-def _ungrouped(attended: torch.Tensor, r: int) -> torch.Tensor:
-    num_kv, _, d = attended.shape
-    return attended.view(num_kv, -1, r, d).permute(2, 0, 1, 3).reshape(r, -1)
-
-
 def _masked(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    r, heads, _ = queries.shape
-    grouped = _grouped(queries, len(keys))[None]
-    wide = mask.repeat(heads // len(keys), 1)
-    attended = functional.scaled_dot_product_attention(grouped, keys[None], values[None], attn_mask=wide, scale=scale)
-    return _ungrouped(attended[0], r)
+    heads = queries.transpose(0, 1)[None]
+    attended = functional.scaled_dot_product_attention(
+        heads, keys[None], values[None], attn_mask=mask, scale=scale, enable_gqa=True
+    )
+    return attended[0].transpose(0, 1).flatten(1)
 
 
 def _shown(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    r, heads, _ = queries.shape
-    scores = (_grouped(queries, len(keys)) @ keys.transpose(1, 2)).float() * scale
-    scores = scores.view(heads, r, -1).masked_fill_(~mask, float("-inf"))
+    # The heads that share keys become more rows of one product.
+    r, heads, d = queries.shape
+    num_kv = len(keys)
+    grouped = queries.view(r, num_kv, heads // num_kv, d).permute(1, 2, 0, 3).reshape(num_kv, -1, d)
+    scores = (grouped @ keys.transpose(1, 2)).float() * scale
+    scores = scores.view(heads, r, -1).add_(mask)
     attention = scores.softmax(-1)
-    attended = attention.view(len(keys), -1, attention.shape[-1]).to(values.dtype) @ values
-    return _ungrouped(attended, r), attention.mean(0)
+    attended = attention.view(num_kv, -1, attention.shape[-1]).to(values.dtype) @ values
+    return attended.view(num_kv, -1, r, d).permute(2, 0, 1, 3).reshape(r, -1), attention.mean(0)
