@@ -48,6 +48,10 @@ class ServerConfig:
         default_max_tokens: of an answer whose request does not say.
         timeout_s: a request that takes longer ends with what it has.
         max_body_bytes: of a request.
+        default_recompute: share of the reused rows to compute anew, of requests that name neither mode nor share.
+
+    Raises:
+        InputError: that share is none.
     """
 
     served_model_name: str
@@ -55,6 +59,11 @@ class ServerConfig:
     default_max_tokens: int = 256
     timeout_s: float = 300.0
     max_body_bytes: int = 8 << 20
+    default_recompute: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.default_recompute is not None and not 0 <= self.default_recompute <= 1:
+            raise InputError(f"the share to recompute must be within 0 and 1, not {self.default_recompute:g}")
 
 
 def build_app(
@@ -201,6 +210,10 @@ class _Routes:
         text = f"the model {model!r} does not exist; this server has {self._config.served_model_name!r}"
         return JSONResponse(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
 
+    def _recompute(self, body: GenerateBody) -> float | None:
+        is_said = body.mode is not None or body.recompute is not None
+        return body.recompute if is_said else self._config.default_recompute
+
     def _tenant(self, request: Request) -> str:
         return request.headers.get("authorization", "").removeprefix("Bearer ")
 
@@ -223,7 +236,7 @@ class _Routes:
             prompt,
             body.sampling(self._config.default_max_tokens, max_tokens),
             mode=body.mode,
-            recompute=body.recompute,
+            recompute=self._recompute(body),
             timeout_s=self._config.timeout_s,
             on_event=_into(loop, events),
         )
