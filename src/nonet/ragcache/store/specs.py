@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 from nonet.common.errors import InputError
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.ram import RamTier
+from nonet.ragcache.store.shared_disk import SharedDiskTier
 from nonet.ragcache.store.tiers import Tier
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -37,7 +38,8 @@ def tiers_from_spec(spec: str) -> list[Tier]:
     """The tiers that a text names, the fastest first.
 
     - `ram:SIZE`
-    - `disk:FOLDER` or `disk:FOLDER:SIZE`; `?direct=1` reads past the page cache
+    - `disk:FOLDER` or `disk:FOLDER:SIZE`; `?direct=1` reads past the page cache, `?shared=1` says that other processes
+      or machines write to the folder as well
     - `redis://HOST:PORT/DB` (`rediss:` with TLS); `?prefix=NAME`, `?capacity=SIZE`
     - `s3://BUCKET/PREFIX`; `?endpoint=URL`, `?capacity=SIZE`
 
@@ -97,8 +99,9 @@ def _disk_tier(rest: str) -> DiskTier:
     path, _, query = rest.partition("?")
     folder, _, size = path.rpartition(":")
     capacity = parse_bytes(size) if folder else None
-    options = _options(query, {"direct"})
-    return DiskTier(folder or path, capacity, direct=options.get("direct") == "1")
+    options = _options(query, {"direct", "shared"})
+    kind = SharedDiskTier if options.get("shared") == "1" else DiskTier
+    return kind(folder or path, capacity, direct=options.get("direct") == "1")
 
 
 def _options(query: str, known: set[str]) -> dict[str, str]:
