@@ -1,10 +1,14 @@
 """Options of `nonet ragcache serve`, and what LMCache's settings make of them."""
 
+import dataclasses
+
 import pytest
 from typer.testing import CliRunner
 
+from nonet.common.errors import InputError
 from nonet.ragcache import cli_serve
 from nonet.ragcache.cli import app
+from nonet.ragcache.serving import replicas as replicas_module
 
 
 @pytest.fixture
@@ -50,3 +54,18 @@ def test_metrics_compat(serve):
     assert settings.metrics_compat == ("lmcache", "vllm")
     error, _ = serve("--metrics-compat", "sglang")
     assert "takes vllm and lmcache" in str(error)
+
+
+def test_replicas_are_started_from_the_same_settings(serve, monkeypatch):
+    (settings, host, port, index, replicas, threads), _ = serve("--replicas", "3", "--threads", "2")
+    assert (host, port, index, replicas, threads) == ("127.0.0.1", 8000, None, 3, 2)
+    with pytest.raises(InputError, match="keeps every replica's KV to itself"):
+        cli_serve.run(settings, host, port, index, replicas, threads)
+    started = []
+    monkeypatch.setattr(replicas_module.ReplicatedServer, "__init__", lambda _, *given: started.extend(given))
+    monkeypatch.setattr(replicas_module.ReplicatedServer, "run", lambda _: None)
+    settings = dataclasses.replace(settings, store="redis://h/0")
+    cli_serve.run(settings, host, port, index, replicas, threads)
+    each, place = started
+    assert (each.serve, each.num_replicas, each.threads, each.index_folder) == (settings, 3, 2, None)
+    assert (place.host, place.port) == ("127.0.0.1", 8000)

@@ -53,6 +53,9 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="LMCache's YAML; flags beat it. LMCACHE_* variables are read as well."),
     ] = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Engines on Ray Serve (RAY_ADDRESS or this machine) that share the store.")
+    ] = 1,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -65,6 +68,8 @@ def serve(
         nonet ragcache serve --model model.gguf --port 8001 --metrics-compat vllm,lmcache
 
         nonet ragcache serve --config lmcache.yaml
+
+        nonet ragcache serve --replicas 4 --store ram:4GB,redis://cache/0
     """
     from nonet.ragcache.scheduling.settings import EngineConfig
     from nonet.ragcache.scheduling.shadow import ShadowConfig
@@ -90,7 +95,7 @@ def serve(
         metrics_compat=cli_serve.compat_names(metrics_compat),
     )
     settings = cli_serve.with_lmcache(settings, context, config)
-    cli_serve.run(settings, host, port, index, 0)
+    cli_serve.run(settings, host, port, index, replicas, threads)
 
 
 @app.command()

@@ -70,7 +70,7 @@ def _is_flag(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def run(settings: ServeSettings, host: str, port: int, index: Path | None, replicas: int) -> None:
+def run(settings: ServeSettings, host: str, port: int, index: Path | None, replicas: int, threads: int | None) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
@@ -78,7 +78,8 @@ def run(settings: ServeSettings, host: str, port: int, index: Path | None, repli
         host: address to listen on.
         port: 0 takes a free one.
         index: folder of chunks, or None.
-        replicas: 0 computes in this process, more are started on Ray Serve.
+        replicas: 1 computes in this process, more are started on Ray Serve.
+        threads: of each replica's model; None shares this machine's processors out.
 
     Raises:
         InputError: settings that cannot be served.
@@ -86,6 +87,12 @@ def run(settings: ServeSettings, host: str, port: int, index: Path | None, repli
     """
     from nonet.ragcache.serving.server import Address, RagServer
 
-    engine, allowed = settings.open_engine()
     place = Address(host, port)
+    if replicas > 1:
+        from nonet.ragcache.serving.replicas import ReplicaSettings, ReplicatedServer
+
+        each = threads or max(1, (os.cpu_count() or 1) // replicas)
+        ReplicatedServer(ReplicaSettings(settings, replicas, each, index), place).run()
+        return
+    engine, allowed = settings.open_engine()
     RagServer(engine, allowed, place, index_folder=index, metrics_compat=settings.metrics_compat).run()

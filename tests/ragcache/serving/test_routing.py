@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
 from nonet.ragcache.bench.eviction import skewed_trace
-from nonet.ragcache.serving.routing import ChunkHint, RequestHint, Router, RoutingConfig
+from nonet.ragcache.serving.routing import ChunkHint, RequestHint, Router, RoutingConfig, RoutingStats
 
 NAMES = ("a", "b", "c", "d")
 
@@ -86,7 +86,7 @@ def test_when_nobody_has_anything_to_do_the_holder_gets_it_however_often():
         assert router.choose(wanted).replica == first.replica
         router.done(first.replica, router.sent(first.replica, wanted))
     assert router.choose(hint("x", "y")).known_tokens == 600
-    assert router.known_tokens == 4 * 600 and router.chunk_tokens == 5 * 600
+    assert router.stats == RoutingStats(4, 5, chunk_tokens=5 * 600, known_tokens=4 * 600)
 
 
 def test_requests_without_chunks_go_round():

@@ -89,7 +89,7 @@ def build_app(
         ready=engine.why_not_ready,
         token=config.token,
         max_body_bytes=config.max_body_bytes,
-        error_body=_gate_error,
+        error_body=gate_error,
     )
     routes = _Routes(engine, config, metrics, index, embedder)
     app.add_api_route("/v1/models", routes.models, methods=["GET"])
@@ -101,11 +101,12 @@ def build_app(
     app.add_api_route("/v1/cache/chunks/{name:path}", routes.forget, methods=["DELETE"])
     app.add_api_route("/", routes.page, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(InputError, _wrong_input)
+    app.add_exception_handler(InputError, wrong_input)
     return app
 
 
-def _gate_error(status: int, detail: str) -> dict[str, Any]:
+def gate_error(status: int, detail: str) -> dict[str, Any]:
+    """A refusal before any route is reached, in the API's own shape."""
     kind = "authentication_error" if status == 401 else "invalid_request_error"
     return error_body(detail, kind, "invalid_api_key" if status == 401 else None)
 
@@ -119,7 +120,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return JSONResponse(error_body(f"{place}: {text}" if place else text, "invalid_request_error", param=place), 400)
 
 
-async def _wrong_input(_: Request, error: Exception) -> Response:
+async def wrong_input(_: Request, error: Exception) -> Response:
+    """An `InputError` in the API's own shape."""
     if isinstance(error, BusyError):
         body = error_body(str(error), "rate_limit_error", "server_busy")
         return JSONResponse(body, 429, {"Retry-After": "1"})

@@ -92,6 +92,23 @@ class RoutingConfig:
             raise InputError("routing needs default_capacity_tokens >= 1")
 
 
+@dataclass(frozen=True, slots=True)
+class RoutingStats:
+    """What a router has done.
+
+    Args:
+        num_replicas: that can be chosen now.
+        num_routed: requests so far.
+        chunk_tokens: of their chunks, about.
+        known_tokens: of these, where the chosen replica had them in memory.
+    """
+
+    num_replicas: int
+    num_routed: int
+    chunk_tokens: int
+    known_tokens: int
+
+
 class Holdings:
     """The chunks that fit into a memory, the latest used staying.
 
@@ -161,11 +178,6 @@ class Router:
     Args:
         config: how chunks and load are weighed.
 
-    Attributes:
-        num_routed: requests so far.
-        chunk_tokens: of their chunks.
-        known_tokens: of these, where the request was sent to the replica that had them in memory.
-
     >>> router = Router()
     >>> router.set_replicas(["a", "b"])
     >>> hint = RequestHint((ChunkHint("x", 300), ChunkHint("y", 200)), 20)
@@ -180,14 +192,19 @@ class Router:
     def __init__(self, config: RoutingConfig | None = None) -> None:
         self._config = config or RoutingConfig()
         self._replicas: dict[str, _Replica] = {}
-        self.num_routed = 0
-        self.known_tokens = 0
-        self.chunk_tokens = 0
+        self._num_routed = 0
+        self._known_tokens = 0
+        self._chunk_tokens = 0
 
     @property
     def replicas(self) -> tuple[str, ...]:
         """Those that can be chosen."""
         return tuple(self._replicas)
+
+    @property
+    def stats(self) -> RoutingStats:
+        """What it has done."""
+        return RoutingStats(len(self._replicas), self._num_routed, self._chunk_tokens, self._known_tokens)
 
     @property
     def loads(self) -> Mapping[str, float]:
@@ -269,9 +286,9 @@ class Router:
         known = sum(chunk.num_tokens for chunk in hint.chunks if chunk.key in replica.held)
         cost = self._cost(hint, known)
         replica.load_tokens += cost
-        self.num_routed += 1
-        self.known_tokens += known
-        self.chunk_tokens += sum(chunk.num_tokens for chunk in hint.chunks)
+        self._num_routed += 1
+        self._known_tokens += known
+        self._chunk_tokens += sum(chunk.num_tokens for chunk in hint.chunks)
         replica.send(hint.chunks)
         return cost
 
@@ -299,11 +316,15 @@ class Router:
 
     def _seat(self, hint: RequestHint) -> str:
         """What breaks ties: the chunks, or, without any, another replica each time."""
-        return "/".join(sorted(chunk.key for chunk in hint.chunks)) or str(self.num_routed)
+        return "/".join(sorted(chunk.key for chunk in hint.chunks)) or str(self._num_routed)
 
     def _cost(self, hint: RequestHint, known_tokens: int) -> float:
         total = sum(chunk.num_tokens for chunk in hint.chunks)
         return hint.other_tokens + (total - known_tokens) + self._config.known_cost * known_tokens
+
+
+ROUTERS: dict[str, Router] = {}
+"""The routers of this process, by the name of what they route to."""
 
 
 def _rendezvous(key: str, name: str) -> int:

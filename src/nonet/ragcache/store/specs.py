@@ -61,6 +61,25 @@ def tiers_from_spec(spec: str) -> list[Tier]:
     return [_tier(part) for part in parts]
 
 
+def has_shared_tier(spec: str) -> bool:
+    """Whether a text names a tier that several machines can reach; nothing is opened.
+
+    Args:
+        spec: as for `tiers_from_spec`.
+
+    >>> has_shared_tier("ram:1GB,redis://host/0"), has_shared_tier("ram:1GB,disk:/mnt/kv:9GB?shared=1")
+    (True, True)
+    >>> has_shared_tier("ram:1GB,disk:/var/kv")
+    False
+    """
+    parts = [part.strip() for part in spec.split(",")]
+    return any(
+        part.startswith(("redis://", "rediss://", "s3://"))
+        or (part.startswith("disk:") and parse_qs(part.partition("?")[2]).get("shared") == ["1"])
+        for part in parts
+    )
+
+
 def _tier(part: str) -> Tier:
     kind, _, rest = part.partition(":")
     if kind == "ram" and rest:
