@@ -17,6 +17,8 @@ from nonet.ragcache.serving.settings import ServeSettings
 from tests.conftest import needs
 from tests.ragcache.models.saved import transformers_model
 
+# Ray Serve itself uses what pydantic calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
 TEXTS = ["the row of the cap", "a brake before the page", "pages and rows in turn", "what the cap holds"]
 CHUNKS = [{"id": f"kb-{n}", "text": f"{text} " * 4} for n, text in enumerate(TEXTS)]
 QUESTION = [{"role": "user", "content": "why?"}]
@@ -71,15 +73,23 @@ def get(server, path):
         return answer.read().decode()
 
 
-def requests_of(server):
-    """Finished requests by replica."""
-    lines = [one for one in get(server, "/metrics").splitlines() if one.startswith("nonet_ragcache_requests_total{")]
+def values_of(server, name):
+    """A metric by replica."""
+    lines = [one for one in get(server, "/metrics").splitlines() if one.startswith(f"{name}{{")]
     return {one.split('replica="')[1].split('"')[0]: float(one.split()[-1]) for one in lines}
 
 
-def test_replicas_answer_reuse_each_others_chunks_and_survive_a_loss(client, server):
+def requests_of(server):
+    return values_of(server, "nonet_ragcache_requests_total")
+
+
+def kill(replica):
     import ray
 
+    ray.kill(ray.get_actor(f"SERVE_REPLICA::ragcache#engine#{replica}", namespace="serve"))
+
+
+def test_replicas_answer_reuse_each_others_chunks_and_survive_a_loss(client, server):
     assert json.loads(get(server, "/readyz")) == {"status": "ok"}
     first = ask(client, CHUNKS)
     assert {chunk["decision"] for chunk in first.chunks} == {"computed"}
@@ -96,7 +106,7 @@ def test_replicas_answer_reuse_each_others_chunks_and_survive_a_loss(client, ser
     assert "lmcache:num_hit_tokens_total" in get(server, "/metrics")
 
     (busy,) = counts
-    ray.kill(ray.get_actor(f"SERVE_REPLICA::ragcache#engine#{busy}", namespace="serve"))
+    kill(busy)
     for order in ([2, 0, 3], [1, 3], [3, 2, 1, 0]):
         taken = ask(client, [CHUNKS[n] for n in order])
         assert taken.usage.completion_tokens == 6
@@ -108,6 +118,16 @@ def test_replicas_answer_reuse_each_others_chunks_and_survive_a_loss(client, ser
     while len(json.loads(get(server, "/v1/cache/stats"))["replicas"]) < 2:
         assert time.monotonic() < deadline, "the lost replica was not replaced"
         time.sleep(0.2)
+    assert ask(client, CHUNKS[1:3]).usage.completion_tokens == 6
+
+    body = {"chunks": CHUNKS, "ignore_eos": True}
+    stream = client.chat.completions.create(
+        model="tiny", messages=QUESTION, max_tokens=700, extra_body=body, timeout=30, stream=True
+    )
+    next(iter(stream))
+    kill(next(name for name, running in values_of(server, "nonet_ragcache_requests_running").items() if running))
+    with pytest.raises(openai.APIError, match="was lost; ask again"):
+        list(stream)
     assert ask(client, CHUNKS[1:3]).usage.completion_tokens == 6
 
 

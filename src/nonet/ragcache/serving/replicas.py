@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import threading
+import time
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +36,7 @@ _REPORT_PERIOD_S = 3.0
 _MAX_REPORTED = 4096
 _ASK_ALL_S = 15.0
 _UNLIMITED_TOKENS = 10_000_000
+_READY_S, _POLL_S = 60.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ class RayReplicas:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+        # A handle looks for its replicas at its first request, and without knowing any, this is not ready for one.
+        self._first = handle.check_health.remote()
 
     async def ask(self, call: Call, hint: RequestHint) -> AsyncIterator[Piece]:
         """See `Replicas`."""
@@ -210,6 +215,11 @@ def application(settings: ReplicaSettings) -> Any:
 
     settings = _anchored(settings)
     waiting = settings.serve.engine.max_running + settings.serve.engine.max_waiting
+    router: dict[str, Any] = {
+        "request_router_class": "nonet.ragcache.serving.ray_router.ChunkRouter",
+        "request_router_kwargs": asdict(settings.routing),
+        "request_routing_stats_period_s": _REPORT_PERIOD_S,
+    }
     engines = serve.deployment(EngineReplica).options(
         name=ENGINES,
         num_replicas=settings.num_replicas,
@@ -217,11 +227,7 @@ def application(settings: ReplicaSettings) -> Any:
         ray_actor_options={"num_cpus": settings.threads},
         health_check_period_s=2.0,
         health_check_timeout_s=20.0,
-        request_router_config=RequestRouterConfig(
-            request_router_class="nonet.ragcache.serving.ray_router.ChunkRouter",
-            request_router_kwargs=asdict(settings.routing),
-            request_routing_stats_period_s=_REPORT_PERIOD_S,
-        ),
+        request_router_config=RequestRouterConfig(**router),
     )
     server = settings.serve.server
 
@@ -294,7 +300,18 @@ class ReplicatedServer:
         except RuntimeError as error:
             self.stop()
             raise InputError(f"the replicas did not start: {' '.join(str(error).split())[:2000]}") from error
+        self._wait()
         return self
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _READY_S
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"{self.address}/readyz", timeout=5.0):
+                return
+            if time.monotonic() > deadline:
+                self.stop()
+                raise InputError(f"{self.address}: not ready within {_READY_S:g} s; see Ray's logs")
+            time.sleep(_POLL_S)
 
     def stop(self) -> None:
         """Finish what is begun, and end; a cluster that was there before stays."""
