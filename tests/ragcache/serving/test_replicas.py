@@ -79,6 +79,19 @@ def values_of(server, name):
     return {one.split('replica="')[1].split('"')[0]: float(one.split()[-1]) for one in lines}
 
 
+def variants_of(server):
+    """How many variants each replica knows."""
+    replicas = json.loads(get(server, "/v1/cache/stats"))["replicas"]
+    return [stats["num_variants"] for stats in replicas.values()]
+
+
+def wait_until(is_so, otherwise):
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)
+
+
 def requests_of(server):
     return values_of(server, "nonet_ragcache_requests_total")
 
@@ -93,7 +106,7 @@ def test_replicas_answer_reuse_each_others_chunks_and_survive_a_loss(client, ser
     assert json.loads(get(server, "/readyz")) == {"status": "ok"}
     first = ask(client, CHUNKS)
     assert {chunk["decision"] for chunk in first.chunks} == {"computed"}
-    time.sleep(1.0)  # written to the shared folder in the background
+    wait_until(lambda: min(variants_of(server)) >= len(CHUNKS), "not every replica has learnt what one stored")
 
     events = list(ask(client, CHUNKS[::-1], stream=True, stream_options={"include_usage": True}))
     assert events[0].choices[0].delta.role == "assistant" and len(events) > 6
@@ -114,10 +127,7 @@ def test_replicas_answer_reuse_each_others_chunks_and_survive_a_loss(client, ser
         assert {chunk["decision"] for chunk in taken.chunks} <= {"reused", "prefix"}
     assert busy not in requests_of(server) or requests_of(server)[busy] == 0
 
-    deadline = time.monotonic() + 30
-    while len(json.loads(get(server, "/v1/cache/stats"))["replicas"]) < 2:
-        assert time.monotonic() < deadline, "the lost replica was not replaced"
-        time.sleep(0.2)
+    wait_until(lambda: len(variants_of(server)) == 2, "the lost replica was not replaced")
     assert ask(client, CHUNKS[1:3]).usage.completion_tokens == 6
 
     body = {"chunks": CHUNKS, "ignore_eos": True}

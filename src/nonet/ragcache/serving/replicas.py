@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -298,8 +299,9 @@ class ReplicatedServer:
         try:
             serve.run(application(self._settings), name=APP, route_prefix="/")
         except RuntimeError as error:
+            reason = _why_not_started(str(error))
             self.stop()
-            raise InputError(f"the replicas did not start: {' '.join(str(error).split())[:2000]}") from error
+            raise InputError(f"the replicas did not start: {reason}") from error
         self._wait()
         return self
 
@@ -337,6 +339,16 @@ class ReplicatedServer:
     @property
     def _num_cpus(self) -> int:
         return self._settings.num_replicas * self._settings.threads
+
+
+def _why_not_started(text: str) -> str:
+    """The last error that Ray Serve tells of the engines, or else what it says of the application."""
+    from ray import serve
+
+    found = serve.status().applications.get(APP)
+    told = found.deployments[ENGINES].message if found is not None and ENGINES in found.deployments else ""
+    errors = [line.strip() for line in told.splitlines() if re.match(r"\s*[\w.]*Error: ", line)]
+    return errors[-1].rpartition("InputError: ")[2] if errors else " ".join((told or text).split())[:1000]
 
 
 def _free_port(host: str, port: int) -> int:
