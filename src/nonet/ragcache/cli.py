@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nonet.ragcache import cli_ask
+from nonet.ragcache import cli_ask, cli_serve
 from nonet.ragcache import cli_options as options
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 @app.command()
 def serve(
+    context: typer.Context,
     model: options.Model = "smollm2",
     dtype: options.Dtype = "float32",
     store: options.Store = "ram:4GB",
@@ -45,7 +46,16 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests that are compared with full recomputation.")
     ] = 0.0,
     shadow_limit: Annotated[float, typer.Option(min=1e-9, help="Mean KL in nats that raises the alarm.")] = 0.1,
-    metrics_compat: Annotated[str, typer.Option(metavar="vllm", help="Also metrics under vLLM's names.")] = "",
+    metrics_compat: Annotated[
+        str, typer.Option(metavar="vllm,lmcache", help="Also metrics under the names of vLLM, LMCache, or both.")
+    ] = "",
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="LMCache's YAML; flags beat it. LMCACHE_* variables are read as well."),
+    ] = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Engines on Ray Serve (RAY_ADDRESS or this machine) that share the store.")
+    ] = 1,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -55,19 +65,19 @@ def serve(
 
         nonet ragcache serve --index index/ --store ram:2GB,disk:kv/:20GB
 
-        nonet ragcache serve --model model.gguf --port 8001 --metrics-compat vllm
+        nonet ragcache serve --model model.gguf --port 8001 --metrics-compat vllm,lmcache
+
+        nonet ragcache serve --config lmcache.yaml
+
+        nonet ragcache serve --replicas 4 --store ram:4GB,redis://cache/0
     """
-    from nonet.common.errors import InputError
-    from nonet.ragcache.scheduling.engine import Engine
     from nonet.ragcache.scheduling.settings import EngineConfig
     from nonet.ragcache.scheduling.shadow import ShadowConfig
     from nonet.ragcache.serving.app import ServerConfig
-    from nonet.ragcache.serving.server import Address, RagServer
+    from nonet.ragcache.serving.settings import ServeSettings
 
     options.start(quiet, threads)
-    if metrics_compat not in ("", "vllm"):
-        raise InputError(f"--metrics-compat takes vllm, not {metrics_compat!r}")
-    config = EngineConfig(
+    engine = EngineConfig(
         max_model_len=max_model_len,
         max_running=max_num_seqs,
         step_tokens=max_num_batched_tokens,
@@ -76,10 +86,16 @@ def serve(
         overlap="symmetric" if symmetric else "published",
         shadow=ShadowConfig(shadow_rate, shadow_limit),
     )
-    engine = Engine.from_pretrained(model, dtype=dtype, store=store, config=config)
-    allowed = ServerConfig(served_model_name or engine.model.config.name, token=api_key or None)
-    place = Address(host, port)
-    RagServer(engine, allowed, place, index_folder=index, vllm_metrics=metrics_compat == "vllm").run()
+    settings = ServeSettings(
+        model=model,
+        dtype=dtype,
+        store=store,
+        engine=engine,
+        server=ServerConfig(served_model_name, token=api_key or None),
+        metrics_compat=cli_serve.compat_names(metrics_compat),
+    )
+    settings = cli_serve.with_lmcache(settings, context, config)
+    cli_serve.run(settings, host, port, index, replicas, threads)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import urllib.request
 
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from nonet.ragcache.front.documents import Document
 from nonet.ragcache.front.index import ChunkIndex
@@ -41,7 +42,7 @@ def server(tmp_path_factory):
         ServerConfig("toy", token="secret", timeout_s=30.0),
         Address(port=0),
         index_folder=folder,
-        vllm_metrics=True,
+        metrics_compat=("vllm", "lmcache"),
     ).start()
     yield running
     running.stop(1.0)
@@ -185,6 +186,29 @@ def test_metrics_have_our_names_and_vllms(client, server):
     ):
         assert name in shown, name
     assert "nonet_ragcache_shadow_checks" in shown
+
+
+def test_metrics_have_lmcaches_names_with_what_they_count_there(client, server):
+    def shown():
+        families = text_string_to_metric_families(get(server, "/metrics"))
+        return {sample.name: sample.value for family in families for sample in family.samples}
+
+    ask(client)
+    time.sleep(0.3)
+    before = shown()
+    answer = ask(client, chunks=CHUNKS[2::-1], extra_body={"mode": "reuse", "recompute": 0.25})
+    time.sleep(0.3)
+    after = shown()
+    spent = answer.usage.nonet
+    requested = after["lmcache:num_requested_tokens_total"] - before["lmcache:num_requested_tokens_total"]
+    assert requested == answer.usage.prompt_tokens
+    found = after["lmcache:num_hit_tokens_total"] - before["lmcache:num_hit_tokens_total"]
+    assert found == requested - spent["computed"] > spent["computed"]
+    assert 0 < after["lmcache:retrieve_hit_rate"] < 1
+    stats = json.loads(get(server, "/v1/cache/stats"))
+    (ram,) = stats["tiers"]
+    assert after["lmcache:local_cache_usage"] == after["nonet_ragcache_stored_bytes"] == ram["used_bytes"] > 0
+    assert after["lmcache:remote_cache_usage"] == after["lmcache:local_storage_usage"] == 0
 
 
 def test_the_shadow_check_measures_and_raises_the_alarm(client, server):

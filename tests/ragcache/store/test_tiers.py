@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import fakeredis
@@ -16,14 +17,15 @@ from nonet.ragcache.store.layout import pack
 from nonet.ragcache.store.ram import RamTier
 from nonet.ragcache.store.redis_tier import RedisTier
 from nonet.ragcache.store.s3_tier import S3Tier
+from nonet.ragcache.store.shared_disk import SharedDiskTier
 from nonet.ragcache.store.specs import tiers_from_spec
 from nonet.ragcache.store.throttle import ThrottledTier
 from nonet.ragcache.store.tiers import TierFault, VariantGone
 from nonet.ragcache.store.variant import VariantUnavailable
 from tests.ragcache.store.parts import assert_reads, make_kv, make_meta
 
-KINDS = ["ram", "disk", "redis", "s3", "throttled"]
-SHARED = ["redis", "s3"]
+KINDS = ["ram", "disk", "shared disk", "redis", "s3", "throttled"]
+SHARED = ["shared disk", "redis", "s3"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,8 @@ def make(request, tmp_path):
             return RamTier()
         if kind == "disk":
             return DiskTier(tmp_path)
+        if kind == "shared disk":
+            return SharedDiskTier(tmp_path, name="shared disk")
         if kind == "redis":
             return RedisTier("redis://unused", client=fakeredis.FakeRedis(server=server))
         if kind == "throttled":
@@ -245,3 +249,17 @@ def test_names_of_tiers(tmp_path):
 def test_wrong_names_of_tiers(spec, message):
     with pytest.raises(InputError, match=message):
         tiers_from_spec(spec)
+
+
+def test_a_shared_folder_is_named_as_such(tmp_path):
+    own, shared = tiers_from_spec(f"disk:{tmp_path}/a,disk:{tmp_path}/b:1GB?shared=1")
+    assert not own.is_shared and shared.is_shared and shared.capacity_bytes == 10**9
+
+
+def test_old_notes_of_a_shared_folder_are_cleared_away(tmp_path):
+    tier, meta = SharedDiskTier(tmp_path), make_meta()
+    tier.bury(meta.variant_id)
+    note = tmp_path / "dead" / meta.variant_id
+    assert tier.buried() == {meta.variant_id} and tier.ids() == set()
+    os.utime(note, (1.0, 1.0))
+    assert tier.buried() == set() and not note.exists()

@@ -1,5 +1,9 @@
 """The HTTP server: OpenAI's routes with chunks beside them, explanations, metrics, and a chat page.
 
 Files: `openai_types` (bodies of requests), `answers` (bodies of answers), `app` (routes), `metrics` (Prometheus, vLLM's
-names on request), `shadow` (sampled comparison with full recomputation), `page` (the chat page).
+and LMCache's names on request), `settings` and `server` (from settings to a server that listens), `lmcache_settings`
+(those that LMCache's users bring), `page` (the chat page).
+Several engines: `routing` (which replica), `hints` (what a router is told of a request), `calls` (a request between two
+processes), `front_app` (the routes before the replicas), `merging` (their metrics), `replicas` and `ray_router` (Ray
+Serve).
 """

@@ -48,6 +48,10 @@ class ServerConfig:
         default_max_tokens: of an answer whose request does not say.
         timeout_s: a request that takes longer ends with what it has.
         max_body_bytes: of a request.
+        default_recompute: share of the reused rows to compute anew, of requests that name neither mode nor share.
+
+    Raises:
+        InputError: that share is none.
     """
 
     served_model_name: str
@@ -55,6 +59,11 @@ class ServerConfig:
     default_max_tokens: int = 256
     timeout_s: float = 300.0
     max_body_bytes: int = 8 << 20
+    default_recompute: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.default_recompute is not None and not 0 <= self.default_recompute <= 1:
+            raise InputError(f"the share to recompute must be within 0 and 1, not {self.default_recompute:g}")
 
 
 def build_app(
@@ -80,7 +89,7 @@ def build_app(
         ready=engine.why_not_ready,
         token=config.token,
         max_body_bytes=config.max_body_bytes,
-        error_body=_gate_error,
+        error_body=gate_error,
     )
     routes = _Routes(engine, config, metrics, index, embedder)
     app.add_api_route("/v1/models", routes.models, methods=["GET"])
@@ -92,11 +101,12 @@ def build_app(
     app.add_api_route("/v1/cache/chunks/{name:path}", routes.forget, methods=["DELETE"])
     app.add_api_route("/", routes.page, methods=["GET"], response_class=HTMLResponse, include_in_schema=False)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(InputError, _wrong_input)
+    app.add_exception_handler(InputError, wrong_input)
     return app
 
 
-def _gate_error(status: int, detail: str) -> dict[str, Any]:
+def gate_error(status: int, detail: str) -> dict[str, Any]:
+    """A refusal before any route is reached, in the API's own shape."""
     kind = "authentication_error" if status == 401 else "invalid_request_error"
     return error_body(detail, kind, "invalid_api_key" if status == 401 else None)
 
@@ -110,7 +120,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return JSONResponse(error_body(f"{place}: {text}" if place else text, "invalid_request_error", param=place), 400)
 
 
-async def _wrong_input(_: Request, error: Exception) -> Response:
+async def wrong_input(_: Request, error: Exception) -> Response:
+    """An `InputError` in the API's own shape."""
     if isinstance(error, BusyError):
         body = error_body(str(error), "rate_limit_error", "server_busy")
         return JSONResponse(body, 429, {"Retry-After": "1"})
@@ -201,6 +212,10 @@ class _Routes:
         text = f"the model {model!r} does not exist; this server has {self._config.served_model_name!r}"
         return JSONResponse(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
 
+    def _recompute(self, body: GenerateBody) -> float | None:
+        is_said = body.mode is not None or body.recompute is not None
+        return body.recompute if is_said else self._config.default_recompute
+
     def _tenant(self, request: Request) -> str:
         return request.headers.get("authorization", "").removeprefix("Bearer ")
 
@@ -223,7 +238,7 @@ class _Routes:
             prompt,
             body.sampling(self._config.default_max_tokens, max_tokens),
             mode=body.mode,
-            recompute=body.recompute,
+            recompute=self._recompute(body),
             timeout_s=self._config.timeout_s,
             on_event=_into(loop, events),
         )

@@ -1,8 +1,10 @@
-"""What `/metrics` shows: our own names always, vLLM's beside them on request."""
+"""What `/metrics` shows: our own names always, vLLM's and LMCache's beside them on request."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -10,6 +12,8 @@ from nonet.ragcache.scheduling.request import RequestReport
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 _PREFIX = "nonet_ragcache_"
+COMPAT = ("vllm", "lmcache")
+"""Whose names can be shown beside ours."""
 
 
 class Metrics:
@@ -18,9 +22,10 @@ class Metrics:
     Args:
         model_name: value of the label `model_name`.
         vllm: also under the names that vLLM's dashboards and alerts use.
+        lmcache: also under those of LMCache's.
     """
 
-    def __init__(self, model_name: str, *, vllm: bool = False) -> None:
+    def __init__(self, model_name: str, *, vllm: bool = False, lmcache: bool = False) -> None:
         self.registry = CollectorRegistry()
         label = ["model_name"]
         self._name = model_name
@@ -41,6 +46,19 @@ class Metrics:
         self._e2e = histogram("e2e_request_latency_seconds", "From arrival to the end.")
         self._gap = histogram("inter_token_latency_seconds", "Between two tokens of a request.")
         self._vllm = _VllmNames(self.registry, model_name) if vllm else None
+        self._lmcache = _LmcacheNames(self.registry, model_name) if lmcache else None
+
+    def watch_store(self, used_bytes: Callable[[], Mapping[str, int]]) -> None:
+        """Show how much each tier holds, asked for at each scrape.
+
+        Args:
+            used_bytes: by the name of the tier; always the same tiers.
+        """
+        gauge = Gauge(_PREFIX + "stored_bytes", "KV in the store.", ["model_name", "tier"], registry=self.registry)
+        for tier in used_bytes():
+            gauge.labels(self._name, tier).set_function(partial(_sum_of, used_bytes, (tier,)))
+        if self._lmcache is not None:
+            self._lmcache.watch_store(used_bytes)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a value that is asked for at each scrape."""
@@ -77,6 +95,8 @@ class Metrics:
         self._e2e.labels(name).observe(report.e2e_s)
         if self._vllm is not None:
             self._vllm.finished(report, reason)
+        if self._lmcache is not None:
+            self._lmcache.finished(report)
 
 
 _VLLM_GAUGES = {
@@ -122,3 +142,48 @@ class _VllmNames:
         if report.output_tokens:
             self._ttft.labels(name).observe(report.ttft_s)
         self._e2e.labels(name).observe(report.e2e_s)
+
+
+_LMCACHE_PLACES = {
+    "local_cache_usage": ("KV in memory.", ("ram",)),
+    "local_storage_usage": ("KV on the disk.", ("disk",)),
+    "remote_cache_usage": ("KV on other machines.", ("redis", "s3")),
+}
+_RECENT = 100
+
+
+class _LmcacheNames:
+    """The same under LMCache's names, whose hits are tokens that were found, also those that are repaired then."""
+
+    def __init__(self, registry: CollectorRegistry, model_name: str) -> None:
+        self._registry, self._name = registry, model_name
+        self._requested = self._counter("num_requested_tokens", "Prompt tokens that were looked up.")
+        self._hits = self._counter("num_hit_tokens", "Prompt tokens whose KV was found, repaired ones included.")
+        self._recent: deque[tuple[int, int]] = deque(maxlen=_RECENT)
+        rate = self._gauge("retrieve_hit_rate", f"Of the two, over the last {_RECENT} requests; 0 before the first.")
+        rate.labels(model_name).set_function(self._rate)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"lmcache:{name}", text, ["model_name"], registry=self._registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"lmcache:{name}", text, ["model_name"], registry=self._registry)
+
+    def watch_store(self, used_bytes: Callable[[], Mapping[str, int]]) -> None:
+        for name, (text, tiers) in _LMCACHE_PLACES.items():
+            self._gauge(name, text).labels(self._name).set_function(partial(_sum_of, used_bytes, tiers))
+
+    def finished(self, report: RequestReport) -> None:
+        found = report.prefix_tokens + report.reused_tokens + report.repaired_tokens
+        self._requested.labels(self._name).inc(report.prompt_tokens)
+        self._hits.labels(self._name).inc(found)
+        self._recent.append((found, report.prompt_tokens))
+
+    def _rate(self) -> float:
+        recent = list(self._recent)
+        requested = sum(tokens for _, tokens in recent)
+        return sum(found for found, _ in recent) / requested if requested else 0.0
+
+
+def _sum_of(used_bytes: Callable[[], Mapping[str, int]], tiers: Collection[str]) -> float:
+    return float(sum(size for tier, size in used_bytes().items() if tier in tiers))

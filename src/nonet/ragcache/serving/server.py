@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,61 @@ class Address:
     port: int = 8000
 
 
+class ServedEngine:
+    """An engine with its routes and metrics, not yet listening anywhere.
+
+    Args:
+        engine: not started.
+        config: what is allowed.
+        index_folder: chunks for requests with `retrieve`.
+        metrics_compat: whose metric names are shown beside ours, of `COMPAT`.
+
+    Attributes:
+        app: the ASGI application.
+        metrics: what it shows.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: ServerConfig,
+        *,
+        index_folder: str | Path | None = None,
+        metrics_compat: Collection[str] = (),
+    ) -> None:
+        self.engine = engine
+        embedder = Embedder() if packaged_model() is not None else None
+        self._index = ChunkIndex(index_folder, embedder) if index_folder is not None else None
+        name = config.served_model_name
+        self.metrics = Metrics(name, vllm="vllm" in metrics_compat, lmcache="lmcache" in metrics_compat)
+        self._watch()
+        engine.on_report(self._count)
+        self.app = build_app(engine, config, metrics=self.metrics, index=self._index, embedder=embedder)
+
+    def close(self) -> None:
+        """Let go of the index; the engine is stopped on its own, while answers are still sent."""
+        if self._index is not None:
+            self._index.close()
+
+    def _watch(self) -> None:
+        engine, metrics = self.engine, self.metrics
+        metrics.watch("requests_running", "Requests that are computed now.", lambda: engine.num_running)
+        metrics.watch("requests_waiting", "Requests that wait.", lambda: engine.num_waiting)
+        metrics.watch("pages_used_ratio", "Share of the pages that is taken.", lambda: engine.pages_used)
+        metrics.watch("stored_variants", "Variants in the store.", lambda: engine.store_stats()["num_variants"])
+        metrics.watch_store(lambda: {tier.name: tier.used_bytes for tier in engine.store.stats().tiers})
+        metrics.watch("shadow_kl_nats", "Mean KL of full recomputation and service.", lambda: engine.shadow.mean)
+        metrics.watch("shadow_checks", "Shadow checks so far.", lambda: engine.shadow.num_checks)
+        metrics.watch("shadow_alarm", "1 while that mean is above its limit.", lambda: float(engine.shadow.is_alarmed))
+
+    def _count(self, report: RequestReport, reason: str) -> None:
+        self.metrics.finished(report, reason)
+        if report.output_tokens > 1:
+            gap_s = (report.e2e_s - report.ttft_s) / (report.output_tokens - 1)
+            for _ in range(report.output_tokens - 1):
+                self.metrics.token(gap_s)
+
+
 class RagServer:
     """An engine behind HTTP.
 
@@ -40,7 +96,7 @@ class RagServer:
         config: what is allowed.
         address: where to listen.
         index_folder: chunks for requests with `retrieve`.
-        vllm_metrics: also vLLM's names.
+        metrics_compat: whose metric names are shown beside ours, of `COMPAT`.
 
     Raises:
         InputError: the address cannot be bound, or is wide without a token.
@@ -53,22 +109,16 @@ class RagServer:
         address: Address | None = None,
         *,
         index_folder: str | Path | None = None,
-        vllm_metrics: bool = False,
+        metrics_compat: Collection[str] = (),
     ) -> None:
         place = address or Address()
-        self._engine = engine
-        self._embedder = Embedder() if packaged_model() is not None else None
-        self._index = ChunkIndex(index_folder, self._embedder) if index_folder is not None else None
-        self.metrics = Metrics(config.served_model_name, vllm=vllm_metrics)
-        self._watch()
-        engine.on_report(self._count)
-        app = build_app(engine, config, metrics=self.metrics, index=self._index, embedder=self._embedder)
-        self._service = Service(app, place.host, place.port, has_token=config.token is not None)
+        self._served = ServedEngine(engine, config, index_folder=index_folder, metrics_compat=metrics_compat)
+        self._service = Service(self._served.app, place.host, place.port, has_token=config.token is not None)
         self.address = self._service.address
 
     def start(self) -> RagServer:
         """Serve; returns when requests are answered."""
-        self._engine.start()
+        self._served.engine.start()
         self._service.start()
         return self
 
@@ -78,10 +128,9 @@ class RagServer:
         Args:
             drain_s: how long answers may go on.
         """
-        self._engine.stop(drain_s)
+        self._served.engine.stop(drain_s)
         self._service.stop()
-        if self._index is not None:
-            self._index.close()
+        self._served.close()
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -93,20 +142,3 @@ class RagServer:
         asked.wait()
         note("finishing what is begun ...")
         self.stop()
-
-    def _watch(self) -> None:
-        engine, metrics = self._engine, self.metrics
-        metrics.watch("requests_running", "Requests that are computed now.", lambda: engine.num_running)
-        metrics.watch("requests_waiting", "Requests that wait.", lambda: engine.num_waiting)
-        metrics.watch("pages_used_ratio", "Share of the pages that is taken.", lambda: engine.pages_used)
-        metrics.watch("stored_variants", "Variants in the store.", lambda: engine.store_stats()["num_variants"])
-        metrics.watch("shadow_kl_nats", "Mean KL of full recomputation and service.", lambda: engine.shadow.mean)
-        metrics.watch("shadow_checks", "Shadow checks so far.", lambda: engine.shadow.num_checks)
-        metrics.watch("shadow_alarm", "1 while that mean is above its limit.", lambda: float(engine.shadow.is_alarmed))
-
-    def _count(self, report: RequestReport, reason: str) -> None:
-        self.metrics.finished(report, reason)
-        if report.output_tokens > 1:
-            gap_s = (report.e2e_s - report.ttft_s) / (report.output_tokens - 1)
-            for _ in range(report.output_tokens - 1):
-                self.metrics.token(gap_s)

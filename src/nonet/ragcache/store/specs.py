@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 from nonet.common.errors import InputError
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.ram import RamTier
+from nonet.ragcache.store.shared_disk import SharedDiskTier
 from nonet.ragcache.store.tiers import Tier
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -37,7 +38,8 @@ def tiers_from_spec(spec: str) -> list[Tier]:
     """The tiers that a text names, the fastest first.
 
     - `ram:SIZE`
-    - `disk:FOLDER` or `disk:FOLDER:SIZE`; `?direct=1` reads past the page cache
+    - `disk:FOLDER` or `disk:FOLDER:SIZE`; `?direct=1` reads past the page cache, `?shared=1` says that other processes
+      or machines write to the folder as well
     - `redis://HOST:PORT/DB` (`rediss:` with TLS); `?prefix=NAME`, `?capacity=SIZE`
     - `s3://BUCKET/PREFIX`; `?endpoint=URL`, `?capacity=SIZE`
 
@@ -57,6 +59,25 @@ def tiers_from_spec(spec: str) -> list[Tier]:
     if not parts:
         raise InputError(f"no tiers; write them as in {_EXAMPLE}")
     return [_tier(part) for part in parts]
+
+
+def has_shared_tier(spec: str) -> bool:
+    """Whether a text names a tier that several machines can reach; nothing is opened.
+
+    Args:
+        spec: as for `tiers_from_spec`.
+
+    >>> has_shared_tier("ram:1GB,redis://host/0"), has_shared_tier("ram:1GB,disk:/mnt/kv:9GB?shared=1")
+    (True, True)
+    >>> has_shared_tier("ram:1GB,disk:/var/kv")
+    False
+    """
+    parts = [part.strip() for part in spec.split(",")]
+    return any(
+        part.startswith(("redis://", "rediss://", "s3://"))
+        or (part.startswith("disk:") and parse_qs(part.partition("?")[2]).get("shared") == ["1"])
+        for part in parts
+    )
 
 
 def _tier(part: str) -> Tier:
@@ -97,8 +118,9 @@ def _disk_tier(rest: str) -> DiskTier:
     path, _, query = rest.partition("?")
     folder, _, size = path.rpartition(":")
     capacity = parse_bytes(size) if folder else None
-    options = _options(query, {"direct"})
-    return DiskTier(folder or path, capacity, direct=options.get("direct") == "1")
+    options = _options(query, {"direct", "shared"})
+    kind = SharedDiskTier if options.get("shared") == "1" else DiskTier
+    return kind(folder or path, capacity, direct=options.get("direct") == "1")
 
 
 def _options(query: str, known: set[str]) -> dict[str, str]:

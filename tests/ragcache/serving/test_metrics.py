@@ -1,0 +1,48 @@
+"""What the metrics count, without a server."""
+
+import pytest
+
+from nonet.ragcache.scheduling.request import RequestReport
+from nonet.ragcache.serving.metrics import Metrics
+
+
+def report(prefix, reused, repaired, computed):
+    total = prefix + reused + repaired + computed
+    return RequestReport("r", "reuse", total, prefix, reused, repaired, computed, 0, 3, 0.0, 0.1, 0.2, ())
+
+
+def value(metrics, name, **labels):
+    return metrics.registry.get_sample_value(name, {"model_name": "m", **labels})
+
+
+def test_hit_rate_is_of_the_last_hundred_requests():
+    metrics = Metrics("m", lmcache=True)
+    assert value(metrics, "lmcache:retrieve_hit_rate") == 0.0
+    for _ in range(5):
+        metrics.finished(report(10, 50, 20, 20), "stop")
+    assert value(metrics, "lmcache:retrieve_hit_rate") == 0.8
+    for _ in range(100):
+        metrics.finished(report(0, 0, 0, 7), "stop")
+    assert value(metrics, "lmcache:retrieve_hit_rate") == 0.0
+    assert value(metrics, "lmcache:num_hit_tokens_total") == 400.0
+    assert value(metrics, "lmcache:num_requested_tokens_total") == 1200.0
+
+
+def test_each_tier_counts_as_one_place_of_lmcaches():
+    used = {"ram": 10, "disk": 200, "redis": 3000, "s3": 40000}
+    metrics = Metrics("m", lmcache=True)
+    metrics.watch_store(lambda: used)
+    assert value(metrics, "nonet_ragcache_stored_bytes", tier="redis") == 3000
+    assert value(metrics, "lmcache:local_cache_usage") == 10
+    assert value(metrics, "lmcache:local_storage_usage") == 200
+    assert value(metrics, "lmcache:remote_cache_usage") == 43000
+    used["ram"] = 11
+    assert value(metrics, "lmcache:local_cache_usage") == 11
+
+
+@pytest.mark.parametrize("others", [{}, {"vllm": True}, {"lmcache": True}])
+def test_names_of_others_are_shown_when_asked_for(others):
+    metrics = Metrics("m", **others)
+    metrics.watch_store(lambda: {"ram": 1})
+    shown = {name.partition(":")[0] for name in (family.name for family in metrics.registry.collect()) if ":" in name}
+    assert shown == set(others)

@@ -1,0 +1,71 @@
+"""Options of `nonet ragcache serve`, and what LMCache's settings make of them."""
+
+import dataclasses
+
+import pytest
+from typer.testing import CliRunner
+
+from nonet.common.errors import InputError
+from nonet.ragcache import cli_serve
+from nonet.ragcache.cli import app
+from nonet.ragcache.serving import replicas as replicas_module
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Runs the verb; gives what would be served, and stderr."""
+
+    def run(*arguments, **environment):
+        seen = []
+        with monkeypatch.context() as patch:
+            patch.setattr(cli_serve, "run", lambda *given: seen.append(given))
+            result = CliRunner(env=environment).invoke(app, ["serve", *arguments])
+        return (seen[0] if seen else result.exception), result.stderr
+
+    return run
+
+
+def test_lmcaches_file_is_taken_over_and_said(serve, tmp_path):
+    file = tmp_path / "lmcache.yaml"
+    file.write_text("max_local_cpu_size: 2\nenable_blending: true\nblend_recompute_ratios: 0.3\ncache_policy: LRU\n")
+    (settings, *_), said = serve("--config", str(file), LMCACHE_CHUNK_SIZE="64")
+    assert (settings.store, settings.eviction, settings.engine.mode) == ("ram:2GiB", "lru", "blend")
+    assert settings.server.default_recompute == 0.3
+    assert "max_local_cpu_size" in said and "warning: LMCache: ignored: LMCACHE_CHUNK_SIZE: " in said
+
+
+def test_flags_beat_lmcaches_settings(serve):
+    environment = {"LMCACHE_MAX_LOCAL_CPU_SIZE": "2", "LMCACHE_ENABLE_BLENDING": "true"}
+    (settings, *_), said = serve("--store", "ram:1GB", "--mode", "guided", **environment)
+    assert (settings.store, settings.engine.mode, settings.server.default_recompute) == ("ram:1GB", "guided", None)
+    assert "give way to --store ram:1GB" in said and "gives way to mode guided" in said
+    (settings, *_), said = serve("--no-enable-prefix-caching", **environment)
+    assert (settings.store, settings.engine.mode) == ("ram:2GiB", "full")
+
+
+def test_without_them_nothing_is_said(serve):
+    (settings, *_), said = serve()
+    assert (settings.store, settings.eviction, settings.engine.mode) == ("ram:4GB", "value", "guided")
+    assert said == ""
+
+
+def test_metrics_compat(serve):
+    (settings, *_), _ = serve("--metrics-compat", "lmcache,vllm")
+    assert settings.metrics_compat == ("lmcache", "vllm")
+    error, _ = serve("--metrics-compat", "sglang")
+    assert "takes vllm and lmcache" in str(error)
+
+
+def test_replicas_are_started_from_the_same_settings(serve, monkeypatch):
+    (settings, host, port, index, replicas, threads), _ = serve("--replicas", "3", "--threads", "2")
+    assert (host, port, index, replicas, threads) == ("127.0.0.1", 8000, None, 3, 2)
+    with pytest.raises(InputError, match="keeps every replica's KV to itself"):
+        cli_serve.run(settings, host, port, index, replicas, threads)
+    started = []
+    monkeypatch.setattr(replicas_module.ReplicatedServer, "__init__", lambda _, *given: started.extend(given))
+    monkeypatch.setattr(replicas_module.ReplicatedServer, "run", lambda _: None)
+    settings = dataclasses.replace(settings, store="redis://h/0")
+    cli_serve.run(settings, host, port, index, replicas, threads)
+    each, place = started
+    assert (each.serve, each.num_replicas, each.threads, each.index_folder) == (settings, 3, 2, None)
+    assert (place.host, place.port) == ("127.0.0.1", 8000)
