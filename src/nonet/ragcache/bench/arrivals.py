@@ -1,7 +1,7 @@
 """When requests come and how long they are: published traces, and Poisson arrivals.
 
-Formats are told by their contents: Azure's LLM inference trace (CSV `TIMESTAMP,ContextTokens,GeneratedTokens`), BurstGPT
-(CSV `Timestamp,Model,Request tokens,Response tokens,...`), ShareGPT (one JSON array of conversations, which has no
+Formats are told by their contents: Azure's LLM inference trace (CSV `TIMESTAMP,ContextTokens,GeneratedTokens`),
+BurstGPT (CSV `Timestamp,Model,Request tokens,Response tokens,...`), ShareGPT (one JSON array of conversations, without
 times) and Mooncake (JSON lines with `timestamp` in ms, `input_length`, `output_length`, `hash_ids`).
 """
 

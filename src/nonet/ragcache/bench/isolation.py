@@ -280,9 +280,7 @@ def _learn(ids_of: dict[str, list[int]], prompt: Prompt) -> None:
         ids_of[segment.key] = prompt.ids[segment.start : segment.stop].tolist()
 
 
-def _at_once(
-    engine: Engine, asked: Sequence[Asked], mode: str | None, params: SamplingParams
-) -> list[tuple[int, ...]]:
+def _at_once(engine: Engine, asked: Sequence[Asked], mode: str | None, params: SamplingParams) -> list[tuple[int, ...]]:
     answers: list[tuple[int, ...]] = [()] * len(asked)
     faults: list[str] = []
     ended = threading.Semaphore(0)

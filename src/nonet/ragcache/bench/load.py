@@ -11,6 +11,7 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 
@@ -64,12 +65,11 @@ class LoadSize:
     def __post_init__(self) -> None:
         if min(self.num_warming, self.num_requests, self.max_tokens, self.rounds) < 1:
             raise InputError("a load needs warming, requests, tokens and rounds, at least 1 of each")
-        rising = (1.0, *self.factors)
-        if any(low >= high for low, high in zip(rising, rising[1:], strict=False)):
+        if any(low >= high for low, high in pairwise((1.0, *self.factors))):
             raise InputError(f"factors of the rate must rise above 1, not {self.factors}")
 
 
-QUICK = LoadSize(num_warming=6, num_requests=8, factors=(1.5,), rounds=1)
+QUICK = LoadSize(num_warming=6, num_requests=6, factors=(1.5,), rounds=1)
 FULL = LoadSize()
 
 

@@ -185,9 +185,7 @@ def replay(
         params = SamplingParams(max_tokens=request.max_tokens, ignore_eos=True)
         told = partial(collect, record)
         try:
-            server.submit(
-                request.prompt, params, mode=mode, recompute=recompute, timeout_s=timeout_s, on_event=told
-            )
+            server.submit(request.prompt, params, mode=mode, recompute=recompute, timeout_s=timeout_s, on_event=told)
         except BusyError as error:
             record.error, record.end_s = str(error), clock() - begun
             ended.release()
