@@ -1,0 +1,271 @@
+"""Requests that come by chance: what the default mode gains over prefix caching, in our own server.
+
+Both modes get the same requests of one trace at the same Poisson times, each in an engine of its own whose store was
+filled by earlier requests of the trace in the same mode, and goes on being filled. The load is a share of what prefix
+mode can serve, which is measured first with everything sent at once.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+
+from nonet.common.console import note
+from nonet.common.errors import InputError
+from nonet.common.findings import Finding, Rival
+from nonet.ragcache.bench.arrivals import poisson_times
+from nonet.ragcache.bench.questions import SYSTEM, Case
+from nonet.ragcache.bench.replay import LoadReport, Server, TimedRequest, load_report, replay
+from nonet.ragcache.models.loading import LoadedModel
+from nonet.ragcache.reuse.modes import DEFAULT_MODE
+from nonet.ragcache.reuse.prompt import Prompt
+from nonet.ragcache.scheduling.engine import Engine
+from nonet.ragcache.scheduling.prompting import ChunkText
+from nonet.ragcache.scheduling.request import SamplingParams
+from nonet.ragcache.scheduling.settings import EngineConfig
+from nonet.ragcache.store.chunk_store import ChunkStore
+from nonet.ragcache.store.variant import ChunkKV
+
+LOAD_SHARE = 0.8
+THROUGHPUT_PROMISE, LATENCY_PROMISE = 1.5, 2.0
+_PREFIX = "prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSize:
+    """How much is measured.
+
+    Args:
+        num_warming: earlier requests of the trace that fill each mode's store.
+        num_requests: that are measured in each run.
+        max_tokens: of each answer, none ends earlier.
+        factors: multiples of the base rate at which the default mode is tried for its throughput at equal p95, rising;
+            trying ends at the first that is too much.
+        rounds: times that all is measured, with other arrival times; medians are reported.
+        max_model_len: tokens of prompt and answer.
+        store: spec of the stores, one for each mode and as much again for each run.
+
+    Raises:
+        InputError: numbers below 1, or factors that do not rise above 1.
+    """
+
+    num_warming: int = 60
+    num_requests: int = 60
+    max_tokens: int = 16
+    factors: tuple[float, ...] = (1.5, 2.0, 3.0)
+    rounds: int = 3
+    max_model_len: int = 2048
+    store: str = "ram:4GB"
+
+    def __post_init__(self) -> None:
+        if min(self.num_warming, self.num_requests, self.max_tokens, self.rounds) < 1:
+            raise InputError("a load needs warming, requests, tokens and rounds, at least 1 of each")
+        if any(low >= high for low, high in pairwise((1.0, *self.factors))):
+            raise InputError(f"factors of the rate must rise above 1, not {self.factors}")
+
+
+QUICK = LoadSize(num_warming=6, num_requests=6, factors=(1.5,), rounds=1)
+FULL = LoadSize()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRun:
+    """One run.
+
+    Args:
+        mode: of the requests.
+        factor: of the base rate.
+        report: what was counted.
+    """
+
+    mode: str
+    factor: float
+    report: LoadReport
+
+
+def load_findings(
+    model: LoadedModel,
+    cases: Sequence[Case],
+    texts: Mapping[str, str],
+    size: LoadSize = FULL,
+    *,
+    mode: str = DEFAULT_MODE,
+    seed: int = 0,
+) -> tuple[list[Finding], list[LoadRun]]:
+    """Throughput at equal p95 and mean latency of a mode, over prefix mode's.
+
+    Args:
+        model: loaded.
+        cases: a trace, of which `size` takes the first ones of a shuffled order.
+        texts: its chunks.
+        size: how much.
+        mode: that is compared with prefix mode.
+        seed: of the order and of the arrival times.
+
+    Returns:
+        `throughput_vs_prefix` and `latency_vs_prefix`, of which the one that is nearer to its promise (or further
+        beyond it) carries it, since one of both was promised; and all runs.
+
+    Raises:
+        InputError: the trace is too short.
+    """
+    if len(cases) < size.num_warming + size.num_requests:
+        raise InputError(f"{len(cases)} requests are too few for {size.num_warming} + {size.num_requests}")
+    order = list(cases)
+    random.Random(seed).shuffle(order)
+    warming, asked = order[: size.num_warming], order[size.num_warming :][: size.num_requests]
+    benches = {one: _Bench(model, texts, warming, asked, one, size) for one in (_PREFIX, mode)}
+    try:
+        capacity = benches[_PREFIX].run([0.0] * len(asked)).request_throughput
+        base_per_s = LOAD_SHARE * capacity
+        note(f"prefix mode serves {capacity:.3g} requests/s; the load is {base_per_s:.3g}/s")
+        runs: list[LoadRun] = []
+        for number in range(size.rounds):
+            runs += _round(benches, mode, size, base_per_s, seed + number)
+    finally:
+        for bench in benches.values():
+            bench.close()
+    described = (
+        f"{len(asked)} requests after {len(warming)}, {size.rounds} rounds, {size.max_tokens} tokens each, "
+        f"{torch.get_num_threads()} threads"
+    )
+    return findings_of(runs, mode, described, base_per_s), runs
+
+
+def findings_of(runs: Sequence[LoadRun], mode: str, described: str, base_per_s: float) -> list[Finding]:
+    """Both findings of some runs.
+
+    Args:
+        runs: of prefix mode at factor 1 and of the mode at factor 1 and more.
+        mode: that is compared.
+        described: the input.
+        base_per_s: requests a second at factor 1.
+    """
+    prefix = _medians([run.report for run in runs if run.mode == _PREFIX])
+    by_factor = {
+        factor: _medians([run.report for run in runs if run.mode == mode and run.factor == factor])
+        for factor in sorted({run.factor for run in runs if run.mode == mode})
+    }
+    latency = prefix.mean_e2el_ms / by_factor[1.0].mean_e2el_ms
+    within = [factor for factor, report in by_factor.items() if report.p95_e2el_ms <= prefix.p95_e2el_ms]
+    best = by_factor[max(within)] if within else None
+    throughput = best.request_throughput / prefix.request_throughput if best is not None else 0.0
+    told = (
+        f"{mode} at {base_per_s:.3g} requests/s: mean {by_factor[1.0].mean_e2el_ms:.0f} ms, p95 "
+        f"{by_factor[1.0].p95_e2el_ms:.0f} ms; prefix mode {prefix.mean_e2el_ms:.0f} and {prefix.p95_e2el_ms:.0f} ms; "
+        f"latency {latency:.2f}x lower, throughput at no higher p95 {throughput:.2f}x"
+    )
+    tried = ", ".join(f"{factor:g}x: {report.p95_e2el_ms:.0f} ms" for factor, report in by_factor.items())
+    is_latency = latency / LATENCY_PROMISE > throughput / THROUGHPUT_PROMISE
+    source = f"Poisson load at {LOAD_SHARE:.0%} of prefix mode's capacity, {described}"
+    return [
+        Finding(
+            "ragcache",
+            "throughput_vs_prefix",
+            throughput,
+            "x",
+            "higher",
+            source,
+            (Rival("prefix mode (requests/s)", prefix.request_throughput, "measured"),),
+            promise=None if is_latency else THROUGHPUT_PROMISE,
+            note=f"{told}; p95 by rate {tried}",
+        ),
+        Finding(
+            "ragcache",
+            "latency_vs_prefix",
+            latency,
+            "x",
+            "higher",
+            source,
+            (Rival("prefix mode (mean ms)", prefix.mean_e2el_ms, "measured"),),
+            promise=LATENCY_PROMISE if is_latency else None,
+            note=told,
+        ),
+    ]
+
+
+def _round(benches: Mapping[str, _Bench], mode: str, size: LoadSize, base_per_s: float, seed: int) -> list[LoadRun]:
+    times = poisson_times(size.num_requests, base_per_s, seed=seed)
+    prefix = benches[_PREFIX].run(times)
+    runs = [LoadRun(_PREFIX, 1.0, prefix)]
+    for factor in (1.0, *size.factors):
+        report = benches[mode].run([time_s / factor for time_s in times])
+        runs.append(LoadRun(mode, factor, report))
+        if report.p95_e2el_ms > prefix.p95_e2el_ms:
+            break
+    return runs
+
+
+def _medians(reports: Sequence[LoadReport]) -> LoadReport:
+    middle = {
+        name: statistics.median(getattr(report, name) for report in reports)
+        for name in ("mean_e2el_ms", "p95_e2el_ms", "request_throughput")
+    }
+    return replace(reports[0], **middle)
+
+
+class _Bench:
+    """A mode with the store that earlier requests have filled; every run begins with a copy of that."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        texts: Mapping[str, str],
+        warming: Sequence[Case],
+        asked: Sequence[Case],
+        mode: str,
+        size: LoadSize,
+    ) -> None:
+        self._model, self._texts, self._asked, self._mode, self._size = model, texts, asked, mode, size
+        self._store = ChunkStore.from_spec(size.store)
+        engine = self._engine(self._store)
+        keys: dict[str, None] = {}
+        for case in warming:
+            prompt = self._prompt(engine, case)
+            keys.update(dict.fromkeys(segment.key for segment in prompt.segments[:-1]))
+            engine.complete(prompt, params=SamplingParams(max_tokens=2, ignore_eos=True))
+        engine.finish_background()
+        self._keys, self._warmer = list(keys), engine
+
+    def run(self, times: Sequence[float]) -> LoadReport:
+        """Requests at these times, in an engine of its own."""
+        engine = self._engine(self._copy())
+        requests = [
+            TimedRequest(time_s, self._prompt(engine, case), self._size.max_tokens)
+            for time_s, case in zip(times, self._asked, strict=True)
+        ]
+        server: Server = engine.start()
+        report = load_report(replay(server, requests))
+        engine.stop()
+        if report.failed:
+            raise InputError(f"{report.failed} of {len(requests)} requests failed in mode {self._mode}")
+        return report
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._warmer.stop(0)
+
+    def _engine(self, store: ChunkStore) -> Engine:
+        length = self._size.max_model_len
+        config = EngineConfig(mode=self._mode, max_model_len=length, pool_tokens=8 * length, max_waiting=10_000)
+        return Engine(self._model, store, config)
+
+    def _prompt(self, engine: Engine, case: Case) -> Prompt:
+        return engine.prompt(SYSTEM, [ChunkText(self._texts[chunk], chunk) for chunk in case.chunks], case.question)
+
+    def _copy(self) -> ChunkStore:
+        copy = ChunkStore.from_spec(self._size.store)
+        for key in self._keys:
+            for meta in self._store.variants(key):
+                reader = self._store.open(meta.variant_id)
+                layers = [reader.layer(layer) for layer in range(self._model.config.num_layers)]
+                keys, values = (torch.stack(part) for part in zip(*layers, strict=True))
+                reader.close()
+                copy.submit(meta, ChunkKV(keys, values))
+            copy.flush()
+        return copy

@@ -1,0 +1,73 @@
+"""Load beside prefix mode: the findings of runs made by hand, and one small run of the engine."""
+
+import pytest
+
+from nonet.common.errors import InputError
+from nonet.ragcache.bench.load import LoadRun, LoadSize, findings_of, load_findings
+from nonet.ragcache.bench.questions import Case
+from nonet.ragcache.bench.replay import Record, load_report
+from nonet.ragcache.models.toy import toy_model
+
+TEXTS = {f"c{n}": f"passage {n} says {n * n} and " * 2 for n in range(6)}
+CASES = [Case(f"question {n}?", "", (f"c{n % 6}", f"c{(n + 1 + n // 6) % 6}")) for n in range(12)]
+
+
+def run_of(mode, factor, latencies_ms, duration_s=10.0):
+    records = [Record(10, 0.0, 0.0, [latency / 1e3], latency / 1e3) for latency in latencies_ms]
+    records[-1].end_s = duration_s
+    return LoadRun(mode, factor, load_report(records))
+
+
+def test_latency_at_the_base_rate_and_throughput_at_no_higher_p95():
+    runs = [
+        run_of("prefix", 1.0, [1000, 3000]),
+        run_of("guided", 1.0, [500, 1500]),
+        run_of("guided", 1.5, [700, 2000], duration_s=7.0),
+        run_of("guided", 2.0, [700, 9000], duration_s=5.0),
+    ]
+    throughput, latency = findings_of(runs, "guided", "made by hand", 0.2)
+    assert latency.value == pytest.approx(2.0) and throughput.value == pytest.approx(10 / 7)
+    assert (throughput.promise, latency.promise) == (None, 2.0) and latency.kept
+    assert "latency 2.00x lower, throughput at no higher p95 1.43x" in throughput.note
+    assert throughput.rivals[0].value == pytest.approx(0.2) and latency.rivals[0].value == pytest.approx(2000)
+
+
+def test_the_promise_stands_on_the_better_one():
+    runs = [run_of("prefix", 1.0, [100, 100]), run_of("guided", 1.0, [90, 90]), run_of("guided", 2.0, [95, 95], 5.0)]
+    throughput, latency = findings_of(runs, "guided", "made by hand", 1.0)
+    assert (throughput.promise, throughput.kept, latency.promise) == (1.5, True, None)
+
+
+def test_a_mode_that_is_slower_keeps_no_promise():
+    runs = [run_of("prefix", 1.0, [100, 100]), run_of("guided", 1.0, [200, 200])]
+    throughput, latency = findings_of(runs, "guided", "made by hand", 1.0)
+    assert throughput.value == 0.0 and latency.value == 0.5
+    assert [one.kept for one in (throughput, latency) if one.promise is not None] == [False]
+
+
+def test_rounds_are_reported_by_their_medians():
+    runs = [run_of("prefix", 1.0, [ms, ms]) for ms in (100, 900, 300)] + [
+        run_of("guided", 1.0, [ms, ms]) for ms in (100, 150, 800)
+    ]
+    assert findings_of(runs, "guided", "made by hand", 1.0)[1].value == pytest.approx(2.0)
+
+
+def test_the_engine_under_load():
+    size = LoadSize(
+        num_warming=6, num_requests=4, max_tokens=2, factors=(1.5,), rounds=2, max_model_len=512, store="ram:20MB"
+    )
+    found, runs = load_findings(toy_model(), CASES, TEXTS, size)
+    assert [one.name for one in found] == ["throughput_vs_prefix", "latency_vs_prefix"]
+    assert sum(one.promise is not None for one in found) == 1
+    assert [run.mode for run in runs if run.factor == 1.0] == ["prefix", "guided"] * 2
+    assert all(run.report.completed == 4 and run.report.total_output_tokens == 8 for run in runs)
+    assert "4 requests after 6, 2 rounds, 2 tokens each" in found[0].input
+
+
+def test_sizes_are_checked():
+    with pytest.raises(InputError, match="too few for 60"):
+        load_findings(toy_model(), CASES, TEXTS)
+    with pytest.raises(InputError, match="rise above 1"):
+        LoadSize(factors=(2.0, 1.5))
+    with pytest.raises(InputError, match="at least 1"):
+        LoadSize(rounds=0)
