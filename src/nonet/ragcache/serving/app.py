@@ -48,6 +48,9 @@ class ServerConfig:
         default_max_tokens: of an answer whose request does not say.
         timeout_s: a request that takes longer ends with what it has.
         max_body_bytes: of a request.
+
+    >>> ServerConfig("smollm2", token="a key").timeout_s
+    300.0
     """
 
     served_model_name: str
