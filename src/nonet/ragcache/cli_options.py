@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from nonet.ragcache.reuse.modes import MODES
+
 Model = Annotated[
     str, typer.Option(metavar="NAME|PATH", help="smollm2, a GGUF file, a folder with safetensors, or a hub name.")
 ]
@@ -13,7 +15,10 @@ Dtype = Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the wei
 Store = Annotated[
     str, typer.Option(metavar="SPEC", help="Tiers, the fastest first, such as ram:4GB,disk:kv/:50GB,redis://host/0.")
 ]
-ModeName = Annotated[str, typer.Option("--mode", metavar="NAME", help="How requests are served.")]
+ModeName = Annotated[
+    str,
+    typer.Option("--mode", metavar="NAME", help=f"One of {', '.join(MODES)}.", autocompletion=lambda: list(MODES)),
+]
 Alpha = Annotated[float, typer.Option(min=0, help="More repairs more; calibrate finds it.")]
 Symmetric = Annotated[bool, typer.Option("--symmetric", help="Count new neighbours against a stored chunk, too.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the model. [default: all cores]")]

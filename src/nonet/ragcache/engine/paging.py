@@ -6,9 +6,11 @@ repaired row goes to a page of its own, and the sequence points there instead.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from nonet.common.errors import InputError, NonetError
@@ -73,8 +75,8 @@ class BlockPool:
         self.num_blocks = num_blocks
         shape = (config.num_layers, num_blocks * block_tokens, config.num_kv_heads, config.head_dim)
         # Zeros, not empty: a slot that is masked out is multiplied by 0, and 0 times NaN is NaN.
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys = _zeros(shape, dtype, torch.device(device))
+        self.values = _zeros(shape, dtype, torch.device(device))
         self._free = list(range(num_blocks - 1, -1, -1))
         self._lock = threading.Lock()
 
@@ -145,6 +147,14 @@ class BlockPool:
     def _check_held(blocks: Blocks) -> None:
         if blocks.num_holders < 1:
             raise InputError("these pages were released already")
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros whose memory is taken when it is first written to; torch.zeros would touch gigabytes at every start."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    held = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(held).view(dtype).view(shape)
 
 
 def release_all(pool: BlockPool, held: Sequence[Blocks]) -> None:

@@ -62,7 +62,7 @@ def read_documents(paths: Iterable[str | Path]) -> Iterator[Document]:
 def _read(path: Path, name: str) -> Iterator[Document]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path}: unknown kind of document; known are {', '.join(_READERS)}")
+        raise InputError(f"{path}: unknown kind of document; known are {', '.join(KNOWN_KINDS)}")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise InputError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB; split it")
     for document in reader(path, name):
@@ -137,3 +137,5 @@ _READERS = {
     ".pdf": _read_pdf,
     ".jsonl": _read_lines,
 }
+KNOWN_KINDS = tuple(_READERS)
+"""Endings of the files that are read."""

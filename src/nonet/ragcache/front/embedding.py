@@ -51,6 +51,10 @@ class Embedder:
     Raises:
         MissingExtraError: no folder given and the package is not installed.
         InputError: files missing, or another kind of model.
+
+    >>> if packaged_model() is not None:
+    ...     like, other = Embedder().encode(["a cat", "a kitten", "a tax form"])[1:] @ Embedder().encode(["a cat"])[0]
+    ...     assert like > other
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nonet.ragcache.front.embedding import Embedder
 
 Method = Literal["hybrid", "bm25", "vector"]
+INDEX_FILE = "chunks.sqlite"
 _VERSION = 1
 _RANK_OFFSET = 60
 """Reciprocal rank fusion's constant, as published (Cormack et al., SIGIR 2009)."""
@@ -79,15 +80,27 @@ class ChunkIndex:
 
     Raises:
         InputError: the file is not such an index, or one of another version.
+
+    >>> import tempfile
+    >>> from nonet.ragcache.front.documents import Document
+    >>> index = ChunkIndex(tempfile.mkdtemp())
+    >>> texts = {"a.md": "A row has a budget.", "b.md": "A pod starts."}
+    >>> done = index.ingest([Document(name, name, text) for name, text in texts.items()], str.split)
+    >>> done.added, [hit.chunk.chunk_id for hit in index.search("what has a budget?", k=1)]
+    (('a.md', 'b.md'), ['a.md#0'])
+    >>> index.close()
     """
 
     def __init__(self, folder: str | Path, embedder: Embedder | None = None) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._embedder = embedder
-        path = self.folder / "chunks.sqlite"
-        self._database = sqlite3.connect(path, check_same_thread=False)
+        path = self.folder / INDEX_FILE
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder}: no folder for an index ({error.strerror})") from error
+        try:
+            self._database = sqlite3.connect(path, check_same_thread=False)
             self._database.execute("PRAGMA foreign_keys = ON")
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version == 0:
@@ -157,6 +170,10 @@ class ChunkIndex:
         """All chunks, document by document."""
         rows = self._database.execute("SELECT id, document, text FROM chunks ORDER BY document, number")
         return [Chunk(*row) for row in rows]
+
+    def documents(self) -> list[str]:
+        """The ids of all documents."""
+        return [row[0] for row in self._database.execute("SELECT id FROM documents ORDER BY id")]
 
     def close(self) -> None:
         """Close the file."""

@@ -35,6 +35,11 @@ class LoadedModel:
         config: the decoder's shape.
         fingerprint: 64 hex digits over all bytes of the weights (and, for a folder, its config).
         dtype: "float32" or "bfloat16".
+
+    >>> from nonet.ragcache import toy_model
+    >>> model = toy_model()
+    >>> model.config.num_layers, model.dtype, model.tokenizer.encode("ab")
+    (4, 'float32', [97, 98])
     """
 
     decoder: Decoder
@@ -57,6 +62,10 @@ def load_model(name: str | Path = DEFAULT_MODEL, *, dtype: str = "float32", devi
     Raises:
         InputError: nothing there, a damaged file, an architecture or trait that is not supported.
         MissingExtraError: the package of the default model is not installed.
+
+    >>> load_model("no-such-model.gguf")
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: model 'no-such-model.gguf': no such file or folder; give 'smollm2', ...
     """
     resolve_dtype(dtype)
     path = _find(name)

@@ -37,6 +37,12 @@ def exposure(plan: Plan) -> float:
 
     Returns:
         Within 0 and 1.
+
+    >>> from nonet.ragcache import ChunkStore, Engine, toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> exposure(engine.planner.plan(engine.prompt("", ["a new chunk"], "a question?")))
+    0.0
+    >>> engine.stop(0)
     """
     rows = plan.prompt.question.start
     stale = sum(
@@ -59,6 +65,13 @@ class Guard:
 
     Raises:
         InputError: a negative limit or factor.
+
+    >>> from nonet.ragcache import ChunkStore, Engine, EngineConfig, toy_model
+    >>> config = EngineConfig(guard=Guard(limit=0.1, factor=0.5))
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"), config)
+    >>> engine.planner.plan(engine.prompt("", ["a chunk"], "a question?")).damage_bound
+    0.0
+    >>> engine.stop(0)
     """
 
     limit: float

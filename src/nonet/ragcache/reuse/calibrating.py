@@ -24,6 +24,9 @@ class Trial:
 
     Raises:
         InputError: not one finite value of both for each of at least one question.
+
+    >>> Trial(np.array([0.9, 1.0]), np.array([0.3, 0.2])).quality.mean()
+    np.float64(0.95)
     """
 
     quality: NDArray[np.float64]
@@ -130,6 +133,12 @@ def calibrate(
 
     Raises:
         InputError: no alphas, a negative one, or a confidence outside 0 and 1.
+
+    >>> def asked(alpha: float) -> Trial:  # what serving ten questions would give
+    ...     return Trial(np.full(10, min(1.0, 0.7 + alpha)), np.full(10, 0.2 + alpha / 2))
+    >>> found = calibrate(asked, target=0.9)
+    >>> round(found.alpha, 3), round(found.best.computed, 2)
+    (0.225, 0.31)
     """
     if not alphas or not all(0 <= alpha < float("inf") for alpha in alphas) or not 0 < confidence < 1:
         raise InputError("calibration: needs alphas of 0 or more, and a confidence between 0 and 1")

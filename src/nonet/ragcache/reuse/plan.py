@@ -67,6 +67,13 @@ class Plan:
             "deviation" (all rows in question run through the first layers), or "" when all are chosen.
         considered: by chunk id, the variants that were looked at, each with its overlap.
         damage_bound: what `Guard` says of this plan; None without one.
+
+    >>> from nonet.ragcache import ChunkStore, Engine, toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> plan = engine.planner.plan(engine.prompt("", ["a new chunk"], "a question?"))
+    >>> len(plan.active_rows) == len(plan.prompt.ids), [part.decision for part in plan.segments]
+    (True, ['computed', 'computed', 'computed'])
+    >>> engine.stop(0)
     """
 
     prompt: Prompt

@@ -54,6 +54,15 @@ class Planner:
 
     Raises:
         InputError: numbers outside their range, or an unknown rule.
+
+    >>> from nonet.ragcache import ChunkStore, Engine, toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> _ = engine.generate("", ["one chunk", "another one"], "a question?", "full")
+    >>> engine.finish_background()
+    >>> moved = engine.prompt("", ["another one", "one chunk"], "a question?")
+    >>> [part.decision for part in Planner(engine.store, alpha=0.5).plan(moved, "reuse").segments[1:3]]
+    ['reused', 'reused']
+    >>> engine.stop(0)
     """
 
     def __init__(

@@ -52,6 +52,13 @@ class Prompt:
 
     Raises:
         InputError: segments that do not cover the ids in this order, an empty question, or ids of another type.
+
+    >>> from nonet.ragcache import ChunkStore, Engine, toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> prompt = engine.prompt("Be brief.", ["a chunk", "another"], "a question?")
+    >>> [segment.kind for segment in prompt.segments]
+    ['system', 'chunk', 'chunk', 'question']
+    >>> engine.stop(0)
     """
 
     ids: NDArray[np.int64]

@@ -28,6 +28,12 @@ class SamplingParams:
 
     Raises:
         InputError: a value outside its range.
+
+    >>> SamplingParams(max_tokens=64, stop=("\\n\\n",)).temperature
+    0.0
+    >>> SamplingParams(top_p=2)
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: top_p must be above 0 and at most 1, not 2
     """
 
     max_tokens: int = 256
@@ -61,6 +67,10 @@ class ChunkReport:
         tier: where that was: "pages", "ram", "disk", "redis", "s3".
         cci, beta, gamma, beta_prime, cfo: the published measures of the variant under the present neighbours.
         reason: one plain sentence.
+
+    >>> one = ChunkReport("kb-1", "repaired", 300, 45, "3f", "ram", 0.66, 0.4, 0.0, 0.4, 0.2, "stored behind 2 chunks")
+    >>> f"{one.chunk_id}: {one.num_computed / one.num_tokens:.0%} computed anew, from {one.tier}"
+    'kb-1: 15% computed anew, from ram'
     """
 
     chunk_id: str
@@ -96,6 +106,10 @@ class RequestReport:
         e2e_s: from arrival to the end.
         chunks: one entry a chunk, in the order of the prompt.
         notes: what went otherwise than planned (a stored variant that could not be read, an abstention).
+
+    >>> done = RequestReport("7d", "guided", 1000, 100, 700, 50, 150, 0, 20, 0.0, 0.3, 0.9, chunks=())
+    >>> done.cached_tokens, done.active_rows
+    (800, 200)
     """
 
     request_id: str
@@ -133,6 +147,13 @@ class Generation:
         token_ids: as generated.
         finish_reason: why it ended.
         report: what it cost.
+
+    >>> from nonet.ragcache import ChunkStore, Engine, toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> done = engine.generate("Be brief.", ["a chunk"], "a question?", params=SamplingParams(max_tokens=2))
+    >>> len(done.token_ids), done.finish_reason, [chunk.decision for chunk in done.report.chunks]
+    (2, 'length', ['computed'])
+    >>> engine.stop(0)
     """
 
     text: str

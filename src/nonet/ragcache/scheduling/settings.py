@@ -30,6 +30,9 @@ class EngineConfig:
         guard: computes everything where reuse might do too much damage.
         background: compute variants of chunks that were met behind reused ones, when nobody waits.
         shadow: sampled comparison with full recomputation.
+
+    >>> EngineConfig(max_model_len=4096, alpha=0.3).mode
+    'guided'
     """
 
     max_model_len: int | None = None

@@ -31,6 +31,12 @@ class ShadowConfig:
 
     Raises:
         InputError: numbers outside their range.
+
+    >>> ShadowConfig(rate=0.02, limit=0.05).window
+    50
+    >>> ShadowConfig(rate=2)
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: shadow check: rate within 0 and 1, limit above 0, window 1 or more
     """
 
     rate: float = 0.0

@@ -52,6 +52,9 @@ class ServerConfig:
 
     Raises:
         InputError: that share is none.
+
+    >>> ServerConfig("smollm2", token="a key").timeout_s
+    300.0
     """
 
     served_model_name: str

@@ -27,6 +27,9 @@ class Address:
     Args:
         host: address.
         port: 0 takes a free one.
+
+    >>> Address(port=0).host
+    '127.0.0.1'
     """
 
     host: str = "127.0.0.1"
@@ -100,6 +103,14 @@ class RagServer:
 
     Raises:
         InputError: the address cannot be bound, or is wide without a token.
+
+    >>> import urllib.request
+    >>> from nonet.ragcache import ChunkStore, ServerConfig, toy_model
+    >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    >>> server = RagServer(engine, ServerConfig("toy"), Address(port=0)).start()
+    >>> urllib.request.urlopen(server.address + "/healthz").status
+    200
+    >>> server.stop(0)
     """
 
     def __init__(
