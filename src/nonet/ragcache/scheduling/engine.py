@@ -27,7 +27,7 @@ from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.answering import Answer
-from nonet.ragcache.scheduling.keeping import Keeper, missing_segments
+from nonet.ragcache.scheduling.keeping import Keeper, missing_segments, neighbours_of
 from nonet.ragcache.scheduling.prompting import (
     ChunkText,
     PromptMaker,
@@ -490,8 +490,7 @@ class Engine:
     def _plan_background(self, plan: Plan) -> None:
         """Chunks that were met behind reused ones get a variant behind the chunk that stood before them."""
         for number in missing_segments(plan):
-            before = [n for n in range(1, number) if plan.segments[n].segment.num_tokens][-1:]
-            prompt = shortened(plan.prompt, [*before, number])
+            prompt = shortened(plan.prompt, neighbours_of(plan.prompt, number))
             self._scheduler.add(self._job(prompt, lambda _: None), when_idle=True)
 
 

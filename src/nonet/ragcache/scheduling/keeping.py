@@ -60,6 +60,17 @@ def missing_segments(plan: Plan) -> list[int]:
     ]
 
 
+def neighbours_of(prompt: Prompt, number: int) -> list[int]:
+    """Numbers of the segments with which a missing chunk is computed in the background: the one before it, and itself.
+
+    Args:
+        prompt: where it stands.
+        number: of its segment.
+    """
+    before = [n for n in range(1, number) if prompt.segments[n].num_tokens][-1:]
+    return [*before, number]
+
+
 class Keeper:
     """Hands computed segments to the store.
 
