@@ -27,6 +27,7 @@ bench: $(VENV)/.tour $(VENV)/.test $(VENV)/.kernels ## The long runs: full bench
 	$(BIN)/nonet logs bench --full --json benchmarks/logs/results/latest.jsonl
 	$(BIN)/nonet coldstart bench --full --json benchmarks/coldstart/results/latest.jsonl
 	$(BIN)/nonet power bench --full --json benchmarks/power/results/latest.jsonl
+	$(BIN)/nonet ragcache bench --full --json benchmarks/ragcache/results/latest.jsonl
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.lint ## ruff, mypy and the import rules.

@@ -91,6 +91,12 @@ def warm(
     model: options.Model = "smollm2",
     neighbours: Annotated[int, typer.Option(min=0, max=8, help="Most similar chunks before each chunk.")] = 2,
     store: Annotated[str, typer.Option(metavar="SPEC", help="Tiers. [default: beside the index]")] = "",
+    api_key: Annotated[
+        str,
+        typer.Option(
+            envvar="RAGCACHE_API_KEY", help="Of the clients to come: keys share no chunks.", show_default=False
+        ),
+    ] = "",
     threads: options.Threads = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -123,7 +129,7 @@ def warm(
     groups = warming_groups(nearest, sizes, max_tokens=engine.max_model_len // 2)
     for group in track(groups, "warming", total=len(groups)):
         company = [ChunkText(chunks[n].text, chunks[n].chunk_id, chunks[n].document_id) for n in group]
-        engine.warm(SYSTEM, [company])
+        engine.warm(SYSTEM, [company], tenant=api_key)
     engine.finish_background()
     stored = engine.store.stats().num_variants
     engine.stop(0)

@@ -105,7 +105,7 @@ class RequestReport:
         ttft_s: from arrival to the first token.
         e2e_s: from arrival to the end.
         chunks: one entry a chunk, in the order of the prompt.
-        notes: what went otherwise than planned (a stored variant that could not be read, an abstention).
+        notes: what went otherwise than planned (a stored variant that could not be read).
 
     >>> done = RequestReport("7d", "guided", 1000, 100, 700, 50, 150, 0, 20, 0.0, 0.3, 0.9, chunks=())
     >>> done.cached_tokens, done.active_rows

@@ -55,7 +55,9 @@ class RedisTier:
         try:
             import redis
         except ImportError as error:
-            raise MissingExtraError("a Redis tier needs the package redis: pip install 'nonet[ragcache]'") from error
+            raise MissingExtraError(
+                "a Redis tier needs the package redis: pip install 'nonet[ragcache-remote]'"
+            ) from error
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._error = redis.exceptions.RedisError

@@ -60,7 +60,9 @@ class S3Tier:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError as error:
-            raise MissingExtraError("an S3 tier needs the package boto3: pip install 'nonet[ragcache]'") from error
+            raise MissingExtraError(
+                "an S3 tier needs the package boto3: pip install 'nonet[ragcache-remote]'"
+            ) from error
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError, OSError)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from importlib import resources
 
+from nonet.ragcache.front.ask import SYSTEM
+
 
 def page_html(model: str, *, can_retrieve: bool) -> str:
     """The page for a server.
@@ -18,5 +20,5 @@ def page_html(model: str, *, can_retrieve: bool) -> str:
     """
     text = resources.files(__package__).joinpath("index.html").read_text("utf-8")
     # In a script element only "</" can end it; JSON allows to write it as "<\/".
-    settings = json.dumps({"model": model, "canRetrieve": can_retrieve}).replace("</", "<\\/")
+    settings = json.dumps({"model": model, "canRetrieve": can_retrieve, "system": SYSTEM}).replace("</", "<\\/")
     return text.replace("/*SETTINGS*/null", settings)

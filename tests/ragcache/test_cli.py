@@ -1,0 +1,319 @@
+"""`nonet ragcache` as typed: what each verb prints, and one line with exit code 2 for what cannot be done.
+
+Most tests use a tiny model in a folder of its own, read as a user's would be; one asks SmolLM2.
+"""
+
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+from typer.testing import CliRunner
+
+from nonet.cli import exit_code_of
+from nonet.ragcache.cli import app
+from nonet.ragcache.models.toy import toy_tokenizer
+from nonet.ragcache.store.chunk_store import ChunkStore
+from tests.ragcache.models.saved import transformers_model
+
+VERBS = ("serve", "ingest", "ask", "warm", "calibrate", "explain")
+TEXTS = {
+    "rows.md": "# Rows\n\nA row of servers has a budget of 200 kW.",
+    "brake.txt": "The brake lowers all clocks to 288 MHz.",
+    "pods.html": "<title>Pods</title><p>A cold pod takes two seconds to start.</p>",
+}
+QUESTION = "What is the budget of a row?"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def typed(*arguments):
+    """Standard output of a command that ends with 0."""
+    done = run(*arguments)
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def refused(capsys, *arguments):
+    """The one line that is said of a command that cannot be done."""
+    done = run(*arguments)
+    assert done.exception is not None and done.stdout == ""
+    capsys.readouterr()
+    assert exit_code_of(done.exception) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    return said
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with a Llama of random weights: one token a byte, 1,024 tokens of context."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    shape = {"vocab_size": 300, "max_position_embeddings": 1024, "bos_token_id": 256, "eos_token_id": 257}
+    transformers_model("llama", **shape).save_pretrained(folder)
+    toy_tokenizer()._backend.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+def documents(tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for name, text in TEXTS.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path, documents, model):
+    """An index of the documents, found by words."""
+    typed("ingest", documents, "-o", tmp_path / "index", "--model", model, "--words-only", "-q")
+    return tmp_path / "index"
+
+
+def asked(source, model, *more):
+    command = ("ask", source, QUESTION, "--model", model, "--max-tokens", 3, "--json", "-q", *more)
+    return json.loads(typed(*command))["report"]
+
+
+def test_every_verb_teaches():
+    shown = typed("--help")
+    for verb in VERBS:
+        assert verb in shown
+        assert f"nonet ragcache {verb}" in typed(verb, "--help")
+
+
+def test_ingest_counts_what_is_new_changed_and_the_same(tmp_path, documents, model):
+    command = ("ingest", documents, "-o", tmp_path / "index", "--model", model, "--words-only", "-q")
+    assert "3 documents added, 0 changed, 0 unchanged\n3 chunks" in typed(*command)
+    (documents / "brake.txt").write_text("The brake is off.")
+    found = json.loads(typed(*command, "--json"))
+    assert found == {"added": [], "changed": ["brake.txt"], "unchanged": ["pods.html", "rows.md"], "chunks": 3}
+
+
+def test_ingest_drops_the_kv_of_documents_that_changed(index, documents, model):
+    asked(index, model)
+    stored = ChunkStore.from_spec(f"disk:{index / 'kv'}")
+    before = stored.stats().num_chunks
+    stored.close()
+    (documents / "rows.md").write_text("A row has a budget of 300 kW.")
+    typed("ingest", documents, "-o", index, "--model", model, "--words-only", "-q")
+    stored = ChunkStore.from_spec(f"disk:{index / 'kv'}")
+    assert stored.stats().num_chunks == before - 1
+    stored.close()
+
+
+def test_ask_takes_over_what_it_read_before_and_follows_the_folder(documents, model, monkeypatch):
+    first = asked(documents, model)
+    assert len(first["chunks"]) == 3 and first["computed_tokens"] == first["prompt_tokens"]
+    again = asked(documents, model, "-k", 2, "--mode", "reuse")
+    assert [chunk["decision"] for chunk in again["chunks"]] == ["prefix", "prefix"]
+    assert again["computed_tokens"] < again["prompt_tokens"] / 2
+    (documents / "pods.html").unlink()
+    (documents / "brake.txt").write_text("The brake is off.")
+    names = {chunk["chunk_id"]: chunk["decision"] for chunk in asked(documents, model)["chunks"]}
+    assert names.keys() == {"rows.md#0", "brake.txt#0"} and names["brake.txt#0"] == "computed"
+
+
+def test_ask_prints_the_answer_and_explains_it(documents, model):
+    done = run("ask", documents, QUESTION, "--model", model, "--max-tokens", 3, "--explain")
+    assert done.exit_code == 0
+    assert re.search(r"\d+ prompt tokens: 0 prefix, 0 reused, 0 repaired, \d+ computed; first token after", done.stdout)
+    assert re.search(r"rows\.md#0 +computed +(\d+)/\1 +never computed before", done.stdout)
+    assert "cut after 3 tokens" in done.stderr and "reading" not in done.stdout
+
+
+def test_a_real_model_answers_from_the_documents(documents, smollm2, monkeypatch):
+    from nonet.ragcache.models import loading
+    from nonet.ragcache.scheduling import engine
+
+    monkeypatch.setattr(engine, "load_model", lambda *_, **__: smollm2)
+    monkeypatch.setattr(loading, "load_tokenizer", lambda *_: smollm2.tokenizer)
+    command = ("ask", documents, QUESTION, "-k", 2, "--max-tokens", 16, "--json", "-q")
+    first = json.loads(typed(*command))
+    assert "200" in first["answer"]
+    again = json.loads(typed(*command))
+    assert again["answer"] == first["answer"]
+    assert again["report"]["computed_tokens"] < first["report"]["computed_tokens"] / 2
+
+
+def test_warm_leaves_no_chunk_to_compute_for_those_it_was_meant_for(index, model):
+    command = ("warm", index, "--neighbours", 0, "--model", model, "-q")
+    found = json.loads(typed(*command, "--api-key", "secret", "--json"))
+    assert found["chunks"] == 3 <= found["variants"]
+    assert {chunk["decision"] for chunk in asked(index, model)["chunks"]} == {"computed"}
+    assert "variants of 3 chunks are stored in ram:2GB,disk:" in typed(*command)
+    assert not {chunk["decision"] for chunk in asked(index, model, "--alpha", 0)["chunks"]} & {"computed"}
+
+
+@pytest.fixture
+def trace(tmp_path):
+    """Options for questions whose chunks come back in other orders."""
+    names = ["a", "b", "c"]
+    chunks = "".join(json.dumps({"chunk_id": name, "text": f"text {name} " * 3}) + "\n" for name in names)
+    orders = ["abc", "bca", "cab", "acb", "bac", "cba"]
+    lines = "".join(json.dumps({"question": f"{order}?", "chunks": list(order)}) + "\n" for order in orders)
+    (tmp_path / "chunks.jsonl").write_text(chunks)
+    (tmp_path / "asked.jsonl").write_text(lines)
+    return ("--questions", tmp_path / "asked.jsonl", "--chunks", tmp_path / "chunks.jsonl", "--num-warming", 2)
+
+
+def test_calibrate_ends_with_1_when_nothing_reaches_the_target(trace, model):
+    command = ("calibrate", *trace, "--num-questions", 4, "--model", model, "--max-tokens", 6, "-q")
+    found = json.loads(typed(*command, "--target", 0, "--mode", "cachecraft", "--json"))
+    assert found["alpha"] == 0 and {line["alpha"] for line in found["table"]} >= {0, 0.5, 2}
+    computed = [line["computed"] for line in found["table"]]
+    assert computed == sorted(computed) and computed[0] < computed[-1]
+    done = run(*command, "--target", 1, "--mode", "reuse")
+    assert done.exit_code == 1 and "reaches" in done.stdout and "alpha 2 reaches" not in done.stdout
+
+
+@pytest.fixture
+def server():
+    from nonet.ragcache import Address, Engine, RagServer, ServerConfig, toy_model
+
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:50MB"))
+    running = RagServer(engine, ServerConfig("toy", default_max_tokens=2), Address(port=0)).start()
+    yield running
+    running.stop(0.5)
+
+
+def post(address, **body):
+    request = urllib.request.Request(
+        f"{address}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_explain_tells_of_an_answer_what_the_server_told(server, capsys):
+    said = post(
+        server.address, messages=[{"role": "user", "content": "why?"}], chunks=[{"id": "kb-1", "text": "a b c"}]
+    )
+    shown = typed("explain", said["id"], "--url", server.address + "/")
+    assert f"{said['usage']['prompt_tokens']} prompt tokens" in shown and re.search(r"kb-1 +computed +\d+/\d+", shown)
+    told = json.loads(typed("explain", said["id"], "--url", server.address, "--json"))
+    assert told["chunks"] == said["chunks"] and told["considered"] == {"kb-1": []}
+    assert "'chatcmpl-none' is not known" in refused(capsys, "explain", "chatcmpl-none", "--url", server.address)
+
+
+class _Elsewhere(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>another server</html>")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_explain_says_when_nobody_or_somebody_else_answers(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    assert "is the server running?" in refused(capsys, "explain", "x", "--url", f"http://127.0.0.1:{port}")
+    assert "is the server running?" in refused(capsys, "explain", "x", "--url", "nonsense")
+    with http.server.HTTPServer(("127.0.0.1", 0), _Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        assert "is this a server of nonet ragcache?" in refused(capsys, "explain", "x", "--url", url)
+        other.shutdown()
+
+
+def process(*arguments):
+    command = [sys.executable, "-m", "nonet", "ragcache", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "100"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_serve_answers_until_it_is_told_to_end_and_keeps_what_it_computed(index, model):
+    command = ("serve", "--model", model, "--index", index, "--port", 0, "--store", f"disk:{index / 'kv'}")
+    with process(*command, "--served-model-name", "tiny", "--threads", 1) as running:
+        try:
+            address = re.search(r"http://\S+", running.stderr.readline())[0]
+            said = post(
+                address, model="tiny", messages=[{"role": "user", "content": QUESTION}], retrieve=2, max_tokens=2
+            )
+            assert said["chunks"][0]["chunk_id"] == "rows.md#0"
+        finally:
+            running.send_signal(signal.SIGTERM)
+        _, rest = running.communicate(timeout=30)
+        assert running.returncode == 0 and "Traceback" not in rest
+    stored = ChunkStore.from_spec(f"disk:{index / 'kv'}")
+    assert stored.stats().num_chunks >= 2
+    stored.close()
+
+
+def test_the_whole_command_ends_with_one_line_and_2():
+    with process("ask", "/no/such/folder", "why?") as running:
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (2, "", "error: /no/such/folder: no such file or folder\n")
+
+
+def test_ask_refuses_what_cannot_be_asked(tmp_path, documents, model, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
+
+    def said(source, question=QUESTION, *more):
+        return refused(capsys, "ask", source, question, "--model", model, "-q", *more)
+
+    assert "no such file or folder" in said(tmp_path / "nowhere")
+    assert "no documents; known kinds are .txt, .md" in said(tmp_path / "empty")
+    assert "unknown kind of document" in said(tmp_path / "table.xlsx")
+    assert "unknown mode 'gided'; did you mean 'guided'?" in said(documents, QUESTION, "--mode", "gided")
+    assert "the question is empty" in said(documents, "  ")
+    too_long = said(documents, "why " * 300)
+    assert "maximum context length is 1024 tokens" in too_long and "shorter question" in too_long
+
+
+def test_models_that_are_none_are_refused(tmp_path, documents, smollm2, capsys):
+    from nonet.ragcache.models.loading import packaged_model
+
+    (tmp_path / "text.gguf").write_text("hello")
+    with packaged_model().open("rb") as whole:
+        (tmp_path / "cut.gguf").write_bytes(whole.read(2_500_000))
+    (tmp_path / "folder").mkdir()
+
+    def said(model):
+        return refused(capsys, "ask", documents, QUESTION, "--model", model, "-q")
+
+    assert "no such file or folder" in said("no-such-model")
+    assert "text.gguf: not a readable GGUF file" in said(tmp_path / "text.gguf")
+    assert "truncated or damaged" in said(tmp_path / "cut.gguf")
+    assert "folder: no *.safetensors inside" in said(tmp_path / "folder")
+
+
+def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, documents, model, trace, capsys):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "chunks.sqlite").write_text("no database, but longer than a header of one would be" * 20)
+    own = ("--model", model, "-q")
+    assert "names no tier" in refused(capsys, "warm", index, "--neighbours", 0, "--store", "rom:4GB", *own)
+    assert "is no size" in refused(capsys, "serve", "--store", "ram:much", *own)
+    assert "not an index of chunks" in refused(capsys, "ask", tmp_path / "odd", QUESTION, *own)
+    assert "no folder for an index" in refused(capsys, "ingest", documents, "-o", tmp_path / "file", *own)
+    assert "no documents in" in refused(capsys, "ingest", tmp_path / "empty", "-o", tmp_path / "new", *own)
+    assert "no such file" in refused(capsys, "calibrate", *trace[2:], "--questions", tmp_path / "none", *own)
+    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "zzz"]}\n')
+    assert "asked.jsonl:1: chunk zzz is not in" in refused(capsys, "calibrate", *trace, *own)
+    (tmp_path / "asked.jsonl").write_text('{"question": "why?"\n')
+    assert "asked.jsonl:1: not JSON" in refused(capsys, "calibrate", *trace, *own)
+
+
+def test_serve_refuses_modes_names_and_addresses(model, capsys):
+    own = ("--model", model, "-q")
+    assert "unknown mode" in refused(capsys, "serve", "--mode", "fastest", *own)
+    assert "--metrics-compat takes vllm" in refused(capsys, "serve", "--metrics-compat", "sglang", *own)
+    assert "token" in refused(capsys, "serve", "--host", "0.0.0.0", "--port", 0, *own)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "127.0.0.1" in refused(capsys, "serve", "--port", taken.getsockname()[1], *own)
