@@ -1,10 +1,12 @@
 """Load beside prefix mode: the findings of runs made by hand, and one small run of the engine."""
 
+import random
+
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.ragcache.bench.load import LoadRun, LoadSize, findings_of, load_findings
-from nonet.ragcache.bench.questions import Case
+from nonet.ragcache.bench.load import LoadRun, LoadSize, confined, findings_of, load_findings
+from nonet.ragcache.bench.questions import Case, read_cases
 from nonet.ragcache.bench.replay import Record, load_report
 from nonet.ragcache.models.toy import toy_model
 
@@ -64,8 +66,19 @@ def test_the_engine_under_load():
     assert "4 requests after 6, 2 rounds, 2 tokens each" in found[0].input
 
 
+def test_a_confined_trace_comes_back_as_often_as_the_whole_one_later(mirror):
+    folder = mirror / "ragcache"
+    cases, _ = read_cases(folder / "xquad_bm25_trace.jsonl", folder / "xquad_chunks.jsonl")
+    few = confined(cases, 20)
+    assert len(few) >= 16 and len({chunk for case in few for chunk in case.chunks}) <= 20
+    order = random.Random(0).sample(few, len(few))
+    met = {chunk for case in order[:8] for chunk in case.chunks}
+    slots = [chunk in met for case in order[8:16] for chunk in case.chunks]
+    assert 0.8 < sum(slots) / len(slots) <= 1.0
+
+
 def test_sizes_are_checked():
-    with pytest.raises(InputError, match="too few for 60"):
+    with pytest.raises(InputError, match="12 requests are too few for 100"):
         load_findings(toy_model(), CASES, TEXTS)
     with pytest.raises(InputError, match="rise above 1"):
         LoadSize(factors=(2.0, 1.5))

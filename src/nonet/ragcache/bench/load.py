@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -47,6 +48,8 @@ class LoadSize:
         factors: multiples of the base rate at which the default mode is tried for its throughput at equal p95, rising;
             trying ends at the first that is too much.
         rounds: times that all is measured, with other arrival times; medians are reported.
+        num_chunks: confine the trace to questions over so few chunks, which then come back as often after few requests
+            as all chunks do after many; None takes the whole trace.
         max_model_len: tokens of prompt and answer.
         store: spec of the stores, one for each mode and as much again for each run.
 
@@ -54,13 +57,14 @@ class LoadSize:
         InputError: numbers below 1, or factors that do not rise above 1.
     """
 
-    num_warming: int = 60
-    num_requests: int = 60
+    num_warming: int = 100
+    num_requests: int = 40
     max_tokens: int = 16
     factors: tuple[float, ...] = (1.5, 2.0, 3.0)
-    rounds: int = 3
+    rounds: int = 2
+    num_chunks: int | None = None
     max_model_len: int = 2048
-    store: str = "ram:4GB"
+    store: str = "ram:5GB"
 
     def __post_init__(self) -> None:
         if min(self.num_warming, self.num_requests, self.max_tokens, self.rounds) < 1:
@@ -69,7 +73,7 @@ class LoadSize:
             raise InputError(f"factors of the rate must rise above 1, not {self.factors}")
 
 
-QUICK = LoadSize(num_warming=6, num_requests=6, factors=(1.5,), rounds=1)
+QUICK = LoadSize(num_warming=8, num_requests=8, factors=(1.5,), rounds=1, num_chunks=20)
 FULL = LoadSize()
 
 
@@ -114,9 +118,9 @@ def load_findings(
     Raises:
         InputError: the trace is too short.
     """
-    if len(cases) < size.num_warming + size.num_requests:
-        raise InputError(f"{len(cases)} requests are too few for {size.num_warming} + {size.num_requests}")
-    order = list(cases)
+    order = list(cases) if size.num_chunks is None else confined(cases, size.num_chunks)
+    if len(order) < size.num_warming + size.num_requests:
+        raise InputError(f"{len(order)} requests are too few for {size.num_warming} + {size.num_requests}")
     random.Random(seed).shuffle(order)
     warming, asked = order[: size.num_warming], order[size.num_warming :][: size.num_requests]
     benches = {one: _Bench(model, texts, warming, asked, one, size) for one in (_PREFIX, mode)}
@@ -130,8 +134,9 @@ def load_findings(
     finally:
         for bench in benches.values():
             bench.close()
+    over = "" if size.num_chunks is None else f" over {size.num_chunks} chunks"
     described = (
-        f"{len(asked)} requests after {len(warming)}, {size.rounds} rounds, {size.max_tokens} tokens each, "
+        f"{len(asked)} requests{over} after {len(warming)}, {size.rounds} rounds, {size.max_tokens} tokens each, "
         f"{torch.get_num_threads()} threads"
     )
     return findings_of(runs, mode, described, base_per_s), runs
@@ -187,6 +192,30 @@ def findings_of(runs: Sequence[LoadRun], mode: str, described: str, base_per_s: 
             note=told,
         ),
     ]
+
+
+def confined(cases: Sequence[Case], num_chunks: int) -> list[Case]:
+    """Questions whose chunks are all among so few, which are found by adding what completes most questions.
+
+    Args:
+        cases: a trace; its first question's chunks are where it begins.
+        num_chunks: how many.
+
+    >>> trace = [Case("a", "", ("1", "2")), Case("b", "", ("3", "4")), Case("c", "", ("2", "5"))]
+    >>> [case.question for case in confined(trace, 3)]
+    ['a', 'c']
+    """
+    chosen = set(cases[0].chunks[:num_chunks])
+    while len(chosen) < num_chunks:
+        gains: defaultdict[str, float] = defaultdict(float)
+        for case in cases:
+            missing = [chunk for chunk in case.chunks if chunk not in chosen]
+            for chunk in missing:
+                gains[chunk] += 4.0 ** -len(missing)
+        if not gains:
+            break
+        chosen.add(max(gains, key=lambda chunk: gains[chunk]))
+    return [case for case in cases if chosen.issuperset(case.chunks)]
 
 
 def _round(benches: Mapping[str, _Bench], mode: str, size: LoadSize, base_per_s: float, seed: int) -> list[LoadRun]:

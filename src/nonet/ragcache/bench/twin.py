@@ -13,7 +13,7 @@ from nonet.ragcache.models.decoder import Decoder
 
 
 def llama_twin(decoder: Decoder, attention: str = "sdpa") -> nn.Module:
-    """A `LlamaForCausalLM` that shares the decoder's embeddings and has copies of its other weights' views.
+    """A `LlamaForCausalLM` with the decoder's own weights, shared with it.
 
     Args:
         decoder: of the architecture "llama", with plain rotary angles.
@@ -27,7 +27,7 @@ def llama_twin(decoder: Decoder, attention: str = "sdpa") -> nn.Module:
         InputError: another architecture, or rope scaling.
     """
     try:
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import AutoModelForCausalLM, LlamaConfig
     except ImportError as error:
         raise MissingExtraError("the comparison needs transformers: pip install transformers") from error
     config = decoder.config
@@ -49,10 +49,10 @@ def llama_twin(decoder: Decoder, attention: str = "sdpa") -> nn.Module:
         bos_token_id=config.bos_id,
         eos_token_id=config.eos_ids[0] if config.eos_ids else None,
         pad_token_id=None,
-        attn_implementation=attention,
     )
+    # Made without memory; the weights are put in place of its own.
     with torch.device("meta"):
-        twin = LlamaForCausalLM(described)
+        twin = AutoModelForCausalLM.from_config(described, attn_implementation=attention)
     twin.load_state_dict(_state(decoder, config), assign=True)
     # Angles are no weights: what was made on the device meta is made again.
     twin.model.rotary_emb = type(twin.model.rotary_emb)(config=described)
@@ -74,7 +74,7 @@ def twin_kv(twin: nn.Module, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Te
     config = twin.config
     caught: dict[str, list[torch.Tensor]] = {"k_proj": [], "v_proj": []}
     hooks = []
-    for layer in twin.model.layers:  # type: ignore[union-attr]
+    for layer in twin.model.layers:
         for name, into in caught.items():
             matrix = getattr(layer.self_attn, name)
             hooks.append(matrix.register_forward_hook(lambda _m, _given, out, into=into: into.append(out[0].clone())))
