@@ -194,12 +194,21 @@ def test_dropped_rows_keep_their_stored_keys_in_deeper_layers(make_tiny):
             keys[:2], values[:2] = new_keys[:2, row], new_values[:2, row]
             mixed[row] = (keys, values)
         expected, *_ = dense(decoder, ids, stored=mixed)
-    sequence = Sequence(pool, ids)
+    sequence = Sequence(pool, ids, capacity=46)
     sequence.use(15, blocks)
     rows = torch.arange(44)
     sequence.reserve(rows)
     (logits,) = forward(decoder, pool, [Slice(sequence, rows, selector=Drops(1, dropped))])
     assert (logits - expected[-1]).abs().max() < TOLERANCE
+    for token in (5, 6):
+        # The answer's rows come in batches of their own, and read the dropped rows where each layer has them.
+        row = torch.tensor([sequence.append(token)])
+        sequence.reserve(row)
+        (logits,) = forward(decoder, pool, [Slice(sequence, row)])
+        ids = torch.cat([ids, torch.tensor([token])])
+        with torch.inference_mode():
+            expected, *_ = dense(decoder, ids, stored=mixed)
+        assert (logits - expected[-1]).abs().max() < TOLERANCE
 
 
 def test_a_probe_leaves_nothing_behind(make_tiny):

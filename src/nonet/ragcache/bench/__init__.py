@@ -99,12 +99,12 @@ def _exactness(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     from nonet.ragcache.bench.twin import llama_twin
 
     name, cases, texts = trace
-    prompts = _prompts(model, cases, texts, 20 if scale == "full" else 4)
+    prompts = _prompts(model, cases, texts, 20 if scale == "full" else 2)
     findings = [logits_error("logits_max_error", model, llama_twin(model.decoder), prompts, "fp32, last row")]
     if scale == "full":
         findings.append(gemma_error(list(texts.values())))
-    few, met = _few(cases, texts, 30 if scale == "full" else 12)
-    sizes = (40, 20) if scale == "full" else (12, 4)
+    few, met = _few(cases, texts, 30 if scale == "full" else 8)
+    sizes = (40, 20) if scale == "full" else (4, 2)
     evaluation = evaluation_of(name, few, met, num_warming=min(sizes[0], len(few) // 2), num_asked=sizes[1])
     return findings + endpoint_findings(model, evaluation)
 
@@ -116,7 +116,6 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
         evaluation_of,
         hotpot_cases,
         joined_chunks,
-        read_cases,
         with_planted_neighbours,
     )
     from nonet.ragcache.bench.trace import trace_findings
@@ -124,8 +123,8 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 
     name, cases, texts = trace
     is_full = scale == "full"
-    few, met = (cases, texts) if is_full else _few(cases, texts, 12)
-    sizes = (300, 100) if is_full else (min(12, len(few) // 2), 6)
+    few, met = (cases, texts) if is_full else _few(cases, texts, 8)
+    sizes = (300, 100) if is_full else (min(8, len(few) // 2), 3)
     evaluation = evaluation_of(name, few, met, num_warming=sizes[0], num_asked=sizes[1])
     findings, share = quality_findings(model, evaluation, with_baselines=is_full)
     told = f"{name}: {len(cases)} questions, a store without limits, {share:.0%} of reused rows computed anew"
@@ -187,10 +186,14 @@ def _peers(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 
 
 def _load(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
-    from nonet.ragcache.bench.load import FULL, QUICK, load_findings
+    from nonet.common.console import note
+    from nonet.ragcache.bench.load import FULL, load_findings
 
+    if scale != "full":
+        note("bench: load needs minutes to say anything; it runs with --full only")
+        return []
     _, cases, texts = trace
-    return load_findings(model, cases, texts, FULL if scale == "full" else QUICK)[0]
+    return load_findings(model, cases, texts, FULL)[0]
 
 
 def _isolation(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
@@ -210,10 +213,10 @@ def _preload(scale: Scale) -> list[Finding]:
     return preload_findings(3 if scale == "full" else 1)
 
 
-def _eviction(scale: Scale) -> list[Finding]:
+def _eviction(_scale: Scale) -> list[Finding]:
     from nonet.ragcache.bench.eviction import eviction_findings
 
-    return eviction_findings(2000 if scale == "full" else 500)
+    return eviction_findings()
 
 
 def _few(cases: Sequence[Case], texts: Mapping[str, str], num_chunks: int) -> tuple[Sequence[Case], Mapping[str, str]]:

@@ -18,6 +18,7 @@ from nonet.ragcache.models.rotary import Rotary, rotate
 QUERY_BLOCK = 64
 """Query rows that are taken at a time: bounds memory at heads x 64 x keys, and leaves out keys behind the block."""
 _KEPT_MASK_CELLS = 1 << 25
+_KEPT_MASKS = 16
 
 Watch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
@@ -136,6 +137,8 @@ class Attention:
             if window is not None:
                 hidden |= positions[block, None] - view.positions[:seen] >= window
             masks.append(torch.zeros(hidden.shape, dtype=dtype, device=rows.device).masked_fill_(hidden, -torch.inf))
+        if len(self._masks) == _KEPT_MASKS:
+            self._masks.clear()
         if len(rows) * len(view.rows) <= _KEPT_MASK_CELLS:
             # Rows and keys are kept along, so that no other object can get their ids.
             self._masks[key] = (view, rows, masks)

@@ -109,10 +109,10 @@ class _Part:
         self.sequence.mark(self.rows, num_layers)
         self.positions = self.sequence.positions[self.rows]
         self._views: dict[tuple[int | None, int], KeyView] = {}
-        self._has_dropped = False
 
     def view(self, layer: int, window: int | None) -> KeyView:
-        key = (window, layer if self._has_dropped else -1)
+        # Rows that were dropped on the way, now or in an earlier batch, are in other slots from some layer on.
+        key = (window, layer if self.sequence.has_drops else -1)
         if key not in self._views:
             first, last = int(self.rows[0]), int(self.rows[-1])
             self._views[key] = keys_in_sight(self.sequence, layer, last, first, window)
@@ -121,7 +121,7 @@ class _Part:
     def drop(self, keep: torch.Tensor, layer: int) -> None:
         self.sequence.mark(self.rows[~keep], layer + 1)
         self.rows, self.positions = self.rows[keep], self.positions[keep]
-        self._has_dropped = True
+        self._views.clear()
 
 
 class _Batch:

@@ -101,6 +101,11 @@ class Sequence:
         own = self._own_layers[: self.num_tokens]
         self._has_drops = bool(((own > 0) & (own < len(self._pool.keys))).any())
 
+    @property
+    def has_drops(self) -> bool:
+        """Whether some row was computed in the first layers only, so that layers read different slots."""
+        return self._has_drops
+
     def layer_slots(self, layer: int) -> torch.Tensor:
         """LongTensor[num_tokens]: where each row's keys and values of a layer are, -1 where there are none."""
         key = layer if self._has_drops else -1
