@@ -73,7 +73,7 @@ class LoadSize:
             raise InputError(f"factors of the rate must rise above 1, not {self.factors}")
 
 
-QUICK = LoadSize(num_warming=8, num_requests=8, factors=(1.5,), rounds=1, num_chunks=20)
+QUICK = LoadSize(num_warming=16, num_requests=8, factors=(1.5,), rounds=1, num_chunks=60)
 FULL = LoadSize()
 
 
