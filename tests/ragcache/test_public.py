@@ -32,3 +32,9 @@ def test_the_command_line_starts_without_what_computes():
     script = f"import sys, nonet.ragcache.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_rooms_page_tells_every_mode_as_the_registry_does():
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.with_name("ragcache.md").read_text("utf-8"), re.M))
+    for name in ragcache.MODES:
+        assert rows[name].removesuffix("; the default") == ragcache.MODES[name].summary
