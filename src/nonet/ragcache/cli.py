@@ -29,7 +29,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; a wide one needs --api-key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
-    served_model_name: Annotated[str, typer.Option(help="Name in the API. [default: the model's]")] = "",
+    served_model_name: Annotated[str, typer.Option(help="Name in the API. [default: as --model says]")] = "",
     max_model_len: Annotated[int | None, typer.Option(min=16, help="Tokens of prompt and answer.")] = None,
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests that are computed at a time.")] = 8,
     max_num_batched_tokens: Annotated[int, typer.Option(min=16, help="Rows of one step.")] = 512,

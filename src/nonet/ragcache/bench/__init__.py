@@ -111,7 +111,7 @@ def _exactness(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 
 def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     from nonet.common.datasets import locate
-    from nonet.ragcache.bench.modes import quality_findings
+    from nonet.ragcache.bench.modes import SHARES, quality_findings
     from nonet.ragcache.bench.questions import (
         evaluation_of,
         hotpot_cases,
@@ -127,6 +127,9 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     sizes = (300, 100) if is_full else (min(8, len(few) // 2), 3)
     evaluation = evaluation_of(name, few, met, num_warming=sizes[0], num_asked=sizes[1])
     findings, share = quality_findings(model, evaluation, with_baselines=is_full)
+    if not is_full:
+        # So few questions calibrate nothing.
+        share = SHARES[-1]
     told = f"{name}: {len(cases)} questions, a store without limits, {share:.0%} of reused rows computed anew"
     findings += trace_findings(model, cases, texts, recompute=share, source=told)
     if not is_full:
@@ -220,8 +223,12 @@ def _eviction(_scale: Scale) -> list[Finding]:
 
 
 def _few(cases: Sequence[Case], texts: Mapping[str, str], num_chunks: int) -> tuple[Sequence[Case], Mapping[str, str]]:
-    """A small part of a trace whose questions share chunks: those over the chunks that are retrieved most together."""
+    """A small part of a trace: the chunks that are retrieved most together, and questions with three of them or more.
+
+    A question keeps those of its chunks that are among them.
+    """
     from collections import Counter
+    from dataclasses import replace
 
     counts = Counter(chunk for case in cases for chunk in case.chunks)
     chosen = {max(counts, key=lambda chunk: counts[chunk])}
@@ -232,7 +239,8 @@ def _few(cases: Sequence[Case], texts: Mapping[str, str], num_chunks: int) -> tu
         if not beside:
             break
         chosen.add(beside.most_common(1)[0][0])
-    return [case for case in cases if chosen.issuperset(case.chunks)], {one: texts[one] for one in chosen}
+    kept = [replace(case, chunks=tuple(chunk for chunk in case.chunks if chunk in chosen)) for case in cases]
+    return [case for case in kept if len(case.chunks) > 2], {one: texts[one] for one in sorted(chosen)}
 
 
 def _prompts(model: LoadedModel, cases: Sequence[Case], texts: Mapping[str, str], number: int) -> list[list[int]]:

@@ -232,8 +232,8 @@ def made_up_cases(
     texts = {
         town: f"{town} is a town of {draws.randrange(2, 90)},000 people. {fact['founder'].capitalize()} founded it in "
         f"{draws.randrange(900, 1800)}, after a winter in which nobody could cross the hills. The river "
-        f"{fact['river']} runs through it, under {draws.randrange(2, 30)} bridges. It lives on {fact['trade']}, which is sold in "
-        f"{draws.choice(towns)} and {draws.choice(towns)}. Its feast is held {fact['feast']} and takes "
+        f"{fact['river']} runs through it, under {draws.randrange(2, 30)} bridges. It lives on {fact['trade']}, which "
+        f"is sold in {draws.choice(towns)} and {draws.choice(towns)}. Its feast is held {fact['feast']} and takes "
         f"{draws.randrange(2, 9)} days, and nobody works then but the bakers."
         for town, fact in known.items()
     }

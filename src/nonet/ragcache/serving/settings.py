@@ -40,5 +40,5 @@ class ServeSettings:
         """
         store = ChunkStore.from_spec(self.store, eviction=self.eviction)
         engine = Engine.from_pretrained(self.model, dtype=self.dtype, store=store, config=self.engine)
-        name = self.server.served_model_name or engine.model.config.name
+        name = self.server.served_model_name or str(self.model)
         return engine, replace(self.server, served_model_name=name)
