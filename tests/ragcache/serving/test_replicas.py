@@ -18,7 +18,7 @@ from tests.conftest import needs
 from tests.ragcache.models.saved import transformers_model
 
 # Ray Serve itself uses what pydantic calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")]
 TEXTS = ["the row of the cap", "a brake before the page", "pages and rows in turn", "what the cap holds"]
 CHUNKS = [{"id": f"kb-{n}", "text": f"{text} " * 4} for n, text in enumerate(TEXTS)]
 QUESTION = [{"role": "user", "content": "why?"}]

@@ -109,30 +109,23 @@ def concurrent_equals_serial(
     engine.stop()
     kept = [before[one] == after.get(one) == stored[one] for one in before]
     source = f"{rounds} x {num_requests} requests at once, {per_request} of {num_chunks} chunks each"
-    repairs = f"repairs of {asked[0].recompute:.0%} to {asked[-1].recompute:.0%}, {max_tokens} tokens each"
     repaired = sum(one.report.repaired_tokens for one in alone)
+    note = (
+        f"repairs of {asked[0].recompute:.0%} to {asked[-1].recompute:.0%}, {max_tokens} tokens each; {repaired} rows"
+    )
     return [
-        Finding(
-            "ragcache",
-            "concurrent_equals_serial",
-            float(np.mean(same)),
-            "",
-            "match",
-            source,
-            promise=1.0,
-            note=f"{repairs}; {repaired} rows repaired in one round",
-        ),
-        Finding(
-            "ragcache",
+        _share("concurrent_equals_serial", same, source, f"{note} repaired in one round"),
+        _share(
             "shared_pages_unchanged",
-            float(np.mean(kept)),
-            "",
-            "match",
+            kept,
             source,
-            promise=1.0,
-            note=f"{len(kept)} variants in shared pages, by checksum, against before and against the store",
+            f"{len(kept)} variants in shared pages, by checksum, against before and against the store",
         ),
     ]
+
+
+def _share(name: str, held: Sequence[bool], source: str, note: str) -> Finding:
+    return Finding("ragcache", name, float(np.mean(held)), "", "match", source, promise=1.0, note=note)
 
 
 def store_uncontaminated(
