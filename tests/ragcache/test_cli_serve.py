@@ -49,6 +49,13 @@ def test_without_them_nothing_is_said(serve):
     assert said == ""
 
 
+def test_an_index_brings_the_store_that_warm_fills(serve):
+    (settings, *_), _ = serve("--index", "index")
+    assert settings.store == "ram:2GB,disk:index/kv:20GB"
+    (settings, *_), _ = serve("--index", "index", "--store", "ram:1GB")
+    assert settings.store == "ram:1GB"
+
+
 def test_metrics_compat(serve):
     (settings, *_), _ = serve("--metrics-compat", "lmcache,vllm")
     assert settings.metrics_compat == ("lmcache", "vllm")

@@ -23,7 +23,14 @@ def serve(
     context: typer.Context,
     model: options.Model = "smollm2",
     dtype: options.Dtype = "float32",
-    store: options.Store = "ram:4GB",
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="Tiers, the fastest first, such as ram:4GB,disk:kv/:50GB,redis://host/0. "
+            "[default: what warm keeps beside --index; ram:4GB without]",
+        ),
+    ] = "",
     index: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Index for requests with `retrieve`, see ingest.")
     ] = None,
@@ -63,7 +70,7 @@ def serve(
 
     Examples:
 
-        nonet ragcache serve --index index/ --store ram:2GB,disk:kv/:20GB
+        nonet ragcache serve --index index/
 
         nonet ragcache serve --model model.gguf --port 8001 --metrics-compat vllm,lmcache
 
@@ -71,6 +78,8 @@ def serve(
 
         nonet ragcache serve --replicas 4 --store ram:4GB,redis://cache/0
     """
+    from nonet.ragcache.front.ask import beside
+    from nonet.ragcache.scheduling.engine import DEFAULT_STORE
     from nonet.ragcache.scheduling.settings import EngineConfig
     from nonet.ragcache.scheduling.shadow import ShadowConfig
     from nonet.ragcache.serving.app import ServerConfig
@@ -89,7 +98,7 @@ def serve(
     settings = ServeSettings(
         model=model,
         dtype=dtype,
-        store=store,
+        store=store or (beside(index) if index is not None else DEFAULT_STORE),
         engine=engine,
         server=ServerConfig(served_model_name, token=api_key or None),
         metrics_compat=cli_serve.compat_names(metrics_compat),

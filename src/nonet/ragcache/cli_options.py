@@ -12,9 +12,6 @@ Model = Annotated[
     str, typer.Option(metavar="NAME|PATH", help="smollm2, a GGUF file, a folder with safetensors, or a hub name.")
 ]
 Dtype = Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the weights and the KV.")]
-Store = Annotated[
-    str, typer.Option(metavar="SPEC", help="Tiers, the fastest first, such as ram:4GB,disk:kv/:50GB,redis://host/0.")
-]
 ModeName = Annotated[
     str,
     typer.Option("--mode", metavar="NAME", help=f"One of {', '.join(MODES)}.", autocompletion=lambda: list(MODES)),
