@@ -113,6 +113,7 @@ def test_completions_models_and_retrieval(client):
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools is not supported"),
         ({"logprobs": True}, "logprobs is not supported"),
         ({"temperature": 3}, "temperature"),
+        ({"seed": 2**70}, "seed"),
         ({"extra_body": {"chunks": [{"txt": "a"}]}}, "text"),
         ({"extra_body": {"mode": "fastest"}}, "unknown mode"),
         ({"extra_body": {"recompute": 2}}, "recompute"),

@@ -3,7 +3,8 @@
 Files: `exactness` (beside transformers, ends of the scale), `trace` (hits and rows of a trace), `modes` on top of
 `quality` and `agreement` (distance to full recomputation), `speed` (time to the first token), `peers` and `matches`
 (KVBoost, llama.cpp, LMCache), `load` on top of `replay` and `arrivals` (Poisson load), `isolation` (requests at once,
-what is stored), `preload` and `eviction` (the store); `questions` reads data, `twin` is the model in transformers.
+what is stored), `preload` and `eviction` (the store); `questions` reads data, `twin` is the model in transformers;
+`tour_charts` are the tour's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from nonet.common.experiments import Experiment, Scale, run_experiments
 from nonet.common.findings import Finding
 
 if TYPE_CHECKING:
+    import altair
+
     from nonet.ragcache.bench.questions import Case
     from nonet.ragcache.models.loading import LoadedModel
 
@@ -67,6 +70,17 @@ def experiments(
     }
     with_model = {name: _with(experiment, loaded, trace) for name, experiment in named.items()}
     return {**with_model, "preload": _preload, "eviction": _eviction}
+
+
+def plots() -> list[tuple[str, altair.TopLevelMixin]]:
+    """Charts for the tour: rows computed, distance and time to the first token by mode."""
+    from nonet.ragcache.bench.questions import evaluation_of
+    from nonet.ragcache.bench.tour_charts import charts
+    from nonet.ragcache.models.loading import load_model
+
+    name, cases, texts = _trace(None, None)
+    few, met = _few(cases, texts, 8)
+    return charts(load_model(), evaluation_of(name, few, met, num_warming=8, num_asked=3))
 
 
 def _with(

@@ -50,6 +50,7 @@ class Judged:
         gold_f1: of the greedy answer against the gold answer.
         computed: share of the prompt's rows that went through the layers.
         repaired: share of the reused chunks' rows that were computed anew.
+        ttft_s: time to the first token.
     """
 
     kl: float
@@ -58,6 +59,7 @@ class Judged:
     gold_f1: float
     computed: float
     repaired: float
+    ttft_s: float
 
 
 class Trialled:
@@ -131,9 +133,8 @@ class Trialled:
         if report is None:
             raise ValueError("neither logits nor answers were asked for")
         reused = report.reused_tokens + report.repaired_tokens
-        return Judged(
-            kl, top, rouge, gold, report.active_rows / report.prompt_tokens, report.repaired_tokens / max(1, reused)
-        )
+        computed = report.active_rows / report.prompt_tokens
+        return Judged(kl, top, rouge, gold, computed, report.repaired_tokens / max(1, reused), report.ttft_s)
 
     def close(self) -> None:
         """Stop the engine."""

@@ -215,8 +215,8 @@ def made_up_cases(
         seed: of everything drawn.
 
     >>> cases, texts = made_up_cases(6, 2)
-    >>> len(texts), [len(case.chunks) for case in cases], cases[0].answer in texts[cases[0].chunks[0]] or "elsewhere"
-    (6, [5, 5], 'elsewhere')
+    >>> len(texts), [len(case.chunks) for case in cases]
+    (6, [5, 5])
     """
     draws = random.Random(seed)
     facts = {

@@ -50,6 +50,8 @@ class SamplingParams:
             raise InputError(f"temperature must be within 0 and 2, not {self.temperature:g}")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p must be above 0 and at most 1, not {self.top_p:g}")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"seed must fit into 64 bits, not be {self.seed}")
         if any(not text for text in self.stop):
             raise InputError("stop must not hold an empty text")
 
