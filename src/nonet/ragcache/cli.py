@@ -23,14 +23,7 @@ def serve(
     context: typer.Context,
     model: options.Model = "smollm2",
     dtype: options.Dtype = "float32",
-    store: Annotated[
-        str,
-        typer.Option(
-            metavar="SPEC",
-            help="Tiers, the fastest first, such as ram:4GB,disk:kv/:50GB,redis://host/0. "
-            "[default: what warm keeps beside --index; ram:4GB without]",
-        ),
-    ] = "",
+    store: options.ServeStore = "",
     index: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Index for requests with `retrieve`, see ingest.")
     ] = None,

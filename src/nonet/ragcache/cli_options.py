@@ -12,6 +12,14 @@ Model = Annotated[
     str, typer.Option(metavar="NAME|PATH", help="smollm2, a GGUF file, a folder with safetensors, or a hub name.")
 ]
 Dtype = Annotated[str, typer.Option(metavar="float32|bfloat16", help="Of the weights and the KV.")]
+ServeStore = Annotated[
+    str,
+    typer.Option(
+        metavar="SPEC",
+        help="Tiers, the fastest first, such as ram:4GB,disk:kv/:50GB,redis://host/0. "
+        "[default: what warm keeps beside --index; ram:4GB without]",
+    ),
+]
 ModeName = Annotated[
     str,
     typer.Option("--mode", metavar="NAME", help=f"One of {', '.join(MODES)}.", autocompletion=lambda: list(MODES)),

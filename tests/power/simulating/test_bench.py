@@ -36,5 +36,6 @@ def test_six_weeks_in_small():
 def test_the_fitted_rows_own_weeks_are_timed_too(monkeypatch):
     monkeypatch.setattr(simulator, "fitted_row", lambda days: simulator._fitted_row_alone(days / 700))
     seconds, rss = simulator._fitted_row("quick")
-    assert seconds.promise is None and 0 < seconds.value < 5 and 0 < rss.value < 4
+    # The peak is the whole test process's here, whatever ran in it before.
+    assert seconds.promise is None and 0 < seconds.value < 5 and rss.value > 0
     assert " requests, 52 servers, 7 days" in seconds.input and seconds.name == "fitted_row_seconds"

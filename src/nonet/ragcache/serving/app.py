@@ -198,11 +198,8 @@ class _Routes:
         return self._engine.store_stats()
 
     async def forget(self, name: str, request: Request) -> dict[str, Any]:
-        """Drop the stored KV of a document, or of a chunk by its id."""
+        """Drop the caller's stored KV of a document, or of a chunk by its id; the index is `ingest`'s alone."""
         dropped = await asyncio.to_thread(self._engine.invalidate, name, tenant=self._tenant(request))
-        if self._index is not None:
-            async with self._searching:
-                self._index.remove(name)
         return {"id": name, "object": "cache.chunks", "deleted": dropped > 0, "variants": dropped}
 
     async def page(self) -> str:

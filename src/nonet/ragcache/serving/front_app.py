@@ -157,14 +157,11 @@ class _Front:
         return JSONResponse({"replicas": {name: json.loads(one.body) for name, one in answers.items()}})
 
     async def forget(self, name: str, request: Request) -> Response:
-        """Drop the stored KV of a document everywhere."""
+        """Drop the caller's stored KV of a document on every replica."""
         answers = await self._replicas.ask_all(await _call_of(request))
         if not answers:
             return _lost()
         num = max(int(json.loads(one.body).get("variants", 0)) for one in answers.values())
-        if self._index is not None:
-            async with self._searching:
-                self._index.remove(name)
         return JSONResponse({"id": name, "object": "cache.chunks", "deleted": num > 0, "variants": num})
 
     async def metrics(self, request: Request) -> Response:
