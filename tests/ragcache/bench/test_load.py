@@ -54,6 +54,12 @@ def test_rounds_are_reported_by_their_medians():
     assert findings_of(runs, "guided", "made by hand", 1.0)[1].value == pytest.approx(2.0)
 
 
+def test_a_rate_that_one_round_alone_reached_does_not_count():
+    runs = [run_of("prefix", 1.0, [100, 100]), run_of("prefix", 1.0, [100, 100])]
+    runs += [run_of("guided", 1.0, [90, 90]), run_of("guided", 1.0, [120, 120]), run_of("guided", 2.0, [80, 80], 5.0)]
+    assert findings_of(runs, "guided", "made by hand", 1.0)[0].value < 1.5
+
+
 def test_the_engine_under_load():
     size = LoadSize(
         num_warming=6, num_requests=4, max_tokens=2, factors=(1.5,), rounds=2, max_model_len=512, store="ram:20MB"
