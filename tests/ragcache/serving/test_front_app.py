@@ -232,7 +232,7 @@ def test_refusals_are_the_replicas_own(front):
     with pytest.raises(openai.BadRequestError, match="maximum context length"):
         front.ask([{"text": "word " * 1000}])
     wrong = openai.OpenAI(base_url=f"{front.service.address}/v1", api_key="guess", max_retries=0)
-    with pytest.raises(openai.AuthenticationError):
+    with pytest.raises(openai.AuthenticationError, match="is not a key of this server"):
         wrong.models.list()
     with pytest.raises(openai.APIStatusError) as caught:
         front.ask(["x" * (2 << 20)])
@@ -250,6 +250,37 @@ def test_plain_prompts_and_models(front):
         front.client.completions.create(model="toy", prompt="x", extra_body={"chunks": ["y"]})
     page = front.get("/")
     assert '"model": "toy"' in page and '"canRetrieve": true' in page
+
+
+def test_batches_and_nulls_pass_through(front):
+    done = front.client.completions.create(model="toy", prompt=["row cap", "brake"], max_tokens=3)
+    assert [choice.index for choice in done.choices] == [0, 1] and len(front.replicas.asked) == 1
+    assert front.ask(extra_body={"tools": None, "stream": None, "mode": None}).usage.completion_tokens == 5
+    with pytest.raises(openai.NotFoundError, match="no such address"):
+        front.client.get("/nowhere", cast_to=object)
+
+
+def test_keys_and_salts_part_tenants_on_all_replicas(front):
+    other = openai.OpenAI(base_url=f"{front.service.address}/v1", api_key="other", max_retries=0)
+    chunks = [{"id": "own", "text": "what only one of them has asked about " * 4}]
+
+    def decision(client, **more):
+        body = {"chunks": chunks, "ignore_eos": True, "mode": "reuse", **more}
+        done = client.chat.completions.create(model="toy", messages=QUESTION, max_tokens=2, extra_body=body)
+        front.settle()
+        return done.chunks[0]["decision"], done.id
+
+    first = decision(front.client)
+    assert (first[0], decision(other)[0], decision(front.client, cache_salt="s")[0]) == ("computed",) * 3
+    assert decision(front.client)[0] != "computed" and decision(front.client, cache_salt="s")[0] != "computed"
+    assert other.delete("/cache/chunks/own?cache_salt=s", cast_to=object)["deleted"] is False
+    with pytest.raises(openai.BadRequestError, match="cache_salt"):
+        other.delete("/cache/chunks/own?cache_salt=", cast_to=object)
+    with pytest.raises(openai.NotFoundError, match="is not known here"):
+        other.get(f"/cache/explain?request={first[1]}", cast_to=object)
+    assert json.loads(front.get(f"/v1/cache/explain?request={first[1]}"))["chunks"]
+    assert other.delete("/cache/chunks/own", cast_to=object)["deleted"] is True
+    assert decision(front.client)[0] != "computed" and decision(other)[0] == "computed"
 
 
 def test_retrieval_is_done_in_front_so_that_the_router_sees_the_chunks(front):

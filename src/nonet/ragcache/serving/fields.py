@@ -129,6 +129,8 @@ def refused(field: str, text: str) -> PydanticCustomError:
         field: its name.
         text: why.
     """
+    # A name may hold half a character, which pydantic cannot show.
+    field, text = (one.encode("utf-8", "backslashreplace").decode() for one in (field, text))
     return PydanticCustomError("refused", "{text}", {"field": field, "text": text})
 
 
