@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 
 import openai
 import pytest
@@ -264,12 +265,35 @@ def test_a_batch_that_cannot_be_served_is_refused_whole(client, server):
         assert refused(client, "/completions", prompt=wrong)[0] == "prompt", wrong
     assert "token ids below" in refused(client, "/completions", prompt=[[5], [10**6]])[1]
     assert f"at most {MAX_PROMPTS}" in refused(client, "/completions", prompt=["x"] * (MAX_PROMPTS + 1))[1]
-    with pytest.raises(openai.RateLimitError):  # more than may wait
-        client.completions.create(model="toy", prompt=["x"] * 100, max_tokens=900, extra_body={"ignore_eos": True})
-    assert len(texts(client, PROMPTS)[0]) == 3
-    assert server.engine.num_running + server.engine.num_waiting == 0
+    assert "at most 20 prompts" in refused(client, "/completions", prompt=["x"] * 21)[1]  # more than ever may wait
     for field, value in {"echo": True, "suffix": "s", "n": 2, "logprobs": 0, "chunks": ["x"], "messages": []}.items():
         assert refused(client, "/completions", **{field: value})[0] == field
+
+
+def test_a_batch_waits_whole_or_comes_again_and_ends_with_its_client(client, server):
+    engine, long = server.engine, {"max_tokens": 900, "extra_body": {"ignore_eos": True}}
+
+    def settled(is_so):
+        deadline = time.monotonic() + 10
+        while not is_so():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    stream = client.completions.create(model="toy", prompt=["x"] * 20, stream=True, **long)
+    next(iter(stream))
+    settled(lambda: engine.num_running and engine.num_running + engine.num_waiting == 20)
+    with pytest.raises(openai.RateLimitError, match="try again") as caught:
+        client.completions.create(model="toy", prompt=["x"] * 20, **long)
+    assert caught.value.response.headers["retry-after"] and engine.num_running + engine.num_waiting == 20
+    stream.close()
+    settled(lambda: engine.num_running + engine.num_waiting == 0)
+    reasons = []
+    engine.on_report(lambda _, reason: reasons.append(reason))
+    with pytest.raises(openai.APITimeoutError):  # without a stream
+        client.completions.create(model="toy", prompt=["x"] * 3, timeout=0.1, **long)
+    settled(lambda: len(reasons) == 3)
+    assert reasons == ["cancelled"] * 3
+    assert len(texts(client, PROMPTS)[0]) == 3
 
 
 def test_every_error_is_the_apis_object_and_keeps_the_connection(server, monkeypatch):

