@@ -33,10 +33,7 @@ def serve(
     max_model_len: Annotated[int | None, typer.Option(min=16, help="Tokens of prompt and answer.")] = None,
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests that are computed at a time.")] = 8,
     max_num_batched_tokens: Annotated[int, typer.Option(min=16, help="Rows of one step.")] = 512,
-    api_key: Annotated[
-        list[str] | None,
-        typer.Option(envvar="RAGCACHE_API_KEY", help="Key that clients may send; may be repeated.", show_default=False),
-    ] = None,
+    api_key: options.ServeKey = None,
     api_keys: options.ApiKeys = None,
     enable_prefix_caching: Annotated[
         bool, typer.Option(help="Off: compute every prompt in full, whatever --mode says.")
@@ -48,9 +45,7 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests that are compared with full recomputation.")
     ] = 0.0,
     shadow_limit: Annotated[float, typer.Option(min=1e-9, help="Mean KL in nats that raises the alarm.")] = 0.1,
-    metrics_compat: Annotated[
-        str, typer.Option(metavar="vllm,lmcache", help="Also metrics under the names of vLLM, LMCache, or both.")
-    ] = "",
+    metrics_compat: options.MetricsCompat = "",
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="LMCache's YAML; flags beat it. LMCACHE_* variables are read as well."),

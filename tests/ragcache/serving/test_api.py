@@ -289,8 +289,11 @@ def test_a_batch_waits_whole_or_comes_again_and_ends_with_its_client(client, ser
     settled(lambda: engine.num_running + engine.num_waiting == 0)
     reasons = []
     engine.on_report(lambda _, reason: reasons.append(reason))
-    with pytest.raises(openai.APITimeoutError):  # without a stream
-        client.completions.create(model="toy", prompt=["x"] * 3, timeout=0.1, **long)
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=20)
+    body = {"prompt": ["x"] * 3, "max_tokens": 900, "ignore_eos": True}  # without a stream
+    connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+    settled(lambda: engine.num_running == 3)
+    connection.close()
     settled(lambda: len(reasons) == 3)
     assert reasons == ["cancelled"] * 3
     assert len(texts(client, PROMPTS)[0]) == 3
