@@ -93,6 +93,7 @@ class Engine:
             theta_full=settings.theta_full,
             overlap=settings.overlap,
             tau_power=settings.tau_power,
+            asked_from=settings.asked_from,
             guided_split=settings.guided_split,
             guard=settings.guard,
             received=keeper.received.get,

@@ -344,7 +344,7 @@ class Scheduler:
         if plan is None or probe is None:
             return
         running.probe_rows += num_rows
-        running.plan = self._planner.choose(plan, probe.asked.sum(0).numpy())
+        running.plan = self._planner.choose(plan, probe.asked.numpy())
         running.probe = None
         self._start_prefill(running, running.plan)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nonet.ragcache.reuse.abstain import Guard
 from nonet.ragcache.reuse.metrics import Rule
 from nonet.ragcache.reuse.modes import DEFAULT_MODE, Split
+from nonet.ragcache.reuse.planner import ASKED_FROM, TAU_POWER
 from nonet.ragcache.scheduling.shadow import NO_SHADOW, ShadowConfig
 
 
@@ -25,6 +26,7 @@ class EngineConfig:
         theta_full: chunks whose fix overhead reaches this are computed in full.
         overlap: "published" or "symmetric".
         tau_power: see `Planner`.
+        asked_from: likewise.
         guided_split: likewise.
         focus: stop repairing chunks that the question does not look at, from a third of the layers on.
         guard: computes everything where reuse might do too much damage.
@@ -44,7 +46,8 @@ class EngineConfig:
     alpha: float = 0.5
     theta_full: float = 1.0
     overlap: Rule = "published"
-    tau_power: float = 0.5
+    tau_power: float = TAU_POWER
+    asked_from: float = ASKED_FROM
     guided_split: Split = "request"
     focus: bool = False
     guard: Guard | None = None
