@@ -367,16 +367,15 @@ class Scheduler:
 
     def _next_token(self, running: Running, logits: torch.Tensor) -> None:
         token_id = running.take(logits)
-        request, params = running.request, running.request.params
-        is_end = token_id in self._eos_ids and not params.ignore_eos and not request.forced
-        if is_end:
+        request = running.request
+        if running.is_end(token_id, self._eos_ids):
             self._finish(running, "stop")
             return
         text = running.show(token_id)
         request.on_event(TokenEvent(text, token_id))
         if running.is_stopped:
             self._finish(running, "stop")
-        elif len(running.token_ids) >= params.max_tokens:
+        elif len(running.token_ids) >= request.params.max_tokens:
             self._finish(running, "length")
         elif running.sequence is not None:
             running.sequence.append(token_id)
