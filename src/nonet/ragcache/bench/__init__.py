@@ -153,10 +153,10 @@ def _long_chunks(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding
     from nonet.ragcache.bench.questions import evaluation_of, joined_chunks
 
     if scale != "full":
-        note("bench: long_chunks asks 100 questions; it runs with --full only")
+        note("bench: long_chunks asks 40 questions of 2,000 tokens; it runs with --full only")
         return []
     cases, texts = joined_chunks(trace[1], trace[2], 3, 4)
-    evaluation = evaluation_of("long chunks", cases, texts, num_warming=100, num_asked=100)
+    evaluation = evaluation_of("long chunks", cases, texts, num_warming=60, num_asked=40)
     return quality_findings(model, evaluation)[0]
 
 
