@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,12 @@ class ReceivedTable:
             self._values.move_to_end(variant_id)
             while len(self._values) > self._max_variants:
                 self._values.popitem(last=False)
+
+    def discard(self, variant_ids: Iterable[str]) -> None:
+        """Forget variants, known or not."""
+        with self._lock:
+            for variant_id in variant_ids:
+                self._values.pop(variant_id, None)
 
     def get(self, variant_id: str) -> NDArray[np.float16] | None:
         """What its rows received, None when it is not known; to be given to `Planner`."""
