@@ -21,7 +21,6 @@ from nonet.common.errors import InputError
 from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sampling import Sampler
 from nonet.ragcache.models.loading import DEFAULT_MODEL, LoadedModel, load_model
-from nonet.ragcache.reuse.modes import MODES
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.reuse.prompt import Prompt
@@ -76,7 +75,6 @@ class Engine:
 
     def __init__(self, model: LoadedModel, store: ChunkStore, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
-        MODES[self.config.mode]
         self.model, self.store = model, store
         self.max_model_len = min(self.config.max_model_len or model.config.max_context, model.config.max_context)
         tokens = self.config.pool_tokens or 4 * self.max_model_len
@@ -87,7 +85,9 @@ class Engine:
         self._layout = self._prompts.layout
         self._pool = BlockPool(shape, -(-tokens // _BLOCK_TOKENS), _BLOCK_TOKENS, dtype=model.decoder.dtype)
         settings = self.config
-        keeper = Keeper(self._pool, store, model.fingerprint, self._layout, self._prompts.learn)
+        keeper = Keeper(
+            self._pool, store, model.fingerprint, self._layout, self._prompts.learn, observe=settings.observe
+        )
         self.planner = Planner(
             store,
             alpha=settings.alpha,
@@ -97,6 +97,7 @@ class Engine:
             guided_split=settings.guided_split,
             guard=settings.guard,
             received=keeper.received.get,
+            observed_only=settings.observe,
         )
         self._scheduler = Scheduler(
             model.decoder,
@@ -407,7 +408,7 @@ class Engine:
         **options: Any,
     ) -> Running:
         chosen = mode or self.config.mode
-        MODES[chosen]
+        self.config.check_mode(chosen)
         if self._is_stopping or self._failure:
             raise BusyError(
                 "the server is stopping" if self._is_stopping else f"the engine has failed: {self._failure}"

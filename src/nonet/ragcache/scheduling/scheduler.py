@@ -376,8 +376,7 @@ class Scheduler:
         with self._lock:  # what is invalidated comes before this, or after and finds what is kept here
             if running.request.keep and not running.is_outdated:
                 self._store.named((chunk.key, chunk.document) for chunk in plan.prompt.chunks if chunk.document)
-                if running.observer is not None:
-                    self._keeper.keep(plan, sequence, running.observer)
+                self._keeper.keep(plan, sequence, running.observer)
         running.observer = None
 
     def _next_token(self, running: Running, logits: torch.Tensor) -> None:

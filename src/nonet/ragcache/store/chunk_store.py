@@ -179,11 +179,14 @@ class ChunkStore:
         identity = identity_of(meta)
         with self._index.lock:
             self._placing.counts["submitted"] += 1
-            if identity in self._pending or self._index.same(identity) is not None:
+            same = self._index.get(self._index.same(identity) or "")
+            # One without statistics is described anew by one that has them.
+            is_better = same is not None and same.meta.variant_id == meta.variant_id and _adds(meta, same.meta)
+            if identity in self._pending or (same is not None and not is_better):
                 self._placing.counts["duplicates"] += 1
                 self.named((meta.chunk_key, document) for document in meta.documents)
                 return
-            if meta.variant_id in self._index:
+            if meta.variant_id in self._index and not is_better:
                 raise InputError(f"variant_id {meta.variant_id} is another variant's; make ids with variant_id_of")
             self._pending[identity] = meta
             self._index.names.refer(meta)
@@ -397,7 +400,14 @@ class ChunkStore:
         with self._index.lock:
             if self._pending.pop(identity_of(meta), None) is None:
                 return  # invalidated while it waited
-            self._index.add(meta)  # from now on this entry keeps the names of its chunks, not the waiting variant
+            known = self._index.get(meta.variant_id)
+            names = self._index.names.of_variant(meta)
+            if known is not None and _adds(meta, known.meta):
+                self._placing.drop(meta.variant_id, is_victim=False)
+            # From now on this entry keeps the names of its chunks, not the waiting variant.
+            self._index.add(meta)
+            for name in names:
+                self._index.names.restore(name)
         self._placing.insert(packed)
         if len(self._tiers) > 1:
             self._work.add(partial(self._placing.copy_down, meta.variant_id), rank=_COPY)
@@ -427,3 +437,7 @@ class ChunkStore:
         if packed is not None and self._tiers[0].is_memory:
             job = partial(self._placing.promote, variant_id, packed)
             self._work.add(job, num_bytes=packed.meta.num_bytes, rank=_PROMOTE)
+
+
+def _adds(meta: VariantMeta, known: VariantMeta) -> bool:
+    return meta.observed and not known.observed

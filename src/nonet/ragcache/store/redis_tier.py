@@ -162,7 +162,7 @@ class RedisTier:
 
     def notes(self) -> dict[Name, float]:
         """See `Tier`."""
-        found = self._ask(lambda: self._client.zrange(self._name_times, 0, -1, withscores=True))
+        found: Any = self._ask(lambda: self._client.zrange(self._name_times, 0, -1, withscores=True))
         return {_name(member): float(time_s) for member, time_s in found}
 
     def unnote(self, names: Collection[Name]) -> None:
