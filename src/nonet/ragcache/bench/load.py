@@ -1,9 +1,9 @@
 """Requests that come by chance: what the default mode gains over prefix caching, in our own server.
 
 Both modes get the same requests of one trace at the same Poisson times, each in an engine of its own whose store was
-filled by earlier requests of the trace in the same mode, and goes on being filled. Prefix mode's engine does not observe
-attention, which a prefix cache has no use for. The load is a share of what prefix mode can serve, which is measured
-first with everything sent at once.
+filled by earlier requests of the trace in the same mode, and goes on being filled. Prefix mode's engine does not
+observe attention, which a prefix cache has no use for. The load is a share of what prefix mode can serve, which is
+measured first with everything sent at once.
 """
 
 from __future__ import annotations
