@@ -46,8 +46,8 @@ def test_a_prefix_cache_observes_nothing_and_is_exact(make_engine, monkeypatch):
         rows.clear()
         for group in (CHUNKS[:3], CHUNKS[:2], [CHUNKS[0], CHUNKS[4]]):
             done = engine.generate("Be brief.", group, "why?", params=SHORT)
+            engine.finish_background()
             answers.setdefault(engine, []).append((done.token_ids, [one.decision for one in done.report.chunks]))
-        engine.finish_background()
         assert bool(rows) == (engine is watched)
     assert answers[blind] == answers[watched]
     assert [one for _, one in answers[blind]] == [["computed"] * 3, ["prefix"] * 2, ["prefix", "computed"]]
