@@ -91,8 +91,12 @@ def test_the_variant_with_the_least_overhead_is_taken():
 
 def test_of_equal_overheads_own_system_then_symmetric_fit_then_id():
     one, both = make_meta("C", ("A",), tokens=30), make_meta("C", ("A", "B"), tokens=30)
-    for order in itertools.permutations([one, both]):
-        assert Planner(Index(*order)).plan(ABC, "reuse").segments[3].variant is both
+    more = make_prompt(("A", 10), ("B", 20), ("D", 5), ("C", 30))  # neither is an exact prefix
+    for ids in (("1", "2"), ("2", "1")):
+        met = [replace(variant, variant_id=name) for variant, name in zip((one, both), ids, strict=True)]
+        for order in (met, met[::-1]):
+            part = Planner(Index(*order)).plan(more, "reuse").segments[4]
+            assert part.decision == "reused" and part.variant is met[1]
     store = [
         make_meta("C", ("A",), tokens=30, system="other", variant_id="0"),
         replace(one, variant_id="2"),

@@ -162,7 +162,7 @@ def test_a_full_disk(tmp_path):
         assert store.flush(10.0)
         for meta in metas:
             assert_reads(store.open(meta.variant_id), make_kv(meta))
-        assert store.stats().faults["disk: fault"] > 0
+        assert store.stats().faults["disk: full"] > 0
         assert 1 <= len(tier.ids()) < 8
         assert not list(folder.glob("*/.tmp-*"))
         store.check_integrity()

@@ -51,6 +51,8 @@ class Planner:
         guard: computes everything where reuse might do too much damage; None never does.
         received: attention that the rows of a variant received when it was computed, for mode "h2o"; None (or a None
             that it gives) ranks by tau instead and says so.
+        observed_only: leave out variants without statistics also where an exact prefix needs none, so that they are
+            computed again and get some.
         seed: of mode "random".
 
     Attributes:
@@ -81,6 +83,7 @@ class Planner:
         guided_split: Split = "request",
         guard: Guard | None = None,
         received: Callable[[str], NDArray[np.floating] | None] | None = None,
+        observed_only: bool = True,
         seed: int = 0,
     ) -> None:
         if not (0 <= alpha < float("inf") and 0 < theta_full <= 1 and 0 <= tau_power < float("inf")):
@@ -95,6 +98,7 @@ class Planner:
         self._rule, self._tau_power, self._guided_split = overlap, tau_power, guided_split
         self._asked_from = asked_from
         self._guard, self._received, self._seed = guard, received, seed
+        self._observed_only = observed_only
 
     def plan(self, prompt: Prompt, mode: str = DEFAULT_MODE, recompute: float | None = None) -> Plan:
         """Plan a request.
@@ -114,7 +118,7 @@ class Planner:
         if recompute is not None and not 0 <= recompute <= 1:
             raise InputError(f"recompute must be within 0 and 1, not {recompute:g}")
         if way.lookup == "set":
-            prompt = self._reordered(prompt)
+            prompt = self._reordered(prompt, way)
         parts, considered = self._looked_up(prompt, way)
         plan = Plan(prompt, mode, tuple(parts), considered=tuple(considered))
         if way.choice != "none":
@@ -155,7 +159,7 @@ class Planner:
     def _system_part(self, prompt: Prompt, way: Mode) -> SegmentPlan:
         segment = prompt.system
         if way.lookup != "none" and segment.num_tokens:
-            for variant in self._usable(segment):
+            for variant in self._usable(segment, way):
                 if not variant.prefix_keys and not variant.system_key:
                     return SegmentPlan(segment, "prefix", variant, NO_ROWS, None, "the same start as before")
         return computed(segment, "no system segment" if not segment.num_tokens else "the start is not stored")
@@ -177,7 +181,8 @@ class Planner:
             return computed(chunk, "the second time in this prompt: behind itself it is not taken over"), ()
         system_key = prompt.system.key
         looked_at = tuple(
-            (one, overlap_of(one, system_key, new, alpha=self.alpha, rule=self._rule)) for one in self._usable(chunk)
+            (one, overlap_of(one, system_key, new, alpha=self.alpha, rule=self._rule))
+            for one in self._usable(chunk, way)
         )
         if is_exact:
             for variant, overlap in looked_at:
@@ -194,10 +199,15 @@ class Planner:
             return computed(chunk, f"its best variant would need {overlap.cfo:.0%} computed anew"), looked_at
         return SegmentPlan(chunk, "reused", variant, NO_ROWS, overlap, _why(variant, overlap, new)), looked_at
 
-    def _usable(self, segment: Segment) -> list[VariantMeta]:
+    def _usable(self, segment: Segment, way: Mode) -> list[VariantMeta]:
         # What a store says of itself is not trusted: rows must match, and repaired KV is never taken over.
         found = self._store.variants(segment.key)
-        return [one for one in found if one.exact and one.num_tokens == segment.num_tokens == len(one.tau)]
+        watched = self._observed_only or way.lookup == "any"
+        return [
+            one
+            for one in found
+            if one.exact and one.num_tokens == segment.num_tokens == len(one.tau) and (one.observed or not watched)
+        ]
 
     def _repaired(self, plan: Plan, way: Mode, recompute: float | None) -> Plan:
         numbers = [n for n, part in enumerate(plan.segments) if part.decision == "reused"]
@@ -248,7 +258,7 @@ class Planner:
             parts[number] = repaired(parts[number], _within(drawn, parts[number].segment))
         return replace(plan, segments=tuple(parts))
 
-    def _reordered(self, prompt: Prompt) -> Prompt:
+    def _reordered(self, prompt: Prompt, way: Mode) -> Prompt:
         """The prompt with its chunks in an order of which the longest prefix in tokens is stored."""
         chunks = [chunk for chunk in prompt.chunks if chunk.num_tokens]
         best: tuple[int, list[Segment]] = (0, [])
@@ -262,12 +272,12 @@ class Planner:
                 best = (size, order)
             before = tuple(chunk.key for chunk in order)
             nexts = {chunk.key: chunk for chunk in reversed(chunks) if chunk.key not in before}
-            stack += [[*order, one] for one in nexts.values() if self._has(one, prompt.system.key, before)]
+            stack += [[*order, one] for one in nexts.values() if self._has(one, prompt.system.key, before, way)]
         taken = {id(chunk) for chunk in best[1]}
         return in_order(prompt, [*best[1], *(chunk for chunk in prompt.chunks if id(chunk) not in taken)])
 
-    def _has(self, chunk: Segment, system_key: str, prefix: tuple[str, ...]) -> bool:
-        return any(one.system_key == system_key and one.prefix_keys == prefix for one in self._usable(chunk))
+    def _has(self, chunk: Segment, system_key: str, prefix: tuple[str, ...], way: Mode) -> bool:
+        return any(one.system_key == system_key and one.prefix_keys == prefix for one in self._usable(chunk, way))
 
 
 def _rank(one: tuple[VariantMeta, Overlap], system_key: str) -> tuple[float, bool, float, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.reuse.keys import chunk_key
 from nonet.ragcache.reuse.matching import ChunkMatcher
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment, joined
+from nonet.ragcache.store.names import hash_of
 from nonet.ragcache.store.variant import KVLayout
 
 _MAX_TENANTS = 1000
@@ -105,6 +106,17 @@ class PromptMaker:
                 self._matchers.popitem(last=False)
         ids = prompt.ids[segment.start : segment.stop]
         matcher.add(segment.key, ids, chunk_id=segment.chunk_id, document=segment.document)
+
+    def forget(self, chunks: Collection[str]) -> None:
+        """Look for these chunks no longer in prompts that do not say where their chunks are.
+
+        Args:
+            chunks: `hash_of` their keys.
+        """
+        for matcher in list(self._matchers.values()) if chunks else ():
+            for key in matcher.known_keys():
+                if hash_of(key) in chunks:
+                    matcher.discard(key)
 
     def text(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
         """A plain text, or its token ids; chunks that were computed before are found in it at any offset.

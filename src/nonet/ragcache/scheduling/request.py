@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -237,3 +238,25 @@ class EndEvent:
 
 
 Event = TokenEvent | EndEvent
+
+
+class Listener:
+    """Hears one request, for whoever waits for its end.
+
+    Attributes:
+        text: so far.
+        end: the last event, None before it.
+        done: set with it.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.end: EndEvent | None = None
+        self.done = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event, as `on_event` of a request."""
+        self.text += event.text
+        if isinstance(event, EndEvent):
+            self.end = event
+            self.done.set()

@@ -100,6 +100,8 @@ class Running:
         self.logits: list[torch.Tensor] = []
         self.probe_rows = 0
         self.is_cancelled = False
+        self.is_outdated = False
+        """Whether a document of it was invalidated since it came: nothing that it computes is stored."""
         self.started_s: float | None = None
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None

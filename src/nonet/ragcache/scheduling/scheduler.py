@@ -117,6 +117,18 @@ class Scheduler:
                 return True
         return False
 
+    def outdate(self, document: str) -> None:
+        """Let no request that is on its way store anything, where it has chunks of a document; jobs for it end.
+
+        Args:
+            document: that has become invalid.
+        """
+        with self._lock:
+            for running in [*self._waiting, *self._idle, *self._running]:
+                if any(chunk.document == document for chunk in running.request.prompt.chunks):
+                    running.is_outdated = True
+                    running.is_cancelled |= running.request.only_prompt
+
     def step(self) -> bool:
         """Do one step; False when there was nothing to do."""
         self._end_overdue()
@@ -173,7 +185,7 @@ class Scheduler:
                 return
             with self._lock:
                 queue.popleft()
-            self._running.append(running)
+                self._running.append(running)
 
     def _begin(self, running: Running) -> bool:
         """Plan a request and get its pages; False when they are not free yet."""
@@ -361,9 +373,11 @@ class Scheduler:
             overlap = plan.segments[number].overlap
             share = len(plan.segments[number].rows) / max(1, plan.segments[number].segment.num_tokens)
             self._store.used(resident.meta.variant_id, share if overlap is not None else 0.0)
-        if running.observer is not None:
-            self._keeper.keep(plan, sequence, running.observer)
-            running.observer = None
+        with self._lock:  # what is invalidated comes before this, or after and finds what is kept here
+            if running.request.keep and not running.is_outdated:
+                self._store.named((chunk.key, chunk.document) for chunk in plan.prompt.chunks if chunk.document)
+                self._keeper.keep(plan, sequence, running.observer)
+        running.observer = None
 
     def _next_token(self, running: Running, logits: torch.Tensor) -> None:
         token_id = running.take(logits)
