@@ -108,6 +108,7 @@ class Engine:
             max_running=settings.max_running,
             step_tokens=settings.step_tokens,
             with_focus=settings.focus,
+            probe_layers=settings.probe_layers,
             on_end=self._ended,
         )
         self._remembered: OrderedDict[str, tuple[RequestReport, Any]] = OrderedDict()

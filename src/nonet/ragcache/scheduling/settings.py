@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nonet.common.errors import InputError
 from nonet.ragcache.reuse.abstain import Guard
 from nonet.ragcache.reuse.metrics import Rule
 from nonet.ragcache.reuse.modes import DEFAULT_MODE, Split
@@ -27,9 +28,13 @@ class EngineConfig:
         tau_power: see `Planner`.
         guided_split: likewise.
         focus: stop repairing chunks that the question does not look at, from a third of the layers on.
+        probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         guard: computes everything where reuse might do too much damage.
         background: compute variants of chunks that were met behind reused ones, when nobody waits.
         shadow: sampled comparison with full recomputation.
+
+    Raises:
+        InputError: a share of layers outside its range.
 
     >>> EngineConfig(max_model_len=4096, alpha=0.3).mode
     'guided'
@@ -47,6 +52,11 @@ class EngineConfig:
     tau_power: float = 0.5
     guided_split: Split = "request"
     focus: bool = False
+    probe_layers: float = 1.0
     guard: Guard | None = None
     background: bool = True
     shadow: ShadowConfig = NO_SHADOW
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probe_layers <= 1:
+            raise InputError(f"probe_layers must be above 0 and at most 1, not {self.probe_layers:g}")
