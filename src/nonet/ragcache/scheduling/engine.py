@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +109,7 @@ class Engine:
             max_running=settings.max_running,
             step_tokens=settings.step_tokens,
             with_focus=settings.focus,
+            probe_layers=settings.probe_layers,
             on_end=self._ended,
         )
         self.remembered = Remembered()

@@ -7,6 +7,7 @@ store is done when nobody waits.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -50,6 +51,7 @@ class Scheduler:
         max_running: requests that are carried out at a time.
         step_tokens: rows of a step.
         with_focus: stop repairing chunks out of the question's focus, where a prompt is computed in one step.
+        probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         on_end: told each request that has ended.
     """
 
@@ -65,6 +67,7 @@ class Scheduler:
         max_running: int = 8,
         step_tokens: int = 512,
         with_focus: bool = False,
+        probe_layers: float = 1.0,
         on_end: Callable[[Running, FinishReason], None] = lambda *_: None,
     ) -> None:
         self._decoder, self._pool, self._store = decoder, pool, store
@@ -72,6 +75,7 @@ class Scheduler:
         self._eos_ids, self._max_running, self._step_tokens = set(eos_ids), max_running, step_tokens
         self._with_focus, self._on_end = with_focus, on_end
         self._num_layers = decoder.config.num_layers
+        self._probe_layers = math.ceil(probe_layers * self._num_layers)
         self.residency = Residency(pool, store, self._num_layers)
         self._lock = threading.Lock()
         self._waiting: deque[Running] = deque()
@@ -296,7 +300,8 @@ class Scheduler:
         if plan is None or sequence is None:
             raise NonetError("a request without a plan was to be computed")
         if running.state is State.PROBING:
-            return Slice(sequence, running.pending, want_logits=False, observer=running.probe, keep_kv=False)
+            depth = self._probe_layers
+            return Slice(sequence, running.pending, False, running.probe, keep_kv=False, num_layers=depth)
         if plan.probe == "deviation":
             # The choice is made among all rows in one batch, so they cannot be cut.
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)

@@ -30,6 +30,7 @@ class EngineConfig:
         asked_from: likewise.
         guided_split: likewise.
         focus: stop repairing chunks that the question does not look at, from a third of the layers on.
+        probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         guard: computes everything where reuse might do too much damage.
         background: compute variants of chunks that were met behind reused ones, when nobody waits.
         shadow: sampled comparison with full recomputation.
@@ -39,6 +40,9 @@ class EngineConfig:
 
     Raises:
         InputError: a mode that needs what is not observed.
+
+    Raises:
+        InputError: a share of layers outside its range.
 
     >>> EngineConfig(max_model_len=4096, alpha=0.3).mode
     'guided'
@@ -57,6 +61,7 @@ class EngineConfig:
     asked_from: float = ASKED_FROM
     guided_split: Split = "request"
     focus: bool = False
+    probe_layers: float = 1.0
     guard: Guard | None = None
     background: bool = True
     shadow: ShadowConfig = NO_SHADOW
@@ -76,3 +81,5 @@ class EngineConfig:
         """
         if MODES[mode].lookup == "any" and not self.observe:
             raise InputError(f"mode {mode!r} needs statistics of attention: let the engine observe, or use 'prefix'")
+        if not 0 < self.probe_layers <= 1:
+            raise InputError(f"probe_layers must be above 0 and at most 1, not {self.probe_layers:g}")
