@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nonet.ragcache.models._kernels import rms_norm
+from nonet.ragcache.models._norm_kernels import rms_norm
 from nonet.ragcache.models.config import ModelConfig
 from nonet.ragcache.models.rotary import Rotary
 

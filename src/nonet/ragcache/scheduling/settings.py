@@ -39,10 +39,7 @@ class EngineConfig:
             are served, as by a prefix cache, and other engines do not take over what this one stores.
 
     Raises:
-        InputError: a mode that needs what is not observed.
-
-    Raises:
-        InputError: a share of layers outside its range.
+        InputError: a mode that needs what is not observed, or a share of layers outside its range.
 
     >>> EngineConfig(max_model_len=4096, alpha=0.3).mode
     'guided'
@@ -68,6 +65,8 @@ class EngineConfig:
     observe: bool = True
 
     def __post_init__(self) -> None:
+        if not 0 < self.probe_layers <= 1:
+            raise InputError(f"probe_layers must be above 0 and at most 1, not {self.probe_layers:g}")
         self.check_mode(self.mode)
 
     def check_mode(self, mode: str) -> None:
@@ -81,5 +80,3 @@ class EngineConfig:
         """
         if MODES[mode].lookup == "any" and not self.observe:
             raise InputError(f"mode {mode!r} needs statistics of attention: let the engine observe, or use 'prefix'")
-        if not 0 < self.probe_layers <= 1:
-            raise InputError(f"probe_layers must be above 0 and at most 1, not {self.probe_layers:g}")
