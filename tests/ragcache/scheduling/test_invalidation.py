@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from nonet.ragcache.scheduling.prompting import ChunkText
-from nonet.ragcache.scheduling.request import Listener
+from nonet.ragcache.scheduling.request import Listener, SamplingParams
 from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, toy_engine
 
 
@@ -102,6 +102,28 @@ def test_copies_outside_the_store_go_too(engine):
     assert engine.text_prompt([70, *ids_of_text, 71]).chunks == ()
     engine.drop_pages()
     assert engine.pages_used == 0
+
+
+def test_pages_of_it_that_are_in_use_go_back_with_their_last_user(engine):
+    asked(engine, (0, "a"), (1, "b"), mode="full")
+    engine.drop_pages()
+    prompt = engine.prompt("Be brief.", chunks_of((1, "b"), (0, "a")), "why?")
+    heard = [Listener(), Listener()]
+    for number, one in enumerate(heard):
+        params = SamplingParams(max_tokens=4 + 4 * number, ignore_eos=True)
+        engine.submit(prompt, params, mode="reuse", on_event=one)
+    while engine._scheduler.residency._known.keys() == set() or not all(
+        one.token_ids for one in engine._scheduler._running
+    ):
+        engine._scheduler.step()
+    system = engine.store.variants(prompt.system.key)[0].variant_id
+    engine.invalidate("a")
+    assert engine._scheduler.residency._known.keys() == {system}
+    while not heard[1].done.is_set():
+        engine._scheduler.step()
+    engine._scheduler.residency.forget({system})
+    assert engine.pages_used == 0  # without `drop_pages`: nobody could find them any more
+    assert heard[0].end.token_ids == heard[1].end.token_ids[:4]
 
 
 def test_a_tenants_names_are_its_own(engine):

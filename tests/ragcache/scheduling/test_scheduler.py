@@ -149,6 +149,26 @@ def test_a_request_that_ends_later_gives_all_pages_back(make_engine, state):
     assert engine.pages_used == 0
 
 
+def test_computing_waits_for_the_variant_that_is_loaded_least(make_engine, tmp_path):
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warmed(warm, [3, 0, 2], [5, 1])
+    warm.stop(0)
+    engine = make_engine(ChunkStore([ThrottledTier(DiskTier(tmp_path), 2e5, latency_s=0.01)]), background=False)
+    request_id, heard = submitted(engine, prompt_of(engine, 0, 1, 2), mode="reuse")
+    step_until(engine, lambda: is_in(engine, request_id, State.LOADING))
+    scheduler, running = engine._scheduler, running_of(engine, request_id)
+    layers = engine.model.config.num_layers
+    step_until(engine, lambda: heard.done.is_set() or all(not one.is_loading for one in running.residents.values()))
+    now_s = time.monotonic()
+    for least, can in ((0, False), (layers, True)):
+        for number, one in enumerate(running.residents.values()):
+            one.is_loading, one.ready_layers, one.began_s = True, least if number == 1 else layers, now_s - 100
+        assert scheduler._can_start(running, running.plan) == can
+    for one in running.residents.values():
+        one.is_loading, one.ready_layers = False, layers
+    step_until(engine, heard.done.is_set)
+
+
 def test_focus_is_left_out_where_a_prompt_is_cut(make_engine, monkeypatch):
     drops = []
     after_layer = FocusSelector.after_layer

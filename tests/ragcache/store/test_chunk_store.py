@@ -245,6 +245,7 @@ def test_a_tier_that_fails_is_left_alone_for_a_while():
     time.sleep(0.25)
     assert store.variants("a") == (now,)
     assert store.stats().faults == {"ram: fault": 1}
+    assert store._index.victim(0).meta == now  # what could not be opened is not held for ever
     store.close()
 
 
