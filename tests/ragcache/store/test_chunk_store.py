@@ -98,6 +98,17 @@ def test_a_chunk_has_so_many_variants_and_the_newest_stays(tmp_path):
     store.close()
 
 
+def test_the_newest_variant_stays_though_the_others_were_used_more():
+    store = ChunkStore([RamTier()], max_variants=2, eviction="lfu")
+    metas = [make_meta("c", (f"p{i}",)) for i in range(3)]
+    submit(store, metas[0], metas[1])
+    for meta in (metas[0], metas[0], metas[1]):
+        store.used(meta.variant_id, 0.1)
+    submit(store, metas[2])
+    assert store.variants("c") == (metas[0], metas[2])
+    store.close()
+
+
 def test_so_many_chunks_are_kept(tmp_path):
     store = ChunkStore([RamTier()], max_chunks=2)
     submit(store, make_meta("a"), make_meta("b"), make_meta("b", ("x",)))
