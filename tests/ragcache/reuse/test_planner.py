@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
@@ -330,6 +330,8 @@ def stores_and_prompts(draw):
     return Index(*metas), make_prompt(*((name, sizes[name]) for name in names))
 
 
+# Drawing takes most of the time, more on a busy machine.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     stores_and_prompts(),
     st.sampled_from(list(MODES)),
