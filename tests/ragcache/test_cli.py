@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from nonet.cli import exit_code_of
 from nonet.ragcache.cli import app
 from nonet.ragcache.models.toy import toy_tokenizer
+from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from tests.ragcache.models.saved import transformers_model
 
