@@ -109,7 +109,7 @@ def test_everybody_gets_the_answer_that_he_gets_alone(make_engine, modes):
 def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
     capacity_bytes = 300_000  # about ten chunks
     engine = make_engine(f"ram:{capacity_bytes}", max_running=8, step_tokens=96, pool_tokens=2048)
-    engine.num_remembered = 50
+    engine.remembered.capacity = 50
     engine.start()
     sizes = []
     for number in range(3):
@@ -117,7 +117,7 @@ def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
         engine.finish_background()
         stats = engine.store.stats()
         assert stats.tiers[0].used_bytes <= capacity_bytes and stats.pending_bytes == 0
-        assert len(engine._remembered) <= 50 and engine._scheduler.num_idle_jobs == 0
+        assert len(engine.remembered) <= 50 and engine._scheduler.num_idle_jobs == 0
         engine.store.check_integrity()
         sizes.append(resident_bytes())
     assert engine.store.stats().counts["evicted"] > 0

@@ -323,10 +323,10 @@ def test_after_a_deletion_nothing_that_depends_on_the_document_is_left(done):
             of_document = {chunk for chunk, names in named.items() if first in names}
             gone = {one for one, chunks in kept.items() if chunks & of_document}
             assert store.invalidate(document=first) == len(gone)
+            before = {chunk for chunks in kept.values() for chunk in chunks}
             kept = {one: chunks for one, chunks in kept.items() if one not in gone}
             # Names end with the last variant that depended on their chunk, and a document's with its deletion.
             in_use = {chunk for chunks in kept.values() for chunk in chunks}
-            before = {chunk for chunks in (kept | dict.fromkeys(gone, of_document)).values() for chunk in chunks}
             named = {chunk: names - {first} for chunk, names in named.items() if chunk in in_use or chunk not in before}
         assert {one for key in "abcd" for one in (meta.variant_id for meta in store.variants(key))} == kept.keys()
         store.check_integrity()

@@ -19,6 +19,9 @@ from nonet.ragcache.reuse.prompt import Prompt, Segment, in_order
 from nonet.ragcache.reuse.tokens import guided_scores, num_of, picked, random_rows, shared_budget, top_rows
 from nonet.ragcache.store.variant import VariantMeta
 
+TAU_POWER, ASKED_FROM = 1.5, 0.4
+"""Of mode "guided": the best of a grid on three sets of questions (decision 15)."""
+
 Considered = tuple[tuple[VariantMeta, Overlap], ...]
 # Orders that mode "set" looks at, at most; a prompt of five chunks has 120.
 _MAX_ORDERS = 1000
@@ -42,6 +45,7 @@ class Planner:
         overlap: "symmetric" counts new neighbours against a variant, too.
         tau_power: with mode "guided", how much a row's staleness counts beside the question's attention: 0 not at all,
             1 as much (`guided_scores`).
+        asked_from: with mode "guided", the share of the model's layers, from the first, whose attention does not count.
         guided_split: with mode "guided", "overhead" keeps each chunk's budget, "request" lets all rows compete for the
             sum.
         guard: computes everything where reuse might do too much damage; None never does.
@@ -74,7 +78,8 @@ class Planner:
         alpha: float = 0.5,
         theta_full: float = 1.0,
         overlap: Rule = "published",
-        tau_power: float = 0.5,
+        tau_power: float = TAU_POWER,
+        asked_from: float = ASKED_FROM,
         guided_split: Split = "request",
         guard: Guard | None = None,
         received: Callable[[str], NDArray[np.floating] | None] | None = None,
@@ -83,12 +88,15 @@ class Planner:
     ) -> None:
         if not (0 <= alpha < float("inf") and 0 < theta_full <= 1 and 0 <= tau_power < float("inf")):
             raise InputError("planner: alpha and tau_power must not be negative, theta_full within 0 and 1")
+        if not 0 <= asked_from < 1:
+            raise InputError(f"planner: asked_from must be at least 0 and below 1, not {asked_from:g}")
         if overlap not in ("published", "symmetric"):
             raise InputError(f"planner: overlap must be 'published' or 'symmetric', not {overlap!r}")
         if guided_split not in ("overhead", "request"):
             raise InputError(f"planner: guided_split must be 'overhead' or 'request', not {guided_split!r}")
         self._store, self.alpha, self._theta_full = store, alpha, theta_full
         self._rule, self._tau_power, self._guided_split = overlap, tau_power, guided_split
+        self._asked_from = asked_from
         self._guard, self._received, self._seed = guard, received, seed
         self._observed_only = observed_only
 
@@ -122,12 +130,14 @@ class Planner:
 
         Args:
             plan: with `probe == "question"`.
-            asked: [n], attention of the question's rows onto each row of the prompt, over all layers.
+            asked: [layers, n], attention of the question's rows onto each row of the prompt.
         """
         parts = [part for part in plan.segments if part.by_probe]
-        power = self._tau_power if MODES[plan.mode].choice == "guided" else 0.0
-        per_part = MODES[plan.mode].choice == "guided" and self._guided_split == "overhead"
-        scores = [guided_scores(asked, [part], power) for part in parts]
+        is_guided = MODES[plan.mode].choice == "guided"
+        first_layer = int(self._asked_from * len(asked)) if is_guided else 0
+        onto_rows = asked[first_layer:].sum(0)
+        per_part = is_guided and self._guided_split == "overhead"
+        scores = [guided_scores(onto_rows, [part], self._tau_power if is_guided else 0.0) for part in parts]
         return plan.with_chosen(picked(parts, scores, [part.budget for part in parts], per_part=per_part))
 
     def _looked_up(self, prompt: Prompt, way: Mode) -> tuple[list[SegmentPlan], list[tuple[str, Considered]]]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import torch
 
 from nonet.common.errors import InputError
 from nonet.ragcache.engine.paging import BlockPool
-from nonet.ragcache.engine.sampling import Sampler
 from nonet.ragcache.models.loading import DEFAULT_MODEL, LoadedModel, load_model
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
@@ -34,6 +32,7 @@ from nonet.ragcache.scheduling.prompting import (
     shortened,
     too_long,
 )
+from nonet.ragcache.scheduling.remembering import Remembered
 from nonet.ragcache.scheduling.request import (
     BusyError,
     EndEvent,
@@ -44,7 +43,7 @@ from nonet.ragcache.scheduling.request import (
     RequestReport,
     SamplingParams,
 )
-from nonet.ragcache.scheduling.running import Request, Running, considered_of
+from nonet.ragcache.scheduling.running import Request, Running, considered_of, sampler_of
 from nonet.ragcache.scheduling.scheduler import Scheduler
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.scheduling.shadow import MAX_TOKENS, ShadowCheck
@@ -94,6 +93,7 @@ class Engine:
             theta_full=settings.theta_full,
             overlap=settings.overlap,
             tau_power=settings.tau_power,
+            asked_from=settings.asked_from,
             guided_split=settings.guided_split,
             guard=settings.guard,
             received=keeper.received.get,
@@ -109,12 +109,12 @@ class Engine:
             max_running=settings.max_running,
             step_tokens=settings.step_tokens,
             with_focus=settings.focus,
+            probe_layers=settings.probe_layers,
             on_end=self._ended,
         )
+        self.remembered = Remembered()
         store.on_invalidated(self._forget)
         self._keeper = keeper
-        self._remembered: OrderedDict[str, tuple[RequestReport, Any]] = OrderedDict()
-        self.num_remembered = 1000
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
         self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
@@ -293,9 +293,9 @@ class Engine:
                 time.sleep(_IDLE_WAIT_S)
         self.store.flush()
 
-    def explain(self, request_id: str) -> tuple[RequestReport, Any] | None:
-        """What a finished request cost, and for each chunk the variants that were looked at; None when not known."""
-        return self._remembered.get(request_id)
+    def explain(self, request_id: str, *, tenant: str = "") -> tuple[RequestReport, Any] | None:
+        """What a tenant's finished request cost, and for each chunk the variants looked at; None when not known."""
+        return self.remembered.find(tenant, request_id)
 
     def invalidate(self, name: str, *, tenant: str = "") -> int:
         """Drop all KV that was computed from a document; gives how many variants there were.
@@ -421,7 +421,11 @@ class Engine:
         if room < 1:
             raise PromptTooLongError(too_long(len(prompt.ids), self.max_model_len))
         if params.max_tokens > room:
-            params = SamplingParams(**{**asdict(params), "max_tokens": room})
+            if params.min_tokens > room:
+                text = f"min_tokens: {params.min_tokens} do not fit behind a prompt of {len(prompt.ids)} tokens"
+                raise PromptTooLongError(f"{text}; the context has {self.max_model_len}")
+            params = replace(params, max_tokens=room)
+        params.check_ids(self.model.config.vocab_size)
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         request = Request(
             uuid.uuid4().hex, prompt, params, chosen, recompute, deadline_s=deadline, on_event=on_event, **options
@@ -429,9 +433,8 @@ class Engine:
         return self._running(request)
 
     def _running(self, request: Request) -> Running:
-        params = request.params
-        sampler = Sampler(params.temperature, params.top_p, params.seed)
-        return Running(request, sampler, Answer(self.model.tokenizer.stream(), params.stop))
+        answer = Answer(self.model.tokenizer.stream(), request.params.stop)
+        return Running(request, sampler_of(request, self.model.config.eos_ids), answer)
 
     def _job(self, prompt: Prompt, on_event: Callable[[Event], None]) -> Running:
         request = Request(
@@ -442,12 +445,8 @@ class Engine:
     def _ended(self, running: Running, reason: FinishReason) -> None:
         if running.request.only_prompt or running.request.is_internal:
             return
-        report = running.report()
-        plan = running.plan
-        considered = considered_of(plan) if plan is not None else {}
-        self._remembered[report.request_id] = (report, considered)
-        while len(self._remembered) > self.num_remembered:
-            self._remembered.popitem(last=False)
+        report, plan = running.report(), running.plan
+        self.remembered.add(running.request.prompt.tenant, report, considered_of(plan) if plan is not None else {})
         for callback in self._on_report:
             callback(report, reason)
         if running.request.keep_logits and running.request.keep and running.token_ids:

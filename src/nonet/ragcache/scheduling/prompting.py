@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,9 @@ from nonet.ragcache.reuse.matching import ChunkMatcher
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment, joined
 from nonet.ragcache.store.names import hash_of
 from nonet.ragcache.store.variant import KVLayout
+
+_MAX_TENANTS = 1000
+"""Whose chunks are found again in plain prompts; those of the tenant who computed least lately are forgotten."""
 
 
 class PromptTooLongError(InputError):
@@ -52,7 +57,8 @@ class PromptMaker:
 
     def __init__(self, model: LoadedModel, max_model_len: int) -> None:
         self._model, self._max_model_len = model, max_model_len
-        self._matchers: dict[str, ChunkMatcher] = {}
+        self._matchers: OrderedDict[str, ChunkMatcher] = OrderedDict()
+        self._lock = threading.Lock()
         shape = model.config
         self.layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
 
@@ -93,7 +99,11 @@ class PromptMaker:
             prompt: in which it stands.
             segment: its place.
         """
-        matcher = self._matchers.setdefault(prompt.tenant, ChunkMatcher())
+        with self._lock:
+            matcher = self._matchers.setdefault(prompt.tenant, ChunkMatcher())
+            self._matchers.move_to_end(prompt.tenant)
+            if len(self._matchers) > _MAX_TENANTS:
+                self._matchers.popitem(last=False)
         ids = prompt.ids[segment.start : segment.stop]
         matcher.add(segment.key, ids, chunk_id=segment.chunk_id, document=segment.document)
 
@@ -129,8 +139,9 @@ class PromptMaker:
         ids = [*head, *rest]
         if len(ids) >= self._max_model_len:
             raise PromptTooLongError(too_long(len(ids), self._max_model_len))
-        matcher = self._matchers.setdefault(tenant, ChunkMatcher())
-        if not matcher.match(ids):
+        with self._lock:
+            matcher = self._matchers.get(tenant)
+        if matcher is None or not matcher.match(ids):
             return self._prompt([head, rest], [], tenant)
         return matcher.prompt(ids, lambda piece: self._key(piece, tenant), tenant=tenant)
 

@@ -7,6 +7,7 @@ store is done when nobody waits.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -50,6 +51,7 @@ class Scheduler:
         max_running: requests that are carried out at a time.
         step_tokens: rows of a step.
         with_focus: stop repairing chunks out of the question's focus, where a prompt is computed in one step.
+        probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         on_end: told each request that has ended.
     """
 
@@ -65,6 +67,7 @@ class Scheduler:
         max_running: int = 8,
         step_tokens: int = 512,
         with_focus: bool = False,
+        probe_layers: float = 1.0,
         on_end: Callable[[Running, FinishReason], None] = lambda *_: None,
     ) -> None:
         self._decoder, self._pool, self._store = decoder, pool, store
@@ -72,6 +75,7 @@ class Scheduler:
         self._eos_ids, self._max_running, self._step_tokens = set(eos_ids), max_running, step_tokens
         self._with_focus, self._on_end = with_focus, on_end
         self._num_layers = decoder.config.num_layers
+        self._probe_layers = math.ceil(probe_layers * self._num_layers)
         self.residency = Residency(pool, store, self._num_layers)
         self._lock = threading.Lock()
         self._waiting: deque[Running] = deque()
@@ -296,7 +300,8 @@ class Scheduler:
         if plan is None or sequence is None:
             raise NonetError("a request without a plan was to be computed")
         if running.state is State.PROBING:
-            return Slice(sequence, running.pending, want_logits=False, observer=running.probe, keep_kv=False)
+            depth = self._probe_layers
+            return Slice(sequence, running.pending, False, running.probe, keep_kv=False, num_layers=depth)
         if plan.probe == "deviation":
             # The choice is made among all rows in one batch, so they cannot be cut.
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
@@ -356,7 +361,7 @@ class Scheduler:
         if plan is None or probe is None:
             return
         running.probe_rows += num_rows
-        running.plan = self._planner.choose(plan, probe.asked.sum(0).numpy())
+        running.plan = self._planner.choose(plan, probe.asked.numpy())
         running.probe = None
         self._start_prefill(running, running.plan)
 
@@ -381,16 +386,15 @@ class Scheduler:
 
     def _next_token(self, running: Running, logits: torch.Tensor) -> None:
         token_id = running.take(logits)
-        request, params = running.request, running.request.params
-        is_end = token_id in self._eos_ids and not params.ignore_eos and not request.forced
-        if is_end:
+        request = running.request
+        if running.is_end(token_id, self._eos_ids):
             self._finish(running, "stop")
             return
         text = running.show(token_id)
         request.on_event(TokenEvent(text, token_id))
         if running.is_stopped:
             self._finish(running, "stop")
-        elif len(running.token_ids) >= params.max_tokens:
+        elif len(running.token_ids) >= request.params.max_tokens:
             self._finish(running, "length")
         elif running.sequence is not None:
             running.sequence.append(token_id)

@@ -125,7 +125,7 @@ class RagServer:
     ) -> None:
         place = address or Address()
         self._served = ServedEngine(engine, config, index_folder=index_folder, metrics_compat=metrics_compat)
-        self._service = Service(self._served.app, place.host, place.port, has_token=config.token is not None)
+        self._service = Service(self._served.app, place.host, place.port, has_token=bool(config.keys.keys))
         self.address = self._service.address
 
     def start(self) -> RagServer:
