@@ -44,6 +44,22 @@ def test_a_text_of_two_documents_goes_with_either(engine, mode, name):
     assert [chunk.decision for chunk in asked(engine, (0, "docA"), mode="reuse").chunks] == ["computed"]
 
 
+@pytest.mark.parametrize("tenant", ["", "somebody"])
+def test_a_chunk_of_a_document_goes_by_its_own_id_too(engine, tenant):
+    asked(engine, (0, "doc"), tenant=tenant)
+    asked(engine, (1, "doc"), tenant=tenant)
+    assert engine.invalidate("c0", tenant="stranger") == 0
+    assert engine.invalidate("c0", tenant=tenant) == 1
+    decisions = {n: asked(engine, (n, "doc"), tenant=tenant, mode="prefix").chunks[0].decision for n in (1, 0)}
+    assert decisions == {0: "computed", 1: "prefix"}
+    assert engine.invalidate("doc", tenant=tenant) == 2 and engine.invalidate("c0", tenant=tenant) == 0
+
+
+def test_a_text_of_no_document_has_no_name(engine):
+    asked(engine, (0, ""))
+    assert engine.invalidate("c0") == 0 and stored(engine, 0)
+
+
 def test_what_was_computed_behind_it_goes_too_and_nothing_else(engine):
     asked(engine, (0, "a"), (1, "b"), (2, "c"))
     asked(engine, (1, "b"), (2, "c"), mode="full")

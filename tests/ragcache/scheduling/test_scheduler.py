@@ -103,6 +103,21 @@ def test_a_request_that_ends_while_it_loads_gives_all_pages_back(make_engine, tm
     assert pages_left(engine) == 0
 
 
+@pytest.mark.parametrize("mode", ["blend", "cachecraft", "guided"])
+def test_a_request_that_loads_keeps_the_pages_that_it_will_need(make_engine, tmp_path, mode):
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warmed(warm, [0], [1], [2])  # each with nothing before it, so that "cachecraft" knows no rows either
+    warm.stop(0)
+    slow = ThrottledTier(DiskTier(tmp_path), 2e5, latency_s=0.01)
+    engine = make_engine(ChunkStore([slow]), background=False, pool_tokens=1024, max_running=40)
+    first, heard = submitted(engine, prompt_of(engine, 2, 1, 0), mode=mode, recompute=0.3)
+    step_until(engine, lambda: is_in(engine, first, State.LOADING))
+    others = [submitted(engine, prompt_of(engine), SHORT, mode="full")[1] for _ in range(30)]
+    step_until(engine, lambda: heard.done.is_set() and all(one.done.is_set() for one in others), 20_000)
+    assert {one.end.finish_reason for one in (heard, *others)} == {"length"}
+    assert heard.end.report.repaired_tokens > 0 and pages_left(engine) == 0
+
+
 def damage(folder, variant_id):
     """Zero bytes in the last layer of a stored variant."""
     (path,) = folder.rglob(f"{variant_id}.kv")

@@ -181,6 +181,23 @@ def document_name(tenant: str, name: str) -> str:
     return name if not tenant else f"{chunk_key([], model='', tokenizer='', layout='', salt=tenant)[:16]}/{name}"
 
 
+def names_of(prompt: Prompt) -> list[tuple[str, str]]:
+    """Keys of a prompt's chunks, each with a name by which it is deleted: its document and, where it has one, its id.
+
+    Args:
+        prompt: whose chunks may have names.
+
+    Returns:
+        Once or twice each chunk that is from a document; the others cannot be deleted by name.
+    """
+    return [
+        (chunk.key, name)
+        for chunk in prompt.chunks
+        if chunk.document
+        for name in dict.fromkeys((chunk.document, document_name(prompt.tenant, chunk.chunk_id or chunk.document)))
+    ]
+
+
 def shortened(prompt: Prompt, numbers: Sequence[int]) -> Prompt:
     """The system segment, some chunks, and one token of the question: enough to compute those chunks.
 

@@ -26,6 +26,7 @@ from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.scheduling.keeping import Keeper
+from nonet.ragcache.scheduling.prompting import names_of
 from nonet.ragcache.scheduling.request import FinishReason, TokenEvent
 from nonet.ragcache.scheduling.residency import Residency
 from nonet.ragcache.scheduling.running import Running, State, rows_tensor
@@ -125,11 +126,11 @@ class Scheduler:
         """Let no request that is on its way store anything, where it has chunks of a document; jobs for it end.
 
         Args:
-            document: that has become invalid.
+            document: that has become invalid, or the id of a chunk; see `names_of`.
         """
         with self._lock:
             for running in [*self._waiting, *self._idle, *self._running]:
-                if any(chunk.document == document for chunk in running.request.prompt.chunks):
+                if any(name == document for _, name in names_of(running.request.prompt)):
                     running.is_outdated = True
                     running.is_cancelled |= running.request.only_prompt
 
@@ -223,8 +224,8 @@ class Scheduler:
 
     def _lay_out(self, running: Running, plan: Plan) -> None:
         prompt = plan.prompt
-        num_own = len(plan.active_rows) + running.num_new
-        num_own += len(plan.candidates) if plan.probe == "deviation" else plan.budget
+        num_probed = len(plan.candidates) if plan.probe == "deviation" else plan.budget
+        num_own = len(plan.active_rows) + running.num_new + num_probed
         # Three allocations: rows of the answer, active rows, rows that a probe chooses; each may fill a page in part.
         self.residency.make_room(num_own + 3 * self._pool.block_tokens)
         sequence = Sequence(self._pool, torch.from_numpy(prompt.ids), len(prompt.ids) + running.num_new)
@@ -234,7 +235,7 @@ class Scheduler:
         sequence.reserve(torch.arange(len(prompt.ids), len(prompt.ids) + running.num_new))
         sequence.reserve(rows_tensor(plan.active_rows))
         # Held from the start: a request that is half way must not wait for pages of others that wait for its own.
-        running.spare = self._pool.allocate(plan.budget) if plan.probe == "question" and plan.budget else None
+        running.spare = self._pool.allocate(num_probed) if num_probed else None
 
     def _prepare(self, running: Running) -> None:
         """Decide what comes first: loading, probing or computing."""
@@ -380,7 +381,7 @@ class Scheduler:
             self._store.used(resident.meta.variant_id, share if overlap is not None else 0.0)
         with self._lock:  # what is invalidated comes before this, or after and finds what is kept here
             if running.request.keep and not running.is_outdated:
-                self._store.named((chunk.key, chunk.document) for chunk in plan.prompt.chunks if chunk.document)
+                self._store.named(names_of(plan.prompt))
                 self._keeper.keep(plan, sequence, running.observer)
         running.observer = None
 
