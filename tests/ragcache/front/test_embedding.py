@@ -27,6 +27,14 @@ def test_equals_transformers_on_short_long_and_empty_texts():
     assert np.abs(Embedder().encode(TEXTS) - np.stack(expected)).max() < 1e-5
 
 
+def test_counts_the_tokens_that_it_reads():
+    from transformers import BertTokenizerFast
+
+    tokenizer = BertTokenizerFast.from_pretrained(packaged_model())
+    expected = [len(tokenizer(text, truncation=True, max_length=256)["input_ids"]) for text in TEXTS]
+    assert Embedder().num_tokens(TEXTS) == sum(expected) > 256 and Embedder().num_tokens([]) == 0
+
+
 def test_says_what_a_folder_lacks(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         Embedder(tmp_path)

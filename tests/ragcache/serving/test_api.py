@@ -328,6 +328,24 @@ def test_every_error_is_the_apis_object_and_keeps_the_connection(server, monkeyp
     assert raw(server, "POST", chats, {"messages": QUESTION}, connection)[0] == 200 and connection.sock is kept
 
 
+def test_a_model_is_found_by_its_name_and_no_other(client):
+    found = client.models.retrieve("toy")
+    assert (found.id, found.object, found.max_model_len) == ("toy", "model", 1024)
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("owner/gpt")
+    assert caught.value.code == "model_not_found" and "owner/gpt" in caught.value.body["message"]
+
+
+def test_an_engine_that_has_failed_is_no_busy_one(server, client, monkeypatch):
+    monkeypatch.setattr(server.engine, "_failure", "out of luck")
+    for stream in (False, True):
+        with pytest.raises(openai.InternalServerError) as caught:
+            chat(client, stream=stream)
+        assert (caught.value.status_code, caught.value.code) == (503, "not_running")
+        assert "out of luck" in caught.value.body["message"]
+        assert "retry-after" not in caught.value.response.headers
+
+
 def test_embeddings_say_what_they_do_not_take():
     for body, field in (
         ({"input": [1, 2]}, "input"),

@@ -98,6 +98,14 @@ class Embedder:
                 vectors[chosen] = self._model(ids, mask).numpy()
         return vectors
 
+    def num_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens `encode` reads of some texts together: no more than 256 of each.
+
+        Args:
+            texts: any number.
+        """
+        return sum(sum(one.attention_mask) for text in texts for one in self._tokenizer.encode_batch([text]))
+
 
 class _Encoder(nn.Module):
     def __init__(self, config: dict[str, int]) -> None:

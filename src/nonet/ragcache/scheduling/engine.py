@@ -42,6 +42,7 @@ from nonet.ragcache.scheduling.request import (
     Listener,
     RequestReport,
     SamplingParams,
+    StoppedError,
 )
 from nonet.ragcache.scheduling.running import Request, Running, considered_of, sampler_of
 from nonet.ragcache.scheduling.scheduler import Scheduler
@@ -252,7 +253,7 @@ class Engine:
             on_event: told tokens and the end, from the engine's thread.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many wait; `StoppedError` when none is answered any more.
             PromptTooLongError: prompt and answer do not fit into the context.
             InputError: unknown mode.
         """
@@ -410,7 +411,7 @@ class Engine:
         chosen = mode or self.config.mode
         self.config.check_mode(chosen)
         if self._is_stopping or self._failure:
-            raise BusyError(
+            raise StoppedError(
                 "the server is stopping" if self._is_stopping else f"the engine has failed: {self._failure}"
             )
         if self._scheduler.num_waiting >= self.config.max_waiting:

@@ -17,6 +17,10 @@ class BusyError(InputError):
     """Too many requests wait already."""
 
 
+class StoppedError(BusyError):
+    """The engine stops, or has failed; asking it again will not help."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How tokens are chosen.

@@ -18,7 +18,7 @@ from nonet.common.errors import InputError
 from nonet.common.service import TOKEN_NUMBER, make_app
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
-from nonet.ragcache.scheduling.request import BusyError
+from nonet.ragcache.scheduling.request import BusyError, StoppedError
 from nonet.ragcache.serving.answers import JsonAnswer, Shape, chunk_list, error_body
 from nonet.ragcache.serving.asking import Asked
 from nonet.ragcache.serving.metrics import Metrics
@@ -98,6 +98,7 @@ def build_app(
     )
     routes = _Routes(engine, config, metrics, index, embedder)
     app.add_api_route("/v1/models", routes.models, methods=["GET"])
+    app.add_api_route("/v1/models/{name:path}", routes.model, methods=["GET"], response_model=None)
     app.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"], response_model=None)
     app.add_api_route("/v1/completions", routes.completions, methods=["POST"], response_model=None)
     app.add_api_route("/v1/embeddings", routes.embeddings, methods=["POST"], response_model=None)
@@ -144,6 +145,8 @@ def _place(parts: Sequence[str | int]) -> str:
 async def wrong_input(request: Request, error: Exception) -> Response:
     """An `InputError` in the API's own shape; one that begins with the name of a field is that field's."""
     text = str(error)
+    if isinstance(error, StoppedError):
+        return JsonAnswer(error_body(text, "server_error", "not_running"), 503)
     if isinstance(error, BusyError):
         return JsonAnswer(error_body(text, "rate_limit_error", "server_busy"), 429, {"Retry-After": "1"})
     field = re.match(r"[a-z_]+(?=[ :\[])", text)
@@ -184,8 +187,11 @@ class _Routes:
 
     async def models(self) -> dict[str, Any]:
         """The one model that is served."""
-        card = {"id": self._config.served_model_name, "object": "model", "created": 0, "owned_by": _OWNER}
-        return {"object": "list", "data": [{**card, "max_model_len": self._engine.max_model_len}]}
+        return {"object": "list", "data": [self._card()]}
+
+    async def model(self, name: str) -> Response:
+        """The model that is served, by its name."""
+        return self._wrong_model(name) or JsonAnswer(self._card())
 
     async def chat(self, body: ChatBody, request: Request) -> Response:
         """Answer a conversation, with given or retrieved chunks before the last question."""
@@ -217,7 +223,8 @@ class _Routes:
             {"object": "embedding", "index": n, "embedding": _embedding(row, body.encoding_format)}
             for n, row in enumerate(vectors)
         ]
-        spent = {"prompt_tokens": 0, "total_tokens": 0}
+        num = await asyncio.to_thread(self._embedder.num_tokens, body.input)
+        spent = {"prompt_tokens": num, "total_tokens": num}
         return JsonAnswer({"object": "list", "data": data, "model": "all-MiniLM-L6-v2", "usage": spent})
 
     async def explain(
@@ -249,6 +256,10 @@ class _Routes:
     async def page(self) -> str:
         """The chat page."""
         return page_html(self._config.served_model_name, can_retrieve=self._index is not None)
+
+    def _card(self) -> dict[str, Any]:
+        name, size = self._config.served_model_name, self._engine.max_model_len
+        return {"id": name, "object": "model", "created": 0, "owned_by": _OWNER, "max_model_len": size}
 
     def _wrong_model(self, model: str) -> Response | None:
         if model in ("", self._config.served_model_name):

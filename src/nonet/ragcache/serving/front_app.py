@@ -108,6 +108,7 @@ def build_front(replicas: Replicas, config: FrontConfig, *, index: ChunkIndex | 
     app.add_api_route("/v1/completions", front.completions, methods=["POST"], response_model=None)
     app.add_api_route("/v1/embeddings", front.any_replica, methods=["POST"], response_model=None)
     app.add_api_route("/v1/models", front.any_replica, methods=["GET"], response_model=None)
+    app.add_api_route("/v1/models/{name:path}", front.any_replica, methods=["GET"], response_model=None)
     app.add_api_route("/v1/cache/explain", front.explain, methods=["GET"], response_model=None)
     app.add_api_route("/v1/cache/stats", front.stats, methods=["GET"], response_model=None)
     app.add_api_route("/v1/cache/chunks/{name:path}", front.forget, methods=["DELETE"], response_model=None)
