@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.ragcache.reuse.matching import ChunkMatcher, _Rolling
+from nonet.ragcache.models.loading import LoadedModel
+from nonet.ragcache.models.tokenizer import Tokenizer
+from nonet.ragcache.reuse.matching import ChunkMatcher, KnownChunks, _Rolling
 
 IDS = st.lists(st.integers(0, 2), max_size=24)
 
@@ -147,3 +149,59 @@ def test_many_chunks_that_begin_alike_in_a_long_prompt():
     found = matcher.match(prompt)
     assert len(found) == 200
     assert time.perf_counter() - started < 0.5
+
+
+ARCHIVE = "The vault of the archive opens only on Tuesdays, and the key is kept below the third stone."
+RACK = "The rack has twelve fans; it may draw 200 kW \u2013 at most.\n\nSo says the old rule book of the row, page 7."
+
+
+@pytest.fixture
+def tokenizer(smollm2: LoadedModel) -> Tokenizer:
+    return smollm2.tokenizer
+
+
+def known_chunks(tokenizer: Tokenizer) -> KnownChunks:
+    known = KnownChunks()
+    for key, text in (("archive", ARCHIVE), ("rack", RACK)):
+        ids = np.array(tokenizer.encode(f"{text}\n\n"), np.int64)
+        known.add(key, ids, tokenizer.decode(ids.tolist()))
+    return known
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{ARCHIVE}\n\n{RACK}\n\nWhat?", ["archive", "rack"]),
+        (f"Hello \u00e9\u2014 there:\n\n{RACK}\n\n{ARCHIVE}\n\nQuestion: what?", ["rack", "archive"]),
+        (f"no break before it: {ARCHIVE}\n\nWhat?", ["archive"]),
+        (f"{ARCHIVE}\n{RACK}\nWhat?", []),
+        (f"{ARCHIVE[:-1]}!\n\nWhat?", []),
+        ("", []),
+    ],
+)
+def test_chunks_in_a_text_keep_their_ids_and_the_text_stays_the_same(
+    tokenizer: Tokenizer, text: str, found: list[str]
+) -> None:
+    known = known_chunks(tokenizer)
+    ids = known.tokenised(text, lambda part, is_first: tokenizer.encode(part))
+    assert tokenizer.decode(ids) == text
+    assert [match.key for match in known.ids.match(ids)] == found
+    if not found:
+        assert ids == tokenizer.encode(text)
+
+
+def test_the_first_part_is_told_and_a_discarded_chunk_is_text_again(tokenizer: Tokenizer) -> None:
+    known, parts = known_chunks(tokenizer), []
+
+    def encode(part: str, is_first: bool) -> list[int]:
+        parts.append((part, is_first))
+        return tokenizer.encode(part)
+
+    known.tokenised(f"{ARCHIVE}\n\n{RACK}\n\nEnd", encode)
+    assert parts == [("", True), ("", False), ("End", False)]
+    known.discard("archive")
+    parts.clear()
+    known.tokenised(f"{ARCHIVE}\n\n{RACK}\n\nEnd", encode)
+    assert parts == [(f"{ARCHIVE}\n\n", True), ("End", False)]
+    known.discard("rack")
+    assert known.tokenised(RACK, encode) == tokenizer.encode(RACK)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Answer:{% endif %}"
 )
 CHUNK_END = "\n\n"
+Tokenise = Callable[[str, Callable[[str, bool], Sequence[int]]], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,21 @@ class PromptText:
         """The whole prompt."""
         return self.system_text + "".join(self.chunk_texts) + self.question_text
 
-    def encode(self, tokenizer: Tokenizer) -> PromptIds:
+    def encode(self, tokenizer: Tokenizer, tokenise: Tokenise | None = None) -> PromptIds:
         """Token ids, each segment for itself; turn marks inside chunks and question are read as plain text.
 
         Args:
             tokenizer: the model's.
+            tokenise: takes the question and what encodes a part of it (told whether it is the first), so that parts of
+                it may have ids of their own; the whole is one part by default.
         """
+
+        def encode(part: str, _: bool) -> list[int]:
+            return tokenizer.encode(part, parse_special=False)
+
         question = [
             *tokenizer.encode(self.question_head),
-            *tokenizer.encode(self.question, parse_special=False),
+            *(tokenise(self.question, encode) if tokenise else encode(self.question, True)),
             *tokenizer.encode(self.question_tail),
         ]
         chunks = tuple(tokenizer.encode(chunk, parse_special=False) for chunk in self.chunk_texts)

@@ -2,7 +2,7 @@
 
 One pass over the prompt gives the hash of every stretch of any length in constant time; a chunk is looked for where the
 hash of its first tokens occurs, and taken only when every id agrees. A text that was tokenised together with its
-neighbours may have other ids at its edges; it is not found then, and simply computed.
+neighbours may have other ids at its edges: `KnownChunks` looks for it as text and tokenises around it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import bisect
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment
+
+Ids = Sequence[int] | NDArray[np.integer[Any]]
 
 # Any odd number has an inverse modulo 2**64; this one is the fraction of the golden ratio.
 _BASE = 0x9E3779B97F4A7C15
@@ -44,7 +47,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    ids: NDArray[np.int64]
+    ids: NDArray[np.integer[Any]]
     key: str
     chunk_id: str
     document: str
@@ -81,7 +84,7 @@ class ChunkMatcher:
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def add(self, key: str, ids: Sequence[int] | NDArray[np.int64], *, chunk_id: str = "", document: str = "") -> bool:
+    def add(self, key: str, ids: Ids, *, chunk_id: str = "", document: str = "") -> bool:
         """Look for a chunk from now on; False when it is shorter than the window.
 
         Args:
@@ -90,7 +93,7 @@ class ChunkMatcher:
             chunk_id: how it is called.
             document: what it is from.
         """
-        piece = _Piece(np.array(ids, np.int64), key, chunk_id, document)
+        piece = _Piece(np.array(ids), key, chunk_id, document)
         if len(piece.ids) < self._window:
             return False
         with self._lock:
@@ -103,6 +106,11 @@ class ChunkMatcher:
             self._is_stale = True
         return True
 
+    def ids_of(self, key: str) -> NDArray[np.integer[Any]]:
+        """The tokens of a chunk that is looked for; none when it is not."""
+        piece = self._pieces.get(key)
+        return np.empty(0, np.int64) if piece is None else piece.ids
+
     def known_keys(self) -> list[str]:
         """The chunks that are looked for."""
         with self._lock:
@@ -113,7 +121,7 @@ class ChunkMatcher:
         with self._lock:
             self._forget(key)
 
-    def find(self, ids: Sequence[int] | NDArray[np.int64]) -> list[Match]:
+    def find(self, ids: Ids) -> list[Match]:
         """Every place of every known chunk, overlapping ones included, by start and length.
 
         Args:
@@ -139,7 +147,7 @@ class ChunkMatcher:
             ]
         return sorted(found, key=lambda match: (match.start, match.stop, match.key))
 
-    def match(self, ids: Sequence[int] | NDArray[np.int64]) -> list[Match]:
+    def match(self, ids: Ids) -> list[Match]:
         """Places of known chunks that do not overlap and cover as many tokens as can be; of equal covers, fewer chunks.
 
         Args:
@@ -164,9 +172,7 @@ class ChunkMatcher:
                 number = taken[number - 1]
         return chosen[::-1]
 
-    def prompt(
-        self, ids: Sequence[int] | NDArray[np.int64], key_of: Callable[[NDArray[np.int64]], str], *, tenant: str = ""
-    ) -> Prompt:
+    def prompt(self, ids: Ids, key_of: Callable[[NDArray[np.int64]], str], *, tenant: str = "") -> Prompt:
         """A plain prompt as segments: what precedes the first known chunk, chunks, and what follows the last.
 
         What stands between two known chunks becomes a chunk without a name; it is computed, and known the next time.
@@ -228,10 +234,61 @@ class ChunkMatcher:
         return found
 
 
+class KnownChunks:
+    """Chunks of one tenant as token ids and as text.
+
+    Args:
+        max_chunks: the oldest is forgotten when there are more.
+    """
+
+    def __init__(self, max_chunks: int = 100_000) -> None:
+        self.ids = ChunkMatcher(max_chunks=max_chunks)
+        self._bytes = ChunkMatcher(max_chunks=max_chunks)
+
+    def add(self, key: str, ids: NDArray[np.int64], text: str, *, chunk_id: str = "", document: str = "") -> None:
+        """Look for a chunk from now on, unless it is too short.
+
+        Args:
+            key: of the chunk.
+            ids: its tokens.
+            text: what they say; one with U+FFFD is looked for by ids alone.
+            chunk_id: how it is called.
+            document: what it is from.
+        """
+        if self.ids.add(key, ids, chunk_id=chunk_id, document=document) and "\ufffd" not in text:
+            self._bytes.add(key, _bytes(text))
+
+    def discard(self, key: str) -> None:
+        """Look for a chunk no longer."""
+        self.ids.discard(key)
+        self._bytes.discard(key)
+
+    def tokenised(self, text: str, encode: Callable[[str, bool], Sequence[int]]) -> list[int]:
+        """A text as token ids, with every known chunk as the ids that it is known by.
+
+        Args:
+            text: of a prompt.
+            encode: gives the ids of a part of it; told whether that is the first part.
+        """
+        data = _bytes(text)
+        ids: list[int] = []
+        place = 0
+        for match in self._bytes.match(data):
+            if len(known := self.ids.ids_of(match.key)):
+                ids += [*encode(data[place : match.start].tobytes().decode(), place == 0), *known.tolist()]
+                place = match.stop
+        return [*ids, *encode(data[place:].tobytes().decode(), place == 0)]
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    # Half surrogate pairs become U+FFFD, as the tokenizer reads them.
+    return np.frombuffer(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode(), np.uint8)
+
+
 class _Rolling:
     """Hashes of all stretches of some ids: polynomials of scrambled ids, modulo 2**64."""
 
-    def __init__(self, ids: NDArray[np.int64]) -> None:
+    def __init__(self, ids: NDArray[np.integer[Any]]) -> None:
         self.ids = ids
         size = len(ids)
         powers = np.full(size, _BASE, np.uint64)
@@ -252,7 +309,7 @@ class _Rolling:
         return difference * int(self._back[start]) % (1 << 64)
 
 
-def _scrambled(ids: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _scrambled(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
     # The finaliser of splitmix64: neighbouring ids become unrelated numbers.
     x = ids.astype(np.uint64) + np.uint64(_BASE)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

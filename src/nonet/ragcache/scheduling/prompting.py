@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nonet.common.errors import InputError
 from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.reuse.keys import chunk_key
-from nonet.ragcache.reuse.matching import ChunkMatcher
+from nonet.ragcache.reuse.matching import KnownChunks
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment, joined
 from nonet.ragcache.store.names import hash_of
 from nonet.ragcache.store.variant import KVLayout
@@ -57,7 +57,7 @@ class PromptMaker:
 
     def __init__(self, model: LoadedModel, max_model_len: int) -> None:
         self._model, self._max_model_len = model, max_model_len
-        self._matchers: OrderedDict[str, ChunkMatcher] = OrderedDict()
+        self._known: OrderedDict[str, KnownChunks] = OrderedDict()
         self._lock = threading.Lock()
         shape = model.config
         self.layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
@@ -87,7 +87,7 @@ class PromptMaker:
         named = [ChunkText(one, f"chunk-{n}") if isinstance(one, str) else one for n, one in enumerate(chunks)]
         turns = [{"role": role, "content": text} for role, text in history]
         texts = self._model.template.segments(system, [one.text for one in named], question, turns)
-        ids = texts.encode(self._model.tokenizer)
+        ids = texts.encode(self._model.tokenizer, self._known_to(tenant).tokenised)
         if not named:
             return self._found(ids.system, ids.question, tenant)
         return self._prompt([ids.system, *ids.chunks, ids.question], named, tenant)
@@ -100,12 +100,13 @@ class PromptMaker:
             segment: its place.
         """
         with self._lock:
-            matcher = self._matchers.setdefault(prompt.tenant, ChunkMatcher())
-            self._matchers.move_to_end(prompt.tenant)
-            if len(self._matchers) > _MAX_TENANTS:
-                self._matchers.popitem(last=False)
+            known = self._known.setdefault(prompt.tenant, KnownChunks())
+            self._known.move_to_end(prompt.tenant)
+            if len(self._known) > _MAX_TENANTS:
+                self._known.popitem(last=False)
         ids = prompt.ids[segment.start : segment.stop]
-        matcher.add(segment.key, ids, chunk_id=segment.chunk_id, document=segment.document)
+        text = self._model.tokenizer.decode(ids.tolist(), skip_special=False)
+        known.add(segment.key, ids, text, chunk_id=segment.chunk_id, document=segment.document)
 
     def forget(self, chunks: Collection[str]) -> None:
         """Look for these chunks no longer in prompts that do not say where their chunks are.
@@ -113,10 +114,10 @@ class PromptMaker:
         Args:
             chunks: `hash_of` their keys.
         """
-        for matcher in list(self._matchers.values()) if chunks else ():
-            for key in matcher.known_keys():
+        for known in list(self._known.values()) if chunks else ():
+            for key in known.ids.known_keys():
                 if hash_of(key) in chunks:
-                    matcher.discard(key)
+                    known.discard(key)
 
     def text(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
         """A plain text, or its token ids; chunks that were computed before are found in it at any offset.
@@ -130,18 +131,26 @@ class PromptMaker:
             InputError: it is empty, or an id is none.
         """
         size = self._model.config.vocab_size
-        ids = self._model.tokenizer.encode(text, add_special=True) if isinstance(text, str) else list(text)
+        encode = self._model.tokenizer.encode
+        ids = (
+            self._known_to(tenant).tokenised(text, lambda part, is_first: encode(part, add_special=is_first))
+            if isinstance(text, str)
+            else list(text)
+        )
         if not ids or min(ids) < 0 or max(ids) >= size:
             raise InputError(f"the prompt must be a text or token ids below {size}, not empty")
         return self._found([], ids, tenant)
+
+    def _known_to(self, tenant: str) -> KnownChunks:
+        with self._lock:
+            return self._known.get(tenant) or KnownChunks()
 
     def _found(self, head: Sequence[int], rest: Sequence[int], tenant: str) -> Prompt:
         ids = [*head, *rest]
         if len(ids) >= self._max_model_len:
             raise PromptTooLongError(too_long(len(ids), self._max_model_len))
-        with self._lock:
-            matcher = self._matchers.get(tenant)
-        if matcher is None or not matcher.match(ids):
+        matcher = self._known_to(tenant).ids
+        if not matcher.match(ids):
             return self._prompt([head, rest], [], tenant)
         return matcher.prompt(ids, lambda piece: self._key(piece, tenant), tenant=tenant)
 
