@@ -142,9 +142,10 @@ class Residency:
 
     def _copy_all(self, resident: Resident, reader: LayerReader) -> None:
         # Nothing to wait for: a thread a variant would only take the cores from the computation that has begun.
-        team().run(
-            self._num_layers, lambda layer, _member: self._pool.write(layer, resident.blocks, *reader.layer(layer))
-        )
+        def piece(layer: int, _member: int) -> None:
+            self._pool.write(layer, resident.blocks, *reader.layer(layer))
+
+        team().run(self._num_layers, piece, is_plain=True)
         resident.ready_layers = self._num_layers
 
     def _copy_as_they_come(self, resident: Resident, reader: LayerReader) -> None:

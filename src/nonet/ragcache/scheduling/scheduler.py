@@ -246,7 +246,7 @@ class Scheduler:
             return
         if plan.probe == "question":
             question = plan.segments[-1]
-            running.probe = self._observer(plan, question=len(plan.segments) - 1)
+            running.probe = self._observer(plan, only_asked=True)
             running.pending, running.state = rows_tensor(question.rows), State.PROBING
             return
         self._start_prefill(running, plan)
@@ -274,9 +274,9 @@ class Scheduler:
             running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
 
-    def _observer(self, plan: Plan, question: int) -> Observer:
-        segments = torch.from_numpy(plan.prompt.segment_of_row())
-        return Observer(segments, len(plan.segments), self._num_layers, question=question)
+    def _observer(self, plan: Plan, *, only_asked: bool = False) -> Observer:
+        segments, count = torch.from_numpy(plan.prompt.segment_of_row()), len(plan.segments)
+        return Observer(segments, count, self._num_layers, question=count - 1, only_asked=only_asked)
 
     def _work(self) -> list[tuple[Running, Slice]]:
         left = self._step_tokens
@@ -308,7 +308,7 @@ class Scheduler:
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
         rows = running.pending[:left]
         if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
-            observer = running.observer or self._observer(plan, question=len(plan.segments) - 1)
+            observer = running.observer or self._observer(plan)
             return Slice(sequence, rows, observer=observer, selector=FocusSelector(plan, self._num_layers))
         return Slice(sequence, rows, want_logits=len(rows) == len(running.pending), observer=running.observer)
 
