@@ -81,7 +81,7 @@ class Scheduler:
         self._waiting: deque[Running] = deque()
         self._idle: deque[Running] = deque()
         self._running: list[Running] = []
-        self._row_s = 2e-3
+        self._row_s, self._probe_s = 2e-3, 0.1
 
     @property
     def num_running(self) -> int:
@@ -151,7 +151,7 @@ class Scheduler:
         except VariantUnavailable:
             self._recover(work)
             return True
-        self._measure(time.perf_counter() - started, sum(len(one.rows) for _, one in work))
+        self._measure(time.perf_counter() - started, work)
         for (running, piece), logits in zip(work, outputs, strict=True):
             self._advance(running, piece, logits)
         return True
@@ -256,7 +256,7 @@ class Scheduler:
         loading = [one for one in running.residents.values() if one.is_loading and not one.failure]
         if not loading:
             return True
-        prefill_s = len(plan.active_rows) * self._row_s
+        prefill_s = self._probe_s if plan.probe == "question" else len(plan.active_rows) * self._row_s
         load_s = self._store.load_time_s(one.meta.variant_id for one in loading)
         ready = min(one.ready_layers for one in loading)
         elapsed_s = time.monotonic() - min(one.began_s for one in loading)
@@ -427,6 +427,11 @@ class Scheduler:
             self.residency.release(resident)
         running.residents.clear()
 
-    def _measure(self, seconds: float, num_rows: int) -> None:
-        self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
+    def _measure(self, seconds: float, work: list[tuple[Running, Slice]]) -> None:
+        if all(running.state is State.PROBING for running, _ in work):
+            # A probe's few rows cost little beside its passes over weights and keys.
+            self._probe_s += _SMOOTHING * (seconds - self._probe_s)
+        else:
+            num_rows = sum(len(one.rows) for _, one in work)
+            self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
         self._store.set_layer_time(seconds / self._num_layers)
