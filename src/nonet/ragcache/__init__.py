@@ -18,7 +18,12 @@ Map, in the order in which data flow:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Torch's threads spin for some 15 ms after an operation, on the cores that `engine.team` works on. Read when torch is
+# imported; about 1 ms is enough to wait for the next operation of a layer.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from nonet.ragcache.front.documents import read_documents

@@ -242,6 +242,10 @@ def test_the_observer_sums_what_the_dense_attention_shows(make_tiny, architectur
     assert torch.allclose(observer.onto, torch.einsum("lrs,sb->rb", mean, members), atol=1e-4)
     assert torch.allclose(observer.received, mean.sum((0, 1)), atol=1e-4)
     assert torch.allclose(observer.asked, mean[:, 250:].sum(1), atol=1e-4)
+    probe = Observer(segment_of_row, 4, decoder.config.num_layers, question=3, only_asked=True)
+    full(decoder, pool_for(decoder), ids, observer=probe)
+    assert torch.equal(probe.asked, observer.asked)
+    assert not (probe.sums.any() or probe.onto.any() or probe.received.any())
 
 
 def test_watching_in_slices_is_watching_at_once(make_tiny):

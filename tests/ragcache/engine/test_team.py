@@ -8,8 +8,9 @@ import torch
 from nonet.ragcache.engine.team import Team, team
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_every_piece_is_done_once(size):
+def test_every_piece_is_done_once(size, is_plain):
     done, lock = [], threading.Lock()
 
     def piece(number, member):
@@ -17,12 +18,13 @@ def test_every_piece_is_done_once(size):
             done.append(number)
         assert 0 <= member < size and torch.is_inference_mode_enabled()
 
-    Team(size).run(100, piece)
+    Team(size).run(100, piece, is_plain=is_plain)
     assert sorted(done) == list(range(100))
 
 
+@pytest.mark.parametrize("is_plain", [False, True])
 @pytest.mark.parametrize("size", [1, 3])
-def test_what_a_piece_raises_reaches_the_caller_and_the_team_goes_on(size):
+def test_what_a_piece_raises_reaches_the_caller_and_the_team_goes_on(size, is_plain):
     crew = Team(size)
 
     def fails(number, member):
@@ -30,8 +32,8 @@ def test_what_a_piece_raises_reaches_the_caller_and_the_team_goes_on(size):
             raise ValueError("piece 7")
 
     with pytest.raises(ValueError, match="piece 7"):
-        crew.run(20, fails)
-    test_every_piece_is_done_once(size)
+        crew.run(20, fails, is_plain=is_plain)
+    test_every_piece_is_done_once(size, is_plain)
     crew.run(3, lambda number, member: None)
 
 

@@ -176,6 +176,29 @@ def test_computing_waits_for_the_variant_that_is_loaded_least(make_engine, tmp_p
     step_until(engine, heard.done.is_set)
 
 
+def test_a_probe_begins_by_its_own_time_and_not_by_its_few_rows(make_engine, tmp_path):
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warmed(warm, [3, 0, 2], [5, 1])
+    warm.stop(0)
+    engine = make_engine(ChunkStore([ThrottledTier(DiskTier(tmp_path), 2e5, latency_s=0.01)]), background=False)
+    request_id, _ = submitted(engine, prompt_of(engine, 0, 1, 2), mode="guided", recompute=0.3)
+    engine._scheduler._probe_s = engine._scheduler._row_s = 0.0
+    step_until(engine, lambda: is_in(engine, request_id, State.LOADING))
+    scheduler, running = engine._scheduler, running_of(engine, request_id)
+    assert running.plan.probe == "question" and running.residents
+    for one in running.residents.values():
+        scheduler.residency.wait(one, engine.model.config.num_layers)
+    while any(one.is_loading for one in running.residents.values()):
+        time.sleep(1e-3)
+    for one in running.residents.values():
+        one.is_loading, one.ready_layers, one.began_s = True, 1, time.monotonic() - 1
+    for probe_s, row_s, can in ((0.0, 1e6, False), (1e6, 0.0, True)):
+        scheduler._probe_s, scheduler._row_s = probe_s, row_s
+        assert scheduler._can_start(running, running.plan) == can
+    engine.cancel(request_id)
+    scheduler.step()
+
+
 def test_focus_is_left_out_where_a_prompt_is_cut(make_engine, monkeypatch):
     drops = []
     after_layer = FocusSelector.after_layer

@@ -23,7 +23,7 @@ QUERY_BLOCK = 64
 """Query rows that are taken at a time: bounds memory at heads x 64 x keys, and leaves out keys behind the block."""
 _GROUPED_FROM = 16
 """Fewer rows than these are one block."""
-_GATHERED_ROWS = 1024
+_GATHERED_ROWS = 256
 _KEPT_MASK_CELLS = 1 << 25
 _KEPT_MASKS = 16
 
@@ -150,7 +150,7 @@ class Attention:
             first = number * _GATHERED_ROWS
             gather_turned(*given, first, min(size, first + _GATHERED_ROWS), *put)
 
-        team().run(num_pieces, piece)
+        team().run(num_pieces, piece, is_plain=True)
         return keys, values
 
     def _groups_of(self, rows: torch.Tensor, positions: torch.Tensor, view: KeyView, window: int | None) -> GroupedRows:
@@ -211,8 +211,9 @@ def _shown(
     r, heads, d = queries.shape
     num_kv = len(keys)
     grouped = queries.view(r, num_kv, heads // num_kv, d).permute(1, 2, 0, 3).reshape(num_kv, -1, d)
-    scores = (grouped @ keys.transpose(1, 2)).float() * scale
+    # In place: each copy of the scores costs as much as a product.
+    scores = torch.baddbmm(grouped.new_empty(()), grouped, keys.transpose(1, 2), beta=0, alpha=scale).float()
     scores = scores.view(heads, r, -1).add_(mask)
-    attention = scores.softmax(-1)
+    attention = torch.softmax(scores, -1, out=scores)
     attended = attention.view(num_kv, -1, attention.shape[-1]).to(values.dtype) @ values
     return attended.view(num_kv, -1, r, d).permute(2, 0, 1, 3).reshape(r, -1), attention.mean(0)

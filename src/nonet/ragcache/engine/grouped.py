@@ -1,8 +1,7 @@
 """Attention of scattered rows in blocks that stay in a core's cache, without copies of keys for heads that share them.
 
-The query heads that share a key head are rows of one product, so a block is four operations for each key head: scores,
-a mask where it is needed, softmax, sum of values. A block reads the keys up to its last row only, and only the keys
-behind its first row need a mask.
+The query heads that share a key head are lines of one product, so a block is three steps for each key head: scores,
+weights, sum of values. A block reads the keys up to its last row only, and of these a row's line knows which it sees.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from nonet.ragcache.engine._grouped_kernels import put_rows, take_lines, weigh
 from nonet.ragcache.engine.team import team
 from nonet.ragcache.models.config import ModelConfig
 
-_BLOCK_LINES = 128
-"""Lines of scores (rows x heads that share) that a block aims at: 1 MB for 2,000 keys, half of a core's cache."""
+_BLOCK_LINES = 160
+"""Lines of scores (rows x heads that share) that a block aims at: 1.3 MB for 2,000 keys, what a core's cache holds."""
 
 
 class Scratch:
@@ -41,11 +42,9 @@ class Scratch:
 @dataclass(slots=True)
 class _Block:
     first: int
-    last: int
-    first_key: int
-    last_key: int
-    mask_from: int
-    mask: torch.Tensor
+    sight: slice
+    firsts: np.ndarray
+    lasts: np.ndarray
 
 
 class GroupedRows:
@@ -54,11 +53,11 @@ class GroupedRows:
     Args:
         rows: LongTensor[r], rising.
         positions: LongTensor[r].
-        key_rows: LongTensor[k], rising.
+        key_rows: LongTensor[k], rising; every row must be among them.
         key_positions: LongTensor[k].
         window: of the layers, None for none.
         config: of the model.
-        scratch: for the scores: 128 lines x k floats a thread.
+        scratch: for the scores: 160 lines x k floats a thread.
     """
 
     def __init__(
@@ -73,13 +72,20 @@ class GroupedRows:
     ) -> None:
         self._scratch = scratch
         self._num_kv, self._group = config.num_kv_heads, config.num_heads // config.num_kv_heads
+        lasts = torch.searchsorted(key_rows, rows, right=True)
+        firsts = torch.zeros_like(lasts)
+        if window is not None:
+            # A key can be seen while it is fewer than `window` positions behind.
+            firsts = torch.searchsorted(key_positions, positions - window, right=True)
         size = max(1, _BLOCK_LINES // self._group)
         self._blocks = [
-            _block(rows, positions, key_rows, key_positions, window, first, min(len(rows), first + size))
+            _block(first, min(len(rows), first + size), firsts.numpy(), lasts.numpy())
             for first in range(0, len(rows), size)
         ]
         # The longest last blocks first, so that no thread is left with one of them at the end.
         self._blocks.reverse()
+        self._num_lines = size * self._group
+        self._num_cells = self._num_lines * max(block.sight.stop - block.sight.start for block in self._blocks)
 
     def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
         """Attend.
@@ -93,56 +99,32 @@ class GroupedRows:
         Returns:
             [r, heads * d].
         """
-        num_rows, _, d = queries.shape
-        lines = (self._num_kv, num_rows, self._group, d)
-        asked, got = self._scratch.take("asked", *lines), self._scratch.take("got", *lines)
-        torch.mul(queries.view(num_rows, self._num_kv, self._group, d).transpose(0, 1), scale, out=asked)
-        asked, got = asked.flatten(1, 2), got.flatten(1, 2)
+        num_rows, num_heads, d = queries.shape
+        helpers, group = team(), self._group
+        attended = torch.empty(num_rows, num_heads, d)
+        given, put = queries.contiguous().numpy(), attended.numpy()
         turned = keys.transpose(1, 2)
-        helpers = team()
-        room = max(block.last_key - block.first_key for block in self._blocks) * _lines_of(self._blocks, self._group)
-        scores = self._scratch.take("scores", helpers.size, room)
+        asked, got = (self._scratch.take(name, helpers.size, self._num_lines, d) for name in ("asked", "got"))
+        scores = self._scratch.take("scores", helpers.size, self._num_cells)
+        sums = self._scratch.take("sums", helpers.size, self._num_lines)
 
         def piece(number: int, member: int) -> None:
             kv, place = divmod(number, len(self._blocks))
             block = self._blocks[place]
-            mine = slice(block.first * self._group, block.last * self._group)
-            sight = slice(block.first_key, block.last_key)
-            size = block.last_key - block.first_key
-            cells = scores[member, : (mine.stop - mine.start) * size].view(-1, size)
-            torch.mm(asked[kv, mine], turned[kv, :, sight], out=cells)
-            cells.view(-1, self._group, size)[:, :, block.mask_from :].add_(block.mask)
-            torch.softmax(cells, -1, out=cells)
-            torch.mm(cells, values[kv, sight], out=got[kv, mine])
+            first, num_rows, size = block.first, len(block.firsts), block.sight.stop - block.sight.start
+            num_lines = num_rows * group
+            lines, mine, mass = asked[member, :num_lines], got[member, :num_lines], sums[member, :num_lines].numpy()
+            cells = scores[member, : num_lines * size].view(num_lines, size)
+            take_lines(given, first, kv * group, np.float32(scale), lines.view(num_rows, group, d).numpy())
+            torch.mm(lines, turned[kv, :, block.sight], out=cells)
+            weigh(cells.numpy(), block.firsts, block.lasts, mass)
+            torch.mm(cells, values[kv, block.sight], out=mine)
+            put_rows(mine.view(num_rows, group, d).numpy(), mass, first, kv * group, put)
 
         helpers.run(self._num_kv * len(self._blocks), piece)
-        together = torch.empty(num_rows, self._num_kv * self._group * d)
-        together.view(num_rows, self._num_kv, -1).copy_(got.view(self._num_kv, num_rows, -1).transpose(0, 1))
-        return together
+        return attended.view(num_rows, -1)
 
 
-def _lines_of(blocks: list[_Block], group: int) -> int:
-    return max(block.last - block.first for block in blocks) * group
-
-
-def _block(
-    rows: torch.Tensor,
-    positions: torch.Tensor,
-    key_rows: torch.Tensor,
-    key_positions: torch.Tensor,
-    window: int | None,
-    first: int,
-    last: int,
-) -> _Block:
-    mine = rows[first:last]
-    last_key = int(torch.searchsorted(key_rows, mine[-1], right=True))
-    first_key, mask_from = 0, int(torch.searchsorted(key_rows, mine[0], right=True))
-    if window is not None:
-        # A key can be seen while it is fewer than `window` positions behind; every row of the block must see its own.
-        first_key = int(torch.searchsorted(key_positions, positions[first] - window, right=True))
-        mask_from = first_key
-    hidden = key_rows[mask_from:last_key] > mine[:, None]
-    if window is not None:
-        hidden |= positions[first:last, None] - key_positions[mask_from:last_key] >= window
-    mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None]
-    return _Block(first, last, first_key, last_key, mask_from - first_key, mask)
+def _block(first: int, last: int, firsts: np.ndarray, lasts: np.ndarray) -> _Block:
+    sight = slice(int(firsts[first]), int(lasts[last - 1]))
+    return _Block(first, sight, firsts[first:last] - sight.start, lasts[first:last] - sight.start)

@@ -18,6 +18,7 @@ class Observer:
         num_segments: how many segments there are.
         num_layers: of the model.
         question: number of the segment whose attention onto each key is kept; None keeps none.
+        only_asked: leave all other sums zero.
 
     Attributes:
         sums: float64 [layers, segments, segments]: attention of a segment's rows (second index) onto a segment's keys.
@@ -27,12 +28,18 @@ class Observer:
     """
 
     def __init__(
-        self, segment_of_row: torch.Tensor, num_segments: int, num_layers: int, question: int | None = None
+        self,
+        segment_of_row: torch.Tensor,
+        num_segments: int,
+        num_layers: int,
+        question: int | None = None,
+        *,
+        only_asked: bool = False,
     ) -> None:
         size = len(segment_of_row)
         self.segment_of_row = segment_of_row
         self._members = torch.nn.functional.one_hot(segment_of_row, num_segments).float()
-        self._question = question
+        self._question, self._only_asked = question, only_asked
         wide = {"dtype": torch.float64, "device": segment_of_row.device}
         self.sums = torch.zeros(num_layers, num_segments, num_segments, **wide)
         self.onto = torch.zeros(size, num_segments, **wide)
@@ -52,13 +59,15 @@ class Observer:
         if int(rows[-1]) >= size:
             return
         attention = attention.float()
-        by_segment = attention @ self._members[key_rows]
-        wide = by_segment.double()
-        self.onto.index_add_(0, rows, wide)
         segments = self.segment_of_row[rows]
-        self.sums[layer].index_add_(0, segments, wide)
-        self.received.index_add_(0, key_rows, attention.sum(0).double())
         if self._question is not None:
             asking = segments == self._question
             if bool(asking.any()):
                 self.asked[layer].index_add_(0, key_rows, attention[asking].sum(0).double())
+        if self._only_asked:
+            return
+        by_segment = attention @ self._members[key_rows]
+        wide = by_segment.double()
+        self.onto.index_add_(0, rows, wide)
+        self.sums[layer].index_add_(0, segments, wide)
+        self.received.index_add_(0, key_rows, attention.sum(0).double())

@@ -42,12 +42,14 @@ class Team:
         # Torch keeps the last number that any thread has set for threads to come: theirs is not ours.
         torch.set_num_threads(before)
 
-    def run(self, num_pieces: int, piece: Callable[[int, int], None]) -> None:
+    def run(self, num_pieces: int, piece: Callable[[int, int], None], *, is_plain: bool = False) -> None:
         """Do all pieces, whoever is free taking the next; raises what a piece raises.
 
         Args:
             num_pieces: how many.
             piece: given the number of the piece and that of the member who does it, below `size`.
+            is_plain: a piece does nothing that torch would share out among its threads, so the caller's thread is a
+                member, too: it need not wait for another to wake up.
         """
         left = iter(range(num_pieces))
 
@@ -59,8 +61,12 @@ class Team:
         if self._threads is None or num_pieces < 2:
             work(0)
             return
-        doing = [self._threads.submit(work, member) for member in range(self.size)]
-        wait(doing)
+        doing = [self._threads.submit(work, member) for member in range(is_plain, self.size)]
+        try:
+            if is_plain:
+                work(0)
+        finally:
+            wait(doing)
         for done in doing:
             done.result()
 

@@ -1,7 +1,8 @@
 """Variants of the store in the pages of the pool: brought in layer by layer, shared by all requests that use them.
 
-A variant that nobody uses any more stays until its pages are needed, the longest unused first. Each that is being
-loaded has a thread, so that the first layers of all come before the second ones and computation can begin early.
+A variant that nobody uses any more stays until its pages are needed, the longest unused first. What is in memory is
+copied at once. Each variant that has to be waited for has a thread, so that the first layers of all come before the
+second ones and computation can begin early.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from nonet.ragcache.engine.paging import BlockPool, Blocks, PoolExhausted
+from nonet.ragcache.engine.team import team
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.variant import LayerReader, VariantMeta, VariantUnavailable
 
@@ -79,7 +82,10 @@ class Residency:
         resident = Resident(meta, self._pool.allocate(meta.num_tokens), self._store.tier_of(meta.variant_id), 1)
         with self._changed:
             self._known[meta.variant_id] = resident
-        self._loaders.submit(self._load, resident, reader)
+        if reader.ready_layers() == self._num_layers:
+            self._load(resident, reader, self._copy_all)
+        else:
+            self._loaders.submit(self._load, resident, reader, self._copy_as_they_come)
         return resident
 
     def release(self, resident: Resident) -> None:
@@ -134,14 +140,24 @@ class Residency:
         """Stop loading."""
         self._loaders.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, resident: Resident, reader: LayerReader) -> None:
+    def _copy_all(self, resident: Resident, reader: LayerReader) -> None:
+        # Nothing to wait for: a thread a variant would only take the cores from the computation that has begun.
+        def piece(layer: int, _member: int) -> None:
+            self._pool.write(layer, resident.blocks, *reader.layer(layer))
+
+        team().run(self._num_layers, piece, is_plain=True)
+        resident.ready_layers = self._num_layers
+
+    def _copy_as_they_come(self, resident: Resident, reader: LayerReader) -> None:
+        for layer in range(self._num_layers):
+            self._pool.write(layer, resident.blocks, *reader.layer(layer))
+            with self._changed:
+                resident.ready_layers = layer + 1
+                self._changed.notify_all()
+
+    def _load(self, resident: Resident, reader: LayerReader, copy: Callable[[Resident, LayerReader], None]) -> None:
         try:
-            for layer in range(self._num_layers):
-                keys, values = reader.layer(layer)
-                self._pool.write(layer, resident.blocks, keys, values)
-                with self._changed:
-                    resident.ready_layers = layer + 1
-                    self._changed.notify_all()
+            copy(resident, reader)
         except Exception as error:
             # Whatever it is, requests wait for these layers; they compute the chunk instead, and say why.
             with self._changed:

@@ -82,7 +82,7 @@ class Scheduler:
         self._waiting: deque[Running] = deque()
         self._idle: deque[Running] = deque()
         self._running: list[Running] = []
-        self._row_s = 2e-3
+        self._row_s, self._probe_s = 2e-3, 0.1
 
     @property
     def num_running(self) -> int:
@@ -152,7 +152,7 @@ class Scheduler:
         except VariantUnavailable:
             self._recover(work)
             return True
-        self._measure(time.perf_counter() - started, sum(len(one.rows) for _, one in work))
+        self._measure(time.perf_counter() - started, work)
         for (running, piece), logits in zip(work, outputs, strict=True):
             self._advance(running, piece, logits)
         return True
@@ -247,7 +247,7 @@ class Scheduler:
             return
         if plan.probe == "question":
             question = plan.segments[-1]
-            running.probe = self._observer(plan, question=len(plan.segments) - 1)
+            running.probe = self._observer(plan, only_asked=True)
             running.pending, running.state = rows_tensor(question.rows), State.PROBING
             return
         self._start_prefill(running, plan)
@@ -257,7 +257,7 @@ class Scheduler:
         loading = [one for one in running.residents.values() if one.is_loading and not one.failure]
         if not loading:
             return True
-        prefill_s = len(plan.active_rows) * self._row_s
+        prefill_s = self._probe_s if plan.probe == "question" else len(plan.active_rows) * self._row_s
         load_s = self._store.load_time_s(one.meta.variant_id for one in loading)
         ready = min(one.ready_layers for one in loading)
         elapsed_s = time.monotonic() - min(one.began_s for one in loading)
@@ -275,9 +275,9 @@ class Scheduler:
             running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
 
-    def _observer(self, plan: Plan, question: int) -> Observer:
-        segments = torch.from_numpy(plan.prompt.segment_of_row())
-        return Observer(segments, len(plan.segments), self._num_layers, question=question)
+    def _observer(self, plan: Plan, *, only_asked: bool = False) -> Observer:
+        segments, count = torch.from_numpy(plan.prompt.segment_of_row()), len(plan.segments)
+        return Observer(segments, count, self._num_layers, question=count - 1, only_asked=only_asked)
 
     def _work(self) -> list[tuple[Running, Slice]]:
         left = self._step_tokens
@@ -309,7 +309,7 @@ class Scheduler:
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
         rows = running.pending[:left]
         if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
-            observer = running.observer or self._observer(plan, question=len(plan.segments) - 1)
+            observer = running.observer or self._observer(plan)
             return Slice(sequence, rows, observer=observer, selector=FocusSelector(plan, self._num_layers))
         return Slice(sequence, rows, want_logits=len(rows) == len(running.pending), observer=running.observer)
 
@@ -428,6 +428,11 @@ class Scheduler:
             self.residency.release(resident)
         running.residents.clear()
 
-    def _measure(self, seconds: float, num_rows: int) -> None:
-        self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
+    def _measure(self, seconds: float, work: list[tuple[Running, Slice]]) -> None:
+        if all(running.state is State.PROBING for running, _ in work):
+            # A probe's few rows cost little beside its passes over weights and keys.
+            self._probe_s += _SMOOTHING * (seconds - self._probe_s)
+        else:
+            num_rows = sum(len(one.rows) for _, one in work)
+            self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
         self._store.set_layer_time(seconds / self._num_layers)
