@@ -1,0 +1,1 @@
+"""Monolith: collisionless embeddings, trained online, served minutes later."""
