@@ -1,0 +1,79 @@
+"""Which keys have changed since somebody asked: what a sync has to send."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NONE = np.empty(0, np.int64)
+_MIN_PENDING = 1 << 16  # keys that are only appended before duplicates are taken out
+
+
+class Touched(NamedTuple):
+    """Keys to send.
+
+    Args:
+        upserted: int64, sorted, unique: written and still there.
+        erased: int64, sorted, unique: were there and are gone.
+    """
+
+    upserted: NDArray[np.int64]
+    erased: NDArray[np.int64]
+
+
+class TouchedKeys:
+    """Collects keys; the last thing that happened to a key counts. Nothing is ever dropped.
+
+    Memory: 8 bytes for each distinct key, and for at most as many that wait for their duplicates to be taken out.
+
+    >>> touched = TouchedKeys()
+    >>> touched.upsert(np.array([3, 1, 3])); touched.erase(np.array([1, 9])); touched.upsert(np.array([9]))
+    >>> [keys.tolist() for keys in touched.take()], len(touched)
+    ([[3, 9], [1]], 0)
+    """
+
+    def __init__(self) -> None:
+        self._upserted, self._erased = _NONE, _NONE
+        self._pending: list[NDArray[np.int64]] = []
+        self._num_pending = 0
+
+    def __len__(self) -> int:
+        self._settle()
+        return len(self._upserted) + len(self._erased)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the keys that are held."""
+        return 8 * (len(self._upserted) + len(self._erased) + self._num_pending)
+
+    def upsert(self, keys: NDArray[np.int64]) -> None:
+        """Keys were written."""
+        if len(keys) == 0:
+            return
+        self._pending.append(keys.copy())
+        self._num_pending += len(keys)
+        if self._num_pending > max(_MIN_PENDING, len(self._upserted)):
+            self._settle()
+
+    def erase(self, keys: NDArray[np.int64]) -> None:
+        """Keys were there and were erased."""
+        if len(keys) == 0:
+            return
+        self._settle()
+        self._upserted = np.setdiff1d(self._upserted, keys)
+        self._erased = np.union1d(self._erased, keys)
+
+    def take(self) -> Touched:
+        """What has been collected since the last call; then nothing is."""
+        self._settle()
+        taken = Touched(self._upserted, self._erased)
+        self._upserted, self._erased = _NONE, _NONE
+        return taken
+
+    def _settle(self) -> None:
+        if self._pending:
+            self._upserted = np.unique(np.concatenate([self._upserted, *self._pending]))
+            self._erased = np.setdiff1d(self._erased, self._upserted)
+            self._pending, self._num_pending = [], 0
