@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-import xxhash
+from xxhash import xxh3_128_digest as digest
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import ActionEvent, FeatureEvent
@@ -20,17 +20,22 @@ from nonet.recsys.joining.settings import JoinCounts, Joining
 from nonet.recsys.joining.settling import Settler, plain
 from nonet.recsys.joining.store import SpillError, Store
 from nonet.recsys.joining.watermarks import BEGINNING_MS, Watermarks
-from nonet.recsys.joining.window import Row, Window
+from nonet.recsys.joining.window import Due, Row, Window
 from nonet.recsys.logs import Batch, Log, LogUnavailableError, Record
 from nonet.recsys.logs.log import Position
 
 
-class _Shown(FeatureEvent, frozen=True, kw_only=True, omit_defaults=True):
+# Half a million objects a second that cannot be part of a cycle: the collector need not look at them.
+class _Shown(FeatureEvent, frozen=True, kw_only=True, gc=False):
     ids: dict[str, list[Annotated[int, msgspec.Meta(le=(1 << 63) - 1)]]] = {}  # noqa: RUF012
 
 
+class _Done(ActionEvent, frozen=True, kw_only=True, gc=False):
+    pass
+
+
 _decode_feature = msgspec.msgpack.Decoder(_Shown).decode
-_decode_action = msgspec.msgpack.Decoder(ActionEvent).decode
+_decode_action = msgspec.msgpack.Decoder(_Done).decode
 _BAD_PAYLOAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -112,6 +117,7 @@ class Joiner:
         self._window = Window(joining, self._store, last.number)
         self._outbox = Outbox(self._log, joining.name, dict(last.sequences), last.parcels)
         self._settler = Settler(joining, self._outbox, self.counts)
+        self._waits_ms = [(n, label.wait_ms) for n, label in enumerate(joining.labels)]
         self._kinds = {kind: n for n, kind in enumerate(joining.kinds())}
         for topic in (*(label.topic for label in joining.labels), joining.dead_letters):
             if not self._log.num_partitions(topic):
@@ -303,11 +309,9 @@ class Joiner:
 
     def _join_features(self, at: Position, batch: Batch) -> None:
         window, counts, passed_ms = self._window, self.counts, self.watermarks.passed_ms
-        events = self._checked(at, batch, _decode_feature)
-        window.fetch([key for key, _, _, _ in events])
         counts.features += len(batch.records)
         newest_ms = BEGINNING_MS
-        for key, event, record, offset in events:
+        for key, event, record, offset in self._sound(at, batch, _decode_feature):
             ts_ms = event.ts_ms
             newest_ms = max(newest_ms, ts_ms)
             if ts_ms < passed_ms:
@@ -317,8 +321,7 @@ class Joiner:
                     continue
             row = window.get(key)
             if row is None:
-                row = Row(ts_ms, plain(event, record.payload))
-                self._show(key, row)
+                self._show(key, Row(ts_ms, plain(event, record[1])))
             elif row.is_parked:
                 row.ts_ms, row.feature = ts_ms, plain(event, record.payload)
                 self._unpark(row)
@@ -345,11 +348,9 @@ class Joiner:
 
     def _join_actions(self, at: Position, batch: Batch) -> None:
         window, counts, passed_ms = self._window, self.counts, self.watermarks.passed_ms
-        events = self._checked(at, batch, _decode_action)
-        window.fetch([key for key, _, _, _ in events])
         counts.actions += len(batch.records)
         newest_ms = BEGINNING_MS
-        for key, event, record, offset in events:
+        for key, event, record, offset in self._sound(at, batch, _decode_action):
             ts_ms = event.ts_ms
             newest_ms = max(newest_ms, ts_ms)
             counts.late_events += ts_ms < passed_ms
@@ -403,56 +404,77 @@ class Joiner:
         """Look at every row that is due."""
         passed_ms = self.watermarks.passed_ms
         for part in self._window.due(passed_ms):
-            over = []
+            over: list[Due] = []
+            waiting: list[Due] = []
             for key, row in part:
-                if row.is_parked:
-                    is_over = self._window.next_tick(row) < passed_ms
-                    if is_over:
-                        self.counts.parked -= len(row.parked)
-                        for (_, ts_ms), payload in zip(row.actions, row.parked, strict=True):
-                            self._orphan(ts_ms, payload)
-                else:
-                    self._settle_due(key, row, passed_ms)
-                    is_over = self._window.last_tick(row) < passed_ms
-                if is_over:
-                    over.append((key, row))
-                else:
-                    self._window.again(key, row)
+                is_over = self._end_parked(row) if row.is_parked else self._settle_due(key, row, passed_ms)
+                (over if is_over else waiting).append((key, row))
             self._window.forget(over)
+            self._window.again(waiting)
             self._spill()
             if self._outbox.num_written >= self.joining.checkpoint_events:
                 self.checkpoint()
 
-    def _settle_due(self, key: bytes, row: Row, passed_ms: int) -> None:
-        for n, label in enumerate(self.joining.labels):
-            if not row.done >> n & 1 and row.ts_ms + label.wait_ms < passed_ms:
-                self._settler.settle(n, key, row, self._window.feature(row))
+    def _end_parked(self, row: Row) -> bool:
+        """Whether no row can come any more for parked actions; then they become dead letters."""
+        if self._window.next_tick(row) >= self.watermarks.passed_ms:
+            return False
+        self.counts.parked -= len(row.parked)
+        for (_, ts_ms), payload in zip(row.actions, row.parked, strict=True):
+            self._orphan(ts_ms, payload)
+        return True
 
-    def _checked(self, at: Position, batch: Batch, decoder: Callable) -> list[tuple]:
-        """Key, event, record and offset of those that are sound; the others become dead letters."""
+    def _settle_due(self, key: bytes, row: Row, passed_ms: int) -> bool:
+        """Let out the examples whose wait is over; gives whether the row is over, too."""
+        for n, wait_ms in self._waits_ms:
+            if not row.done >> n & 1 and row.ts_ms + wait_ms < passed_ms:
+                self._settler.settle(n, key, row, self._window.feature(row))
+        return self._window.last_tick(row) < passed_ms
+
+    def _sound(self, at: Position, batch: Batch, decoder: Callable) -> Iterator[tuple[bytes, Any, Record, int]]:
+        """Key, event, record and offset of those that are sound, fetched; the others become dead letters."""
+        records, offsets = batch.records, batch.offsets
+        try:
+            events = [decoder(record[1]) for record in records]
+        except _BAD_PAYLOAD:
+            records, offsets, events = self._decoded_each(at, batch, decoder)
         latest_ms = self._now_ms + self.joining.max_ahead_ms
-        max_id_bytes, max_event_bytes = self.joining.max_id_bytes, self.joining.max_event_bytes
-        digest = xxhash.xxh3_128_digest
-        events = []
+        keys = [digest(event.request_id + event.item_id, len(event.request_id)) for event in events]
+        is_any_bad = events and (
+            max(event.ts_ms for event in events) > latest_ms
+            or min(event.ts_ms for event in events) < 0
+            or max(len(record[1]) for record in records) > min(self.joining.max_id_bytes, self.joining.max_event_bytes)
+        )
+        self._window.fetch(keys)
+        found = zip(keys, events, records, offsets, strict=True)
+        return iter([one for one in found if not self._bury_bad(at, *one[1:], latest_ms)]) if is_any_bad else found
+
+    def _decoded_each(self, at: Position, batch: Batch, decoder: Callable) -> tuple[list[Record], list[int], list]:
+        """Records, offsets and events of those that can be decoded; the others become dead letters."""
+        records, offsets, events = [], [], []
         for record, offset in zip(batch.records, batch.offsets, strict=True):
             try:
-                event = decoder(record.payload)
+                events.append(decoder(record.payload))
             except _BAD_PAYLOAD as error:
                 self._bury("poison", at, record, offset, str(error))
-                continue
-            request_id, item_id = event.request_id, event.item_id
-            if len(record.payload) > max_event_bytes:
-                self._bury("huge_event", at, record, offset)
-            elif len(request_id) + len(item_id) > max_id_bytes:
-                self._bury("huge_id", at, record, offset)
-            elif event.ts_ms > latest_ms:
-                self._bury("future_timestamp", at, record, offset)
-            elif event.ts_ms < 0:
-                self._bury("poison", at, record, offset, "ts_ms is below 0")
             else:
-                key = digest(b"%d:%b%b" % (len(request_id), request_id, item_id))
-                events.append((key, event, record, offset))
-        return events
+                records.append(record)
+                offsets.append(offset)
+        return records, offsets, events
+
+    def _bury_bad(self, at: Position, event: Any, record: Record, offset: int, latest_ms: int) -> bool:
+        """Whether an event is out of range; then it becomes a dead letter."""
+        if len(record.payload) > self.joining.max_event_bytes:
+            self._bury("huge_event", at, record, offset)
+        elif len(event.request_id) + len(event.item_id) > self.joining.max_id_bytes:
+            self._bury("huge_id", at, record, offset)
+        elif event.ts_ms > latest_ms:
+            self._bury("future_timestamp", at, record, offset)
+        elif event.ts_ms < 0:
+            self._bury("poison", at, record, offset, "ts_ms is below 0")
+        else:
+            return False
+        return True
 
     def _orphan(self, ts_ms: int, payload: bytes) -> None:
         self.counts.orphans += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from nonet.recsys.logs import Log, Producer, Record, partition_of
+from nonet.recsys.logs.log import records_of
 
 
 class Parcel(msgspec.Struct, array_like=True):
@@ -24,7 +25,7 @@ class Parcel(msgspec.Struct, array_like=True):
     topic: str
     partition: int
     sequence: int
-    records: list[tuple[bytes, bytes, int]]
+    records: list[Record]
 
 
 class Outbox:
@@ -42,12 +43,12 @@ class Outbox:
         self._producer = producer
         self.sequences = sequences
         self.parcels = parcels
-        self._written: dict[str, list[Record]] = {}
+        self._written: dict[str, list[tuple[bytes, bytes, int]]] = {}
         self.num_written = 0
 
     def write(self, topic: str, key: bytes, payload: bytes, ts_ms: int) -> None:
         """Put a record in."""
-        self._written.setdefault(topic, []).append(Record(key, payload, ts_ms))
+        self._written.setdefault(topic, []).append((key, payload, ts_ms))
         self.num_written += 1
 
     def pack(self) -> list[Parcel]:
@@ -58,10 +59,11 @@ class Outbox:
         """
         nums = {topic: self._log.num_partitions(topic) for topic in self._written}
         self.parcels = []
-        for topic, records in self._written.items():
-            apart: dict[int, list[tuple[bytes, bytes, int]]] = {}
-            for record in records:
-                apart.setdefault(partition_of(record.key, nums[topic]) if nums[topic] > 1 else 0, []).append(record)
+        for topic, written in self._written.items():
+            records = list(records_of(written))
+            apart: dict[int, list[Record]] = {} if nums[topic] > 1 else {0: records}
+            for record in records if nums[topic] > 1 else ():
+                apart.setdefault(partition_of(record.key, nums[topic]), []).append(record)
             for partition, some in apart.items():
                 sequence = self.sequences.get((topic, partition), 0)
                 self.parcels.append(Parcel(topic, partition, sequence, some))
@@ -77,6 +79,6 @@ class Outbox:
         """
         while self.parcels:
             parcel = self.parcels[0]
-            records = [Record._make(record) for record in parcel.records]
-            self._log.append(parcel.topic, parcel.partition, records, Producer(self._producer, parcel.sequence))
+            producer = Producer(self._producer, parcel.sequence)
+            self._log.append(parcel.topic, parcel.partition, parcel.records, producer)
             del self.parcels[0]

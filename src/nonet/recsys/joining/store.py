@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import lmdb
 
 from nonet.common.errors import InputError, NonetError
 from nonet.recsys.joining.watermarks import END_MS
+
+_pack = struct.Struct(">QQ").pack
 
 
 class SpillError(NonetError):
@@ -163,4 +166,4 @@ def place_of(tick_ms: int, number: int) -> bytes:
     >>> place_of(-5, 1) < place_of(3, 0) < place_of(3, 9)
     True
     """
-    return (tick_ms + END_MS).to_bytes(8, "big") + number.to_bytes(8, "big")
+    return _pack(tick_ms + END_MS, number)

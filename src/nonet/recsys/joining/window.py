@@ -15,7 +15,7 @@ from nonet.recsys.joining.settings import Joining
 from nonet.recsys.joining.store import Store, place_of
 
 
-class Row(msgspec.Struct, array_like=True):
+class Row(msgspec.Struct, array_like=True, gc=False):
     """State of a key.
 
     Attributes:
@@ -66,6 +66,9 @@ class Window:
         self._batch_rows = joining.batch_rows
         self._grace_ms = joining.grace_ms
         self._waits_ms = [label.wait_ms for label in joining.labels]
+        self._first_wait_ms = min(self._waits_ms)
+        # Whether the last deadline of a row is a tick of its own, when all its examples are out.
+        self._ends_unread = max(self._waits_ms) + self._tick_ms <= self._horizon_ms
         self._all_done = (1 << len(joining.labels)) - 1
         self.number = number
         self.cache: dict[bytes, Row] = {}
@@ -93,12 +96,13 @@ class Window:
 
     def next_tick(self, row: Row) -> int:
         """The tick at which a row is looked at next."""
-        if row.is_parked:
+        if not row.done and (row.feature or row.number >= 0):
+            at_ms = row.ts_ms + self._first_wait_ms
+        elif row.is_parked:
             at_ms = max(ts_ms for _, ts_ms in row.actions) + self._grace_ms
-        elif row.done == self._all_done:
-            at_ms = row.ts_ms + self._horizon_ms
         else:
-            at_ms = row.ts_ms + min(wait for n, wait in enumerate(self._waits_ms) if not row.done >> n & 1)
+            waits_ms = (wait for n, wait in enumerate(self._waits_ms) if not row.done >> n & 1)
+            at_ms = row.ts_ms + min(waits_ms, default=self._horizon_ms)
         return -(-at_ms // self._tick_ms) * self._tick_ms
 
     def last_tick(self, row: Row) -> int:
@@ -113,6 +117,7 @@ class Window:
         """Rows whose tick lies before the watermark, in parts; each is to be given to `again` or `forget`.
 
         Rows of one part may be looked at too early (their deadline has moved). Between parts the state is whole.
+        Rows of which every example is out are forgotten here, unread.
         """
         for tick in sorted(tick for tick in self._wheel if tick < passed_ms):
             keys = self._wheel.pop(tick, [])  # empty after a checkpoint between parts: they are on disk now
@@ -121,10 +126,16 @@ class Window:
         while timers := self._store.due_timers(before, self._batch_rows):
             yield self._rows_of([key for _, key in timers])
         while payloads := self._store.due_payloads(before, self._batch_rows):
-            part = self._rows_of([value[:16] for _, value in payloads])
-            features = {value[:16]: value[16:] for _, value in payloads}
+            keys = [value[:16] for _, value in payloads]
+            if self._ends_unread:
+                for key in keys:
+                    self.cache.pop(key, None)
+                self._store.delete_rows(keys)
+                continue
+            part = self._rows_of(keys)
+            features = dict(zip(keys, payloads, strict=True))
             for key, row in part:
-                row.feature = features[key]
+                row.feature = features[key][1][16:]
             yield part
 
     def _rows_of(self, keys: list[bytes]) -> list[Due]:
@@ -132,15 +143,21 @@ class Window:
         found = ((key, self.get(key)) for key in dict.fromkeys(keys))
         return [(key, row) for key, row in found if row is not None]
 
-    def again(self, key: bytes, row: Row) -> None:
-        """Keep a row that was due for its next deadline."""
-        if row.feature or not row.is_stored:
-            self.add(key, row)
-            return
-        self.cache[key] = row
-        tick = self.next_tick(row)
-        if row.is_parked or tick < self.last_tick(row):
-            self._store.put_timers([(place_of(tick, self._numbered()), key)])
+    def again(self, rows: list[Due]) -> None:
+        """Rows that were due wait for their next deadlines."""
+        states, timers = [], []
+        for key, row in rows:
+            if row.feature or not row.is_stored:
+                self.add(key, row)
+                continue
+            if row.is_parked or row.done != self._all_done:
+                tick = self.next_tick(row)
+                if row.is_parked or tick < self.last_tick(row):
+                    timers.append((place_of(tick, self._numbered()), key))
+            if key not in self.cache:
+                states.append((key, _encode(row)))
+        self._store.put_rows(sorted(states))
+        self._store.put_timers(timers)
 
     def forget(self, rows: list[Due]) -> None:
         """Rows that are over; their feature events have been taken off the disk, if they were there."""
@@ -156,24 +173,20 @@ class Window:
         leaving = list(islice(self.cache.items(), excess))
         states, payloads, timers = [], [], []
         for key, row in leaving:
-            timed = row.number < 0 and not (row.is_parked and row.is_stored)
-            row.is_stored = True
-            if row.feature:
-                row.number = self._numbered()
-                payloads.append((place_of(self.last_tick(row), row.number), key + row.feature))
-                row.feature = b""
-            if timed:
-                tick = self.next_tick(row)
-                if row.is_parked or tick < self.last_tick(row):
+            if row.feature or (row.number < 0 and not row.is_stored):  # its deadline is not on disk
+                tick, last = self.next_tick(row), None
+                if row.feature:
+                    row.number, last = self._numbered(), self.last_tick(row)
+                    payloads.append((place_of(last, row.number), key + row.feature))
+                    row.feature = b""
+                if tick != last:
                     timers.append((place_of(tick, self._numbered()), key))
+            row.is_stored = True
             states.append((key, _encode(row)))
             del self.cache[key]
-        states.sort()
-        payloads.sort()
-        timers.sort()
-        self._store.put_rows(states)
-        self._store.put_payloads(payloads)
-        self._store.put_timers(timers)
+        self._store.put_rows(sorted(states))
+        self._store.put_payloads(sorted(payloads))
+        self._store.put_timers(sorted(timers))
         self._wheel = {}
         for key, row in self.cache.items():
             if row.feature or not row.is_stored:

@@ -2,7 +2,8 @@
 
 log.py            the interface and what it promises
 opening.py        `open_log(url)`
-segments.py       the embedded log (a folder); partition.py its segment files, frames.py their bytes, waking.py its pipes
+segments.py       the embedded log (a folder); partition.py  its segment files; frames.py  their bytes;
+                  waking.py  readers in other processes
 kafka.py          the Kafka protocol
 nats.py           NATS JetStream
 redis_streams.py  Redis or Valkey Streams

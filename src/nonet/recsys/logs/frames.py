@@ -19,7 +19,7 @@ from zlib import crc32
 
 import numpy as np
 
-from nonet.recsys.logs.log import Record
+from nonet.recsys.logs.log import Record, records_of
 
 MAGIC = b"NLG1"
 HEAD = struct.Struct("<4sIIIIQ16sq")
@@ -107,7 +107,7 @@ def decode_records(body: bytes, num_records: int) -> list[Record]:
     lengths = np.frombuffer(body, "<u4", 2 * num_records, 8 * num_records)
     bounds = accumulate(lengths.tolist(), initial=16 * num_records)
     cuts = [body[start:end] for start, end in pairwise(bounds)]
-    return list(map(Record._make, zip(cuts[:num_records], cuts[num_records:], times, strict=True)))
+    return list(records_of(zip(cuts[:num_records], cuts[num_records:], times, strict=True)))
 
 
 def decode_producers(body: bytes) -> dict[bytes, int]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import xxhash
@@ -75,6 +76,9 @@ class Producer(NamedTuple):
     name: str
     sequence: int
 
+
+records_of = partial(map, partial(tuple.__new__, Record))
+"""Records from triples; several times faster than calling `Record` for each."""
 
 Position = tuple[str, int]
 """Topic and partition."""
@@ -218,12 +222,15 @@ def checked_records(records: Sequence[Record]) -> None:
     Raises:
         InputError: a record of more than 64 MB, a key of more than 1 MB, or a time below 0 or beyond 2^62.
     """
-    for n, (key, payload, ts_ms) in enumerate(records):
-        if len(payload) > MAX_RECORD_BYTES or len(key) > 1 << 20:
-            size = f"key of {len(key)} and payload of {len(payload)} bytes"
-            raise InputError(f"record {n}: {size}; at most 1 MB and 64 MB are taken")
-        if not 0 <= ts_ms < 1 << 62:
-            raise InputError(f"record {n}: ts_ms {ts_ms} is not a time in milliseconds since 1970")
+    if not records:
+        return
+    keys, payloads, times = zip(*records, strict=True)
+    key_bytes, payload_bytes = max(map(len, keys)), max(map(len, payloads))
+    if key_bytes > 1 << 20 or payload_bytes > MAX_RECORD_BYTES:
+        size = f"a key has {key_bytes} bytes or a payload {payload_bytes}"
+        raise InputError(f"{size}; a record has at most 1 MB and 64 MB")
+    if not 0 <= min(times) <= max(times) < 1 << 62:
+        raise InputError(f"ts_ms from {min(times)} to {max(times)}: not times in milliseconds since 1970")
 
 
 def checked_offset(where: str, offset: int, first: int, end: int) -> None:

@@ -27,7 +27,7 @@ def open_log(url: str) -> Log:
 
     >>> open_log("fiel:log")
     Traceback (most recent call last):
-    nonet.common.errors.InputError: unknown kind of log 'fiel'; did you mean 'file'? (known: file, kafka, nats, redis, rediss, valkey)
+    nonet.common.errors.InputError: unknown kind of log 'fiel'; did you mean 'file'? (known: file, kafka, ...)
     """
     scheme, colon, _ = url.partition(":")
     if not colon:

@@ -110,7 +110,8 @@ def _whole_frames(path: Path, file: int, place: int) -> Iterator[tuple[Head, int
 
 
 def _damaged(path: Path, place: int, what: str) -> str:
-    return f"{path}: {what} at byte {place} is damaged; restore the file from a copy, or give up what follows: truncate -s {place}"
+    mend = f"restore the file from a copy, or give up what follows: truncate -s {place}"
+    return f"{path}: {what} at byte {place} is damaged; {mend}"
 
 
 class Partition:
@@ -416,15 +417,16 @@ def _checked_producers(path: Path, file: int, start: int) -> dict[bytes, int]:
 
 
 def _framewise(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Parts of at most `FRAME_RECORDS` records, and about `FRAME_BYTES` bytes."""
-    start = size = 0
-    for at, record in enumerate(records):
-        size += len(record.key) + len(record.payload)
-        if at - start + 1 == FRAME_RECORDS or size >= FRAME_BYTES:
-            yield records[start : at + 1]
-            start, size = at + 1, 0
-    if start < len(records):
-        yield records[start:]
+    """Parts of at most `FRAME_RECORDS` records, and of at most `FRAME_BYTES` bytes unless one record has more."""
+    if len(records) > FRAME_RECORDS:
+        for start in range(0, len(records), FRAME_RECORDS):
+            yield from _framewise(records[start : start + FRAME_RECORDS])
+    elif len(records) > 1 and sum(len(record[1]) + len(record[0]) for record in records) > FRAME_BYTES:
+        half = len(records) // 2
+        yield from _framewise(records[:half])
+        yield from _framewise(records[half:])
+    elif records:
+        yield records
 
 
 def _sync_folder(folder: Path) -> None:
