@@ -24,7 +24,7 @@ _*_kernels.py       numba
 from nonet.recsys.table.admission import ADMISSIONS, ExactCount, Probabilistic, SlidingSketch
 from nonet.recsys.table.compressors import COMPRESSORS, Compressor, Fixed8, Fp16, Fp32, OneBit, RowCodec
 from nonet.recsys.table.embedding_table import Applied, EmbeddingTable, Exported
-from nonet.recsys.table.eviction import BelowCount, LowestScore, OnlyAbove
+from nonet.recsys.table.eviction import BelowCount, LowestScore, OnlyAbove, Together
 from nonet.recsys.table.expiry import (
     EXPIRIES,
     Expiry,
@@ -103,6 +103,7 @@ __all__ = [
     "SlidingSketch",
     "SmallestNorm",
     "TimeToLive",
+    "Together",
     "Touched",
     "Uniform",
     "Zeros",

@@ -138,3 +138,33 @@ class OnlyAbove(Expiry):
         if len(live.keys) <= self.num_keys:
             return np.zeros(len(live.keys), np.bool_)
         return self.policy.victims(live)
+
+
+@EXPIRIES.register("together")
+@dataclass(frozen=True)
+class Together(Expiry):
+    """A key goes only when all of the policies say so: rare and old, say.
+
+    Args:
+        policies: at least one.
+    """
+
+    policies: tuple[Expiry, ...]
+
+    def __post_init__(self) -> None:
+        if not self.policies:
+            raise InputError("Together: no policies; give at least one")
+
+    @property
+    def needs_frequencies(self) -> bool:
+        """See `Expiry.needs_frequencies`."""
+        return any(policy.needs_frequencies for policy in self.policies)
+
+    @property
+    def decay_rate(self) -> float:
+        """See `Several.decay_rate`."""
+        return min(policy.decay_rate for policy in self.policies)
+
+    def victims(self, live: LiveKeys) -> NDArray[np.bool_]:
+        """See `Expiry.victims`."""
+        return np.logical_and.reduce([policy.victims(live) for policy in self.policies])
