@@ -108,6 +108,7 @@ MOVIELENS = _add(
 )
 MOVIELENS_INTER = _add(replace(MOVIELENS, name="movielens-inter", separator="\t"))
 MOVIELENS_DAT = _add(replace(MOVIELENS, name="movielens-dat", separator="::", header="never"))
+MOVIELENS_DATA = _add(replace(MOVIELENS, name="movielens-data", separator="\t", header="never"))
 PAIRS = _add(
     Format(
         "pairs",
@@ -255,6 +256,7 @@ _SIGNS = (
     (MOVIELENS_INTER, _has("user_id", "item_id", "rating", "timestamp", separator="\t")),
     (MOVIELENS, _has("userId", "movieId", "rating", "timestamp")),
     (MOVIELENS_DAT, lambda line: line.count("::") == 3),
+    (MOVIELENS_DATA, lambda line: line.count("\t") == 3),
     (CRITEO, lambda line: line.count("\t") == len(CRITEO.columns) - 1),
     (CRITEO_CSV, _has("Label", "I1", "C26")),
     (AVAZU, lambda line: line.count(",") == len(AVAZU.columns) - 1),
