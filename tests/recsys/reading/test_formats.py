@@ -14,7 +14,10 @@ from nonet.recsys.reading.formats import FORMATS, table_format
 from nonet.recsys.reading.frames import read_frames
 
 CRITEO_LINE = "\t".join(["1", "-1", "", "3", *["0"] * 10, *[f"{n:08x}" for n in range(25)], ""])
-AVAZU_LINE = "10000169349117863715,0,14102103,1005,0,1fbe01fe,f3845767,28905ebd,ecad2386,7801e8d9,07d7df22,a99f214a,96809ac8,711ee120,1,0,15704,320,50,1722,0,35,-1,79"
+AVAZU_LINE = (
+    "10000169349117863715,0,14102103,1005,0,1fbe01fe,f3845767,28905ebd,ecad2386,7801e8d9,07d7df22,a99f214a,96809ac8,"
+    "711ee120,1,0,15704,320,50,1722,0,35,-1,79"
+)
 AVAZU_HEADER = (
     "id,click,hour,C1,banner_pos,site_id,site_domain,site_category,app_id,app_domain,app_category,device_id,"
     "device_ip,device_model,device_type,device_conn_type,C14,C15,C16,C17,C18,C19,C20,C21"
@@ -118,7 +121,7 @@ def test_compressed_files_read_alike(tmp_path, ending):
 def test_unknown_files_and_rules_say_so(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("hello world\n")
-    with pytest.raises(InputError, match="cannot tell its format.*movielens"):
+    with pytest.raises(InputError, match=r"cannot tell its format.*movielens"):
         list(read_frames(path))
     with pytest.raises(InputError, match="did you mean 'criteo'"):
         list(read_frames(path, "crito"))

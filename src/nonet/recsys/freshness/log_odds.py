@@ -9,9 +9,9 @@ import numpy as np
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import Bags, ExampleBatch, Floats
-from nonet.recsys.freshness.setup import Setup
+from nonet.recsys.freshness.setup import USUAL, Setup
 from nonet.recsys.reading.examples import concatenate
-from nonet.recsys.training.correction import STAGES, LogOdds
+from nonet.recsys.training.correction import STAGES, UNCORRECTED, LogOdds
 from nonet.recsys.training.metrics import auc, calibration
 
 
@@ -38,7 +38,7 @@ def log_odds(
     seeds: Sequence[int] = (0,),
     epochs: int = 1,
     held_out: float = 0.2,
-    setup: Setup = Setup(),
+    setup: Setup = USUAL,
 ) -> list[Corrected]:
     """Sample the negatives of a random split and compare the stages of the correction with no sampling.
 
@@ -72,12 +72,12 @@ def log_odds(
         test, training = data.take(order[:held]), data.take(order[held:])
         kept = (training.label > 0.5) | (random.random(len(training)) < training.sample_rate)
         sampled = training.take(np.flatnonzero(kept))
-        for stage in ("unsampled", *STAGES):
-            rows = replace(training, sample_rate=np.ones(len(training), np.float32)) if stage == "unsampled" else sampled
-            correction = LogOdds("none" if stage == "unsampled" else stage)
-            passes = max(1, round(epochs * len(training) / len(rows)))
-            p = _trained(rows, test, correction, passes, seed, setup)
-            outcomes.setdefault(stage, []).append((auc(test.label, p), calibration(test.label, p)))
+        passes = max(1, round(epochs * len(training) / len(sampled)))
+        answers = {"unsampled": _trained(training, test, UNCORRECTED, epochs, seed, setup)}
+        for stage in STAGES:
+            answers[stage] = _trained(sampled, test, LogOdds(stage), passes, seed, setup)
+        for name, p in answers.items():
+            outcomes.setdefault(name, []).append((auc(test.label, p), calibration(test.label, p)))
     means = {stage: np.mean(pairs, 0) for stage, pairs in outcomes.items()}
     return [Corrected(stage, float(mean[0]), float(mean[1])) for stage, mean in means.items()]
 

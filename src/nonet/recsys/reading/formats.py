@@ -138,9 +138,11 @@ CRITEO = _add(
     )
 )
 CRITEO_CSV = _add(replace(CRITEO, name="criteo-csv", separator=",", header="always"))
-_AVAZU_IDS = ("C1", "banner_pos", "site_id", "site_domain", "site_category", "app_id", "app_domain", "app_category")
-_AVAZU_IDS += ("device_id", "device_ip", "device_model", "device_type", "device_conn_type")
-_AVAZU_IDS += tuple(f"C{n}" for n in range(14, 22))
+_AVAZU_IDS = (
+    *("C1", "banner_pos", "site_id", "site_domain", "site_category", "app_id", "app_domain", "app_category"),
+    *("device_id", "device_ip", "device_model", "device_type", "device_conn_type"),
+    *(f"C{n}" for n in range(14, 22)),
+)
 AVAZU = _add(
     Format(
         "avazu",

@@ -5,7 +5,7 @@ Import this only where river is installed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class RiverClassifier(base.Classifier):
     def _multiclass(self) -> bool:
         return False
 
-    def learn_one(self, x: Mapping[str, Any], y: bool | int | float) -> None:
+    def learn_one(self, x: dict[Hashable, Any], y: bool | str | int) -> None:
         """One step on one example; an example with a number that is not finite is left out.
 
         Raises:
@@ -60,12 +60,12 @@ class RiverClassifier(base.Classifier):
             raise InputError(f"a binary classifier learns true and false, not {y!r}")
         self.trainer.step(self.to_batch(x, float(y)))
 
-    def predict_proba_one(self, x: Mapping[str, Any]) -> dict[bool, float]:
+    def predict_proba_one(self, x: dict[Hashable, Any], **kwargs: Any) -> dict[bool | str | int, float]:
         """Probabilities of both answers."""
         p = float(self.trainer.predict(self.to_batch(x))[0])
         return {False: 1 - p, True: p}
 
-    def to_batch(self, x: Mapping[str, Any], label: float = 0.0) -> ExampleBatch:
+    def to_batch(self, x: Mapping[Hashable, Any], label: float = 0.0) -> ExampleBatch:
         """A batch of one row.
 
         Raises:
