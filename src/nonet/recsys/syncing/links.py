@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from nonet.common.errors import MissingExtraError
 from nonet.recsys.syncing.publisher import LinkDownError
@@ -34,7 +35,7 @@ class HttpLink:
     """A replica that serves `add_sync_route`.
 
     Args:
-        address: such as http://host:port.
+        address: such as http://host:port, or with the path where it is not /v1/sync.
         token: its bearer token.
         timeout_s: for an answer.
 
@@ -47,7 +48,8 @@ class HttpLink:
             import httpx2
         except ImportError as error:
             raise MissingExtraError("sync over HTTP needs httpx2: pip install 'nonet[recsys]'") from error
-        self.address = address.rstrip("/") + SYNC_PATH
+        has_path = bool(urlsplit(address).path.strip("/"))
+        self.address = address if has_path else address.rstrip("/") + SYNC_PATH
         self._down: type[Exception] = httpx2.TransportError
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._client = httpx2.Client(timeout=timeout_s, headers=headers)
@@ -67,12 +69,13 @@ class HttpLink:
         self._client.close()
 
 
-def add_sync_route(app: FastAPI, replica: Replica) -> None:
-    """Let publishers reach a replica at POST /v1/sync; the application must allow bodies as large as its deltas.
+def add_sync_route(app: FastAPI, replica: Replica, path: str = SYNC_PATH) -> None:
+    """Let publishers reach a replica by POST; the application must allow bodies as large as its deltas.
 
     Args:
         app: of `make_app(max_body_bytes=MAX_FRAME_BYTES)`.
         replica: that receives.
+        path: of the route.
     """
     from fastapi import Request
     from fastapi.concurrency import run_in_threadpool
@@ -82,4 +85,4 @@ def add_sync_route(app: FastAPI, replica: Replica) -> None:
         answer = await run_in_threadpool(replica.receive, await request.body())
         return Response(answer, media_type="application/octet-stream")
 
-    app.add_route(SYNC_PATH, sync, methods=["POST"])
+    app.add_route(path, sync, methods=["POST"])

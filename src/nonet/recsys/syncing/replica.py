@@ -8,7 +8,8 @@ answered as applied. So deltas may be lost, repeated, reordered or damaged.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -146,6 +147,12 @@ class Replica:
             self._blob_followers.append(follower)
             for blob in self._blobs.values():
                 follower(blob)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep messages waiting meanwhile; reading goes on."""
+        with self._applying:
+            yield
 
     # Applying.
 

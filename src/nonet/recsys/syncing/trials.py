@@ -138,7 +138,7 @@ def sync_trial(
     keys = np.unique(rng.integers(-(1 << 63), (1 << 63) - 1, num_keys))
     table.upsert(keys, rng.standard_normal((len(keys), dim), np.float32))
     idle.upsert(keys[:10], np.ones((10, dim), np.float32))
-    publisher = DeltaPublisher({"a": table, "b": idle}, incarnation=1)
+    publisher = DeltaPublisher({"a": table, "b": idle}, incarnation=1, max_message_bytes=1 << 16)
     links = {name: FaultyLink(Replica({"a": dim, "b": dim}, name), seed=seed) for name in ("sound", "faulty", "away")}
     for name, link in links.items():
         publisher.attach(name, link)
