@@ -123,7 +123,7 @@ class Fixed8(Compressor):
     def encode(self, rows: Rows) -> Bytes:
         """See `Compressor`."""
         _refuse_nan("fixed8", rows)
-        return _bytes_of(np.rint(np.clip(rows / np.float32(self.r), -1, 1) * 127).astype(np.int8))
+        return _bytes_of(np.rint(np.clip(rows, -self.r, self.r) * np.float32(127 / self.r)).astype(np.int8))
 
     def decode(self, encoded: Bytes, dim: int) -> Rows:
         """See `Compressor`."""
@@ -231,7 +231,7 @@ class RowCodec:
 
 
 def _bytes_of(array: NDArray) -> Bytes:
-    return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1)
+    return np.ascontiguousarray(array).view(np.uint8)
 
 
 def _array_of(encoded: Bytes, kind: str | type, dim: int) -> NDArray:

@@ -72,7 +72,7 @@ class Probabilistic:
         """With which each key is admitted, [n]; 1 where the threshold is 0 or 1."""
         thresholds = np.maximum(self._thresholds.of(keys), 1)
         if self.mode == "unequal":
-            return np.minimum(1.0, counts / thresholds)
+            return np.asarray(np.minimum(counts / thresholds, 1.0), np.float64)
         return np.where(thresholds == 1, 1.0, 1.0 - MISSED ** (counts / thresholds))
 
     def _draw(self, keys: Ints, now_s: int) -> NDArray[np.float64]:

@@ -120,9 +120,7 @@ class SlidingSketch:
         buckets = (((mixed >> np.uint64(32)) * num_buckets) >> np.uint64(32)).astype(np.int64)
         signatures = (mixed & np.uint64((1 << kernels.SIGNATURE_BITS) - 1)).astype(np.uint32)
         totals = np.empty(len(keys), np.int64)
-        kernels.count(
-            sketch.cells, buckets, signatures, counts, thresholds, sketch.split_limit, sketch.numbers, totals
-        )
+        kernels.count(sketch.cells, buckets, signatures, counts, thresholds, sketch.split_limit, sketch.numbers, totals)
         if self.num_rotations > before and len(sketch.frequent):
             sketch.frequent.erase_older(self.num_rotations - self.splits + 1)
         return totals
