@@ -52,7 +52,10 @@ class Store:
         except BlockingIOError:
             os.close(self._lock)
             raise InputError(f"another joiner has {folder}; stop it, or give this one a folder of its own") from None
-        self._env = lmdb.open(str(folder), map_size=max_bytes, max_dbs=4, sync=fsync, metasync=fsync, readahead=False)
+        # Our own lock keeps others out; LMDB's would bind the open transaction to one thread.
+        self._env = lmdb.open(
+            str(folder), map_size=max_bytes, max_dbs=4, sync=fsync, metasync=fsync, readahead=False, lock=False
+        )
         self._rows, self._payloads, self._timers, self._meta = (
             self._env.open_db(name) for name in (b"rows", b"payloads", b"timers", b"meta")
         )

@@ -22,14 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from nonet.common.errors import GateFailedError
-from nonet.recsys.joining.joiner import Joiner
-from nonet.recsys.joining.labels import Label
-from nonet.recsys.joining.settings import Joining
-from nonet.recsys.joining.trial_events import DAY_MS, DISORDER_MS, make_events, write_events
+from nonet.recsys.joining.trial_events import make_events, write_events
+from nonet.recsys.joining.trial_worker import LATE_MS, WAIT_MS
 from nonet.recsys.logs import Log, open_log
 
-WAIT_MS = 3 * DAY_MS
-LATE_MS = 4 * DAY_MS
 _WAITING_S = 600.0
 
 
@@ -89,20 +85,20 @@ def trial(num_events: int = 1_000_000, cache_rows: int = 10_000, kills: int = 2,
             return _compared(log, lives, kills, num_events)
 
 
-def trial_joining(num_events: int, cache_rows: int) -> Joining:
-    """Settings of a trial."""
-    label = Label("click", WAIT_MS, late="correction", late_ms=LATE_MS)
-    return Joining(
-        (label,), allowed_lateness_ms=DISORDER_MS, cache_rows=cache_rows, checkpoint_events=max(1, num_events // 8)
-    )
-
-
 def _lives(url: str, rows: Path, num_events: int, cache_rows: int, kills: int, seed: int) -> Iterator[dict[str, Any]]:
     """Last report of each process."""
     rng = np.random.default_rng(seed)
     for life in range(kills + 1):
         until = num_events * (life + 1) / (kills + 1) if life < kills else float("inf")
-        command = [sys.executable, "-m", "nonet.recsys.joining.trial", url, str(rows), str(num_events), str(cache_rows)]
+        command = [
+            sys.executable,
+            "-m",
+            "nonet.recsys.joining.trial_worker",
+            url,
+            str(rows),
+            str(num_events),
+            str(cache_rows),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             last = None
@@ -214,7 +210,7 @@ def expected_examples(log: Log, wait_ms: int, late_ms: int) -> tuple[pa.Table, d
     with duckdb.connect() as database:
         database.register("features", pa.Table.from_pylist(features, pa.schema(_EXAMPLE)))
         database.register("actions", pa.Table.from_pylist(actions, pa.schema([*_EVENT, ("action", pa.string())])))
-        expected = database.execute(_EXPECTED, times).to_arrow_table()
+        expected = database.sql(_EXPECTED, params=times).to_arrow_table()
         num_matched, num_different = database.execute(_MATCHED, times).fetchone() or (0, 0)
         num_clicks = database.execute("select count(*) from actions where action = 'click'").fetchone() or (0,)
         num_shown = database.execute("select count(distinct (request_id, item_id)) from features").fetchone() or (0,)
@@ -240,35 +236,3 @@ def _differences(expected: pa.Table, written: pa.Table) -> tuple[int, int]:
         missing = database.execute(query.format("expected", "written")).fetchone() or (0,)
         surplus = database.execute(query.format("written", "expected")).fetchone() or (0,)
     return missing[0], surplus[0]
-
-
-def _live(url: str, rows: str, num_events: int, cache_rows: int) -> None:
-    """The process: join what there is, and report after each batch."""
-    with open_log(url) as log, Joiner(log, rows, trial_joining(num_events, cache_rows)) as joiner:
-        start_s, start_cpu_s = time.perf_counter(), time.process_time()
-        start = joiner.counts.features + joiner.counts.actions
-        max_cached_rows = 0
-
-        def report(is_over: bool) -> None:
-            read = joiner.counts.features + joiner.counts.actions
-            about = {
-                "read": read,
-                "read_here": read - start,
-                "elapsed_s": time.perf_counter() - start_s,
-                "cpu_s": time.process_time() - start_cpu_s,
-                "max_cached_rows": max_cached_rows,
-                "spill_bytes": joiner.spill_bytes,
-                "counts": msgspec.to_builtins(joiner.counts),
-                "is_over": is_over,
-            }
-            print(json.dumps(about), flush=True)
-
-        while joiner.step():
-            max_cached_rows = max(max_cached_rows, joiner.num_cached)
-            report(False)
-        joiner.finish()
-        report(True)
-
-
-if __name__ == "__main__":
-    _live(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

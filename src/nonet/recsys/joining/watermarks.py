@@ -13,8 +13,8 @@ END_MS = 1 << 62
 class Watermarks:
     """The time that has passed: min over partitions of their newest event, less the allowed lateness.
 
-    It never goes back. A partition that is idle does not hold it back; once it has news again it does, and what lies
-    behind the watermark by then is late.
+    It never goes back. A partition that is idle does not hold it back (when all are, their newest event counts); once
+    it has news again it does, and what lies behind the watermark by then is late.
 
     Args:
         allowed_lateness_ms: how far behind the newest event of its partition an event may come.
@@ -50,8 +50,8 @@ class Watermarks:
             idle: those that do not count.
         """
         waited_for = [self.newest_ms.get(at, BEGINNING_MS) for at in positions if at not in idle]
-        if waited_for:
-            self.passed_ms = max(self.passed_ms, min(waited_for) - self._lateness_ms)
+        newest_ms = min(waited_for) if waited_for else max(self.newest_ms.values(), default=BEGINNING_MS)
+        self.passed_ms = max(self.passed_ms, newest_ms - self._lateness_ms)
         return self.passed_ms
 
     def finish(self) -> int:
