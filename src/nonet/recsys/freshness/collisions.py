@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import Bags, ExampleBatch, Ints
-from nonet.recsys.freshness.setup import Setup
+from nonet.recsys.freshness.setup import USUAL, Setup
 from nonet.recsys.training.metrics import auc
 
 PAPER_SPACE_RATIO = 6.17
@@ -36,7 +37,7 @@ class Arm:
 
     name: str
     collision_rate: Mapping[str, float]
-    auc: np.ndarray  # type: ignore[type-arg]
+    auc: NDArray[np.float64]
 
     @property
     def final_auc(self) -> float:
@@ -74,7 +75,7 @@ def collisions(
     epochs: int = 4,
     held_out: float = 0.2,
     quotient: bool = True,
-    setup: Setup = Setup(),
+    setup: Setup = USUAL,
 ) -> Collisions:
     """AUC after each epoch with and without collisions, on a random split.
 

@@ -55,12 +55,12 @@ class DriftLog:
         rows = np.concatenate([np.arange(len(shown)), clicked])
         for at in np.argsort(times, kind="stable").tolist():
             row = int(rows[at])
-            key = {"request_id": f"drift:{row}".encode(), "item_id": str(self.item[row]).encode()}
+            request, item, ts_ms = f"drift:{row}".encode(), str(self.item[row]).encode(), int(times[at])
             if at < len(shown):
                 bags = {name: [int(values[row])] for name, values in ids.items()}
-                yield FeatureEvent(**key, ts_ms=int(times[at]), ids=bags)
+                yield FeatureEvent(request_id=request, item_id=item, ts_ms=ts_ms, ids=bags)
             else:
-                yield ActionEvent(**key, ts_ms=int(times[at]))
+                yield ActionEvent(request_id=request, item_id=item, ts_ms=ts_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nonet.common.errors import InputError
-from nonet.recsys.example import ExampleBatch, Floats
-from nonet.recsys.freshness.setup import Setup
-from nonet.recsys.training.correction import STAGES, LogOdds
+from nonet.recsys.example import Bags, ExampleBatch, Floats
+from nonet.recsys.freshness.setup import USUAL, Setup
+from nonet.recsys.reading.examples import concatenate
+from nonet.recsys.training.correction import STAGES, UNCORRECTED, LogOdds
 from nonet.recsys.training.metrics import auc, calibration
 
 
@@ -34,10 +35,10 @@ def log_odds(
     *,
     rate: float = 0.1,
     other_rate: float | None = None,
-    seeds: Sequence[int] = (0, 1),
-    epochs: int = 2,
+    seeds: Sequence[int] = (0,),
+    epochs: int = 1,
     held_out: float = 0.2,
-    setup: Setup = Setup(),
+    setup: Setup = USUAL,
 ) -> list[Corrected]:
     """Sample the negatives of a random split and compare the stages of the correction with no sampling.
 
@@ -71,14 +72,40 @@ def log_odds(
         test, training = data.take(order[:held]), data.take(order[held:])
         kept = (training.label > 0.5) | (random.random(len(training)) < training.sample_rate)
         sampled = training.take(np.flatnonzero(kept))
-        for stage in ("unsampled", *STAGES):
-            rows = replace(training, sample_rate=np.ones(len(training), np.float32)) if stage == "unsampled" else sampled
-            correction = LogOdds("none" if stage == "unsampled" else stage)
-            passes = max(1, round(epochs * len(training) / len(rows)))
-            p = _trained(rows, test, correction, passes, seed, setup)
-            outcomes.setdefault(stage, []).append((auc(test.label, p), calibration(test.label, p)))
+        passes = max(1, round(epochs * len(training) / len(sampled)))
+        answers = {"unsampled": _trained(training, test, UNCORRECTED, epochs, seed, setup)}
+        for stage in STAGES:
+            answers[stage] = _trained(sampled, test, LogOdds(stage), passes, seed, setup)
+        for name, p in answers.items():
+            outcomes.setdefault(name, []).append((auc(test.label, p), calibration(test.label, p)))
     means = {stage: np.mean(pairs, 0) for stage, pairs in outcomes.items()}
     return [Corrected(stage, float(mean[0]), float(mean[1])) for stage, mean in means.items()]
+
+
+def implicit_negatives(data: ExampleBatch, item: str = "item", per_positive: int = 9, seed: int = 0) -> ExampleBatch:
+    """The positives of a log, and for each some items at random in its place: a stream in which negatives abound.
+
+    Explicit ratings have about as many negatives as positives: a tenth of them lacks what the rest would have told,
+    and no correction brings that back. Where most of what is shown is passed over, a tenth is enough.
+
+    Args:
+        data: rows of which the positives are taken; others are left out.
+        item: feature that is exchanged, one id a row.
+        per_positive: negatives for each positive.
+        seed: of the draw, uniform over the items of `data`.
+
+    Raises:
+        InputError: fewer than one negative for each positive, or rows without exactly one item.
+    """
+    bags = data.ids[item]
+    if per_positive < 1 or (np.diff(bags.offsets) != 1).any():
+        raise InputError(f"negatives need per_positive >= 1 and one {item} a row, got {per_positive}")
+    pool = np.unique(bags.values)
+    positives = data.take(np.flatnonzero(data.label > 0.5))
+    negatives = positives.take(np.repeat(np.arange(len(positives)), per_positive))
+    drawn = Bags.single(np.random.default_rng(seed).choice(pool, len(negatives)))
+    ids, label = {**negatives.ids, item: drawn}, np.zeros(len(negatives), np.float32)
+    return concatenate([positives, replace(negatives, ids=ids, label=label)])
 
 
 def _trained(

@@ -9,6 +9,7 @@ import numpy as np
 
 from nonet.recsys.example import ExampleBatch, Floats, Ints
 from nonet.recsys.table.embedding_table import EmbeddingTable
+from nonet.recsys.table.optimizers import SGD
 from nonet.recsys.training.scoring import Scorer
 from nonet.recsys.training.trainer import Trainer
 
@@ -39,7 +40,7 @@ class ServingCopy:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._tables = {id(table): EmbeddingTable(table.dim, name=table.name) for table in trainer.distinct_tables}
+        self._tables = {id(table): _replica(table) for table in trainer.distinct_tables}
         copies = {name: self._tables[id(table)] for name, table in trainer.tables.items()}
         model = copy.deepcopy(trainer.model)
         self._scorer = Scorer(model, copies, trainer.scorer.pooling, trainer.correction)
@@ -76,6 +77,11 @@ class ServingCopy:
     def predict(self, batch: ExampleBatch) -> Floats:
         """Probabilities [n] by the state of the last sync."""
         return self._scorer.predict(batch)
+
+
+def _replica(table: EmbeddingTable) -> EmbeddingTable:
+    """An empty table of that shape without optimizer state."""
+    return EmbeddingTable(table.dim, optimizer=SGD(), name=table.name, track_touched=False)
 
 
 def pass_on(trainer: Trainer, copies: list[ServingCopy]) -> None:

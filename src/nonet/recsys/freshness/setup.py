@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import ExampleBatch
-from nonet.recsys.training.correction import LogOdds
+from nonet.recsys.training.correction import UNCORRECTED, LogOdds
 from nonet.recsys.training.trainer import Trainer
 
 TrainerFactory = Callable[[int], Trainer]
@@ -42,7 +42,7 @@ class Setup:
             )
 
     def trainer(
-        self, features: Sequence[str], num_dense: int = 0, seed: int = 0, correction: LogOdds = LogOdds()
+        self, features: Sequence[str], num_dense: int = 0, seed: int = 0, correction: LogOdds = UNCORRECTED
     ) -> Trainer:
         """A fresh trainer; the same seed learns the same.
 
@@ -72,3 +72,7 @@ class Setup:
         """One pass over rows, in their order."""
         for start in range(0, len(data), self.batch_rows):
             trainer.step(data.take(slice(start, start + self.batch_rows)))
+
+
+USUAL = Setup()
+"""DeepFM with vectors of 8 in batches of 256."""

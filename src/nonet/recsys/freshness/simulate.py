@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import ExampleBatch, Floats
 from nonet.recsys.freshness.serving_copy import ServingCopy, SyncCost, pass_on
-from nonet.recsys.freshness.setup import Setup, TrainerFactory
+from nonet.recsys.freshness.setup import USUAL, Setup, TrainerFactory
 from nonet.recsys.training.metrics import auc
 from nonet.recsys.training.trainer import Trainer
 
@@ -126,7 +127,10 @@ class Simulation:
 
     def table(self) -> list[Freshness]:
         """A line for each number of shards, means over the seeds."""
-        return [_over_seeds([r for r in self.runs if r.num_shards == n]) for n in dict.fromkeys(r.num_shards for r in self.runs)]
+        return [
+            _over_seeds([r for r in self.runs if r.num_shards == n])
+            for n in dict.fromkeys(r.num_shards for r in self.runs)
+        ]
 
 
 def simulate(
@@ -135,7 +139,7 @@ def simulate(
     shards: Sequence[int] = (10, 50, 100),
     seeds: Sequence[int] = (0, 1, 2),
     history: float = 5 / 7,
-    setup: Setup = Setup(),
+    setup: Setup = USUAL,
     make_trainer: TrainerFactory | None = None,
 ) -> Simulation:
     """What fresher syncs would have bought on a log.
@@ -207,9 +211,7 @@ class _Course:
             online, frozen = (auc(label[start:stop], p[start:stop]) for p in (self._online, self._frozen))
             size = cost.sparse_bytes + cost.dense_bytes
             shards.append(
-                Shard(
-                    self.num_shards, seed, number, stop - start, int(ts_ms[start]), online, frozen, cost.rows, size
-                )
+                Shard(self.num_shards, seed, number, stop - start, int(ts_ms[start]), online, frozen, cost.rows, size)
             )
         both = np.array([(shard.online_auc, shard.frozen_auc) for shard in shards])
         costs = np.array([(c.rows, c.sparse_bytes + c.dense_bytes, c.dense_bytes) for c in self._costs] or [(0, 0, 0)])
@@ -227,7 +229,7 @@ class _Course:
         return run, shards
 
 
-def _mean(aucs: np.ndarray) -> tuple[float, float]:  # type: ignore[type-arg]
+def _mean(aucs: NDArray[np.float64]) -> tuple[float, float]:
     """Over the shards that have both classes."""
     told = aucs[~np.isnan(aucs).any(1)]
     return (float(told[:, 0].mean()), float(told[:, 1].mean())) if len(told) else (float("nan"), float("nan"))

@@ -108,6 +108,7 @@ MOVIELENS = _add(
 )
 MOVIELENS_INTER = _add(replace(MOVIELENS, name="movielens-inter", separator="\t"))
 MOVIELENS_DAT = _add(replace(MOVIELENS, name="movielens-dat", separator="::", header="never"))
+MOVIELENS_DATA = _add(replace(MOVIELENS, name="movielens-data", separator="\t", header="never"))
 PAIRS = _add(
     Format(
         "pairs",
@@ -137,9 +138,11 @@ CRITEO = _add(
     )
 )
 CRITEO_CSV = _add(replace(CRITEO, name="criteo-csv", separator=",", header="always"))
-_AVAZU_IDS = ("C1", "banner_pos", "site_id", "site_domain", "site_category", "app_id", "app_domain", "app_category")
-_AVAZU_IDS += ("device_id", "device_ip", "device_model", "device_type", "device_conn_type")
-_AVAZU_IDS += tuple(f"C{n}" for n in range(14, 22))
+_AVAZU_IDS = (
+    *("C1", "banner_pos", "site_id", "site_domain", "site_category", "app_id", "app_domain", "app_category"),
+    *("device_id", "device_ip", "device_model", "device_type", "device_conn_type"),
+    *(f"C{n}" for n in range(14, 22)),
+)
 AVAZU = _add(
     Format(
         "avazu",
@@ -255,6 +258,7 @@ _SIGNS = (
     (MOVIELENS_INTER, _has("user_id", "item_id", "rating", "timestamp", separator="\t")),
     (MOVIELENS, _has("userId", "movieId", "rating", "timestamp")),
     (MOVIELENS_DAT, lambda line: line.count("::") == 3),
+    (MOVIELENS_DATA, lambda line: line.count("\t") == 3),
     (CRITEO, lambda line: line.count("\t") == len(CRITEO.columns) - 1),
     (CRITEO_CSV, _has("Label", "I1", "C26")),
     (AVAZU, lambda line: line.count(",") == len(AVAZU.columns) - 1),

@@ -74,6 +74,10 @@ class LogOdds:
         return np.full(len(sample_rate), self.rate, np.float32)
 
 
+UNCORRECTED = LogOdds()
+"""No negative is sampled, or nobody minds."""
+
+
 class RateGuard:
     """Notices a log that records r = 1 for positives, on which a shift would be wrong.
 

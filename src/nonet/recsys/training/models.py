@@ -12,6 +12,7 @@ Any `torch.nn.Module` that does so can be trained; these four are made by name w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -69,7 +70,7 @@ def build_model(
 
 def _layers(sizes: Sequence[int], *, last_relu: bool = False) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*(layers if last_relu else layers[:-1]))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import Bags, ExampleBatch, Floats, Ints
-from nonet.recsys.training.correction import LogOdds
+from nonet.recsys.training.correction import UNCORRECTED, LogOdds
 
 Pooling = Literal["sum", "mean"]
 
@@ -69,10 +69,10 @@ class Gathered:
         """Gradients of `ids` [total, dim] out of those of the pooled vectors [n, columns, dim]."""
         if self.offsets is None:
             return gradient.reshape(-1, gradient.shape[2])
-        by_bag = gradient.transpose(1, 0, 2).reshape(-1, gradient.shape[2])
+        by_bag: Floats = gradient.transpose(1, 0, 2).reshape(-1, gradient.shape[2])
         sizes = np.diff(self.offsets)
         if pooling == "mean":
-            by_bag = by_bag / np.maximum(sizes, 1)[:, None].astype(np.float32)
+            by_bag = np.divide(by_bag, np.maximum(sizes, 1)[:, None], dtype=np.float32)
         return np.repeat(by_bag, sizes, 0)
 
 
@@ -97,7 +97,7 @@ class Scorer:
     model: nn.Module
     tables: Mapping[str, Vectors]
     pooling: Pooling = "sum"
-    correction: LogOdds = LogOdds()
+    correction: LogOdds = UNCORRECTED
     needs_bias: bool = field(init=False)
     dim: int = field(init=False)
     _groups: list[tuple[Vectors, tuple[int, ...]]] = field(init=False)
@@ -158,7 +158,7 @@ class Scorer:
             logits = self.model(rows, numbers)
         if logits.shape != rows.shape[:1]:
             raise InputError(
-                f"the model answers with shape {tuple(logits.shape)} for {rows.shape[0]} rows; it must answer one logit a row"
+                f"the model answers with shape {tuple(logits.shape)} for {len(rows)} rows; one logit a row is needed"
             )
         return logits
 

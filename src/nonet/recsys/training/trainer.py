@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from nonet.common.errors import InputError
 from nonet.recsys.example import ExampleBatch, Floats
 from nonet.recsys.table.embedding_table import EmbeddingTable
-from nonet.recsys.training.correction import LogOdds, RateGuard
+from nonet.recsys.training.correction import UNCORRECTED, LogOdds, RateGuard
 from nonet.recsys.training.metrics import Quality, Windows
 from nonet.recsys.training.models import MODELS, build_model
-from nonet.recsys.training.scoring import Pooling, Scorer
+from nonet.recsys.training.scoring import Gathered, Pooling, Scorer
 
 DenseOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Offsets = Mapping[str, int]
@@ -109,7 +109,7 @@ class Trainer:
         hidden: Sequence[int] = (32, 16),
         pooling: Pooling = "sum",
         optimizer: DenseOptimizer = default_optimizer,
-        correction: LogOdds = LogOdds(),
+        correction: LogOdds = UNCORRECTED,
         sparse_gradients: Literal["sum", "mean"] = "sum",
         seed: int = 0,
     ) -> None:
@@ -120,8 +120,8 @@ class Trainer:
             model = build_model(model, len(self.tables), dim, num_dense, hidden, seed)
         self.model = model
         self.scorer = Scorer(model, self.tables, pooling, correction)
-        parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        self.optimizer = optimizer(parameters) if parameters else None
+        self._parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = optimizer(self._parameters) if self._parameters else None
         self.offsets: Offsets = {}
         self.steps = 0
         self._guard = RateGuard(correction)
@@ -169,8 +169,9 @@ class Trainer:
         logits = self.scorer.logits(rows, batch.dense)
         loss = self._loss(logits, batch)
         if self.optimizer is not None:
-            self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+            for weight in self._parameters:
+                weight.grad = None
+        loss.backward()
         if self.optimizer is not None:
             self.optimizer.step()
         self._update_tables(parts, rows, batch)
@@ -185,16 +186,16 @@ class Trainer:
             logits, torch.from_numpy(batch.label), torch.from_numpy(self.correction.loss_weight(batch))
         )
 
-    def _update_tables(self, parts: list, rows: Tensor, batch: ExampleBatch) -> None:  # type: ignore[type-arg]
+    def _update_tables(self, parts: list[Gathered], rows: Tensor, batch: ExampleBatch) -> None:
         if rows.grad is None:  # a model that ignores its vectors
             return
         gradient = rows.grad.numpy()
         if self._sums:
             gradient *= len(batch)
         now_s = max(int(batch.ts_ms.max()) // 1000, 0)
-        for part, table in zip(parts, self.scorer.distinct_tables, strict=True):
+        for part, table in zip(parts, self.distinct_tables, strict=True):
             own = gradient if len(parts) == 1 else gradient[:, part.columns]
-            table.apply_gradients(part.ids, part.gradients(own, self.scorer.pooling), now_s=now_s)  # type: ignore[attr-defined]
+            table.apply_gradients(part.ids, part.gradients(own, self.scorer.pooling), now_s=now_s)
 
     def predict(self, batch: ExampleBatch) -> Floats:
         """Probabilities [n]; see `Scorer.predict`."""
