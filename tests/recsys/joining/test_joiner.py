@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -350,6 +352,32 @@ def test_a_full_store_is_said_and_nothing_is_lost(log: Log, tmp_path: Path) -> N
     large = Joining((Label("click", HOUR),), cache_rows=100, max_spill_bytes=1 << 28)
     finished(log, tmp_path, large)
     assert sorted(e.dense[0] for e in examples(log)) == list(range(3000))
+
+
+_FULL = """
+import resource, signal, sys
+from nonet.recsys.joining import Joiner, Joining, Label, SpillError
+from nonet.recsys.logs import open_log
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with open_log(f"file:{sys.argv[1]}/log") as log:
+    joining = Joining((Label("click", 3600000),), cache_rows=100, checkpoint_events=300)
+    joiner = Joiner(log, f"{sys.argv[1]}/rows", joining)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+    try:
+        joiner.run(until_end=True)
+    except SpillError as error:
+        print("full" if "nothing is lost" in str(error) else error)
+    joiner.close()
+"""
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(log: Log, tmp_path: Path) -> None:
+    put(log, *(shown(n, T0 + n, dense=[float(n)] * 200) for n in range(1500)))
+    process = subprocess.run([sys.executable, "-c", _FULL, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert process.stdout == "full\n", process.stderr
+    joiner = finished(log, tmp_path, Joining((Label("click", HOUR),), cache_rows=100, checkpoint_events=300))
+    assert sorted(e.dense[0] for e in examples(log)) == list(range(1500))
+    assert joiner.counts.features == 1500
 
 
 def test_new_partitions_are_read_and_lost_ones_refused(log: Log, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nonet.recsys.logs import Log, LogUnavailableError, Producer, Record, open_log
-from tests.recsys.logs.conftest import Broker
+from tests.recsys.logs.brokers import Broker
 
 
 def rows(start: int, end: int) -> list[Record]:

@@ -4,6 +4,7 @@ settings.py      what a joiner is told and what it counts
 labels.py        labels, waits, late positives;  sampling.py  negative sampling
 watermarks.py    event time
 window.py        rows that wait, in memory;  store.py  on disk, with the checkpoint
+intake.py        events as they come in, checked
 settling.py      from a row's actions to its examples
 outbox.py        output that goes out once;  dead_letters.py  what could not be joined
 joiner.py        `Joiner`, which runs all of it

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any
 
 import msgspec
-from xxhash import xxh3_128_digest as digest
 
 from nonet.common.errors import InputError
-from nonet.recsys.example import ActionEvent, FeatureEvent
-from nonet.recsys.joining.dead_letters import DeadLetter, encode_letter
+from nonet.recsys.joining.intake import Arrival, Intake
 from nonet.recsys.joining.outbox import Outbox, Parcel
 from nonet.recsys.joining.settings import JoinCounts, Joining
 from nonet.recsys.joining.settling import Settler, plain
@@ -23,20 +20,6 @@ from nonet.recsys.joining.watermarks import BEGINNING_MS, Watermarks
 from nonet.recsys.joining.window import Due, Row, Window
 from nonet.recsys.logs import Batch, Log, LogUnavailableError, Record
 from nonet.recsys.logs.log import Position
-
-
-# Half a million objects a second that cannot be part of a cycle: the collector need not look at them.
-class _Shown(FeatureEvent, frozen=True, kw_only=True, gc=False):
-    ids: dict[str, list[Annotated[int, msgspec.Meta(le=(1 << 63) - 1)]]] = {}  # noqa: RUF012
-
-
-class _Done(ActionEvent, frozen=True, kw_only=True, gc=False):
-    pass
-
-
-_decode_feature = msgspec.msgpack.Decoder(_Shown).decode
-_decode_action = msgspec.msgpack.Decoder(_Done).decode
-_BAD_PAYLOAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Checkpoint(msgspec.Struct, array_like=True):
@@ -117,6 +100,7 @@ class Joiner:
         self._window = Window(joining, self._store, last.number)
         self._outbox = Outbox(self._log, joining.name, dict(last.sequences), last.parcels)
         self._settler = Settler(joining, self._outbox, self.counts)
+        self._intake = Intake(joining, self._outbox, self.counts)
         self._waits_ms = [(n, label.wait_ms) for n, label in enumerate(joining.labels)]
         self._kinds = {kind: n for n, kind in enumerate(joining.kinds())}
         for topic in (*(label.topic for label in joining.labels), joining.dead_letters):
@@ -129,6 +113,7 @@ class Joiner:
         self._looked_s = self._saved_s = monotonic()
         self._num_since = 0
         self._failed: SpillError | None = None
+        self._fired_ms = BEGINNING_MS  # the rows that were due by then have been looked at
         self._positions = self._all_positions()
         self._outbox.send()
 
@@ -303,21 +288,20 @@ class Joiner:
     def _advance(self) -> None:
         now_s = monotonic()
         idle = {at for at, since_s in self._empty_since_s.items() if now_s - since_s >= self.joining.idle_s}
-        before_ms = self.watermarks.passed_ms
-        if self.watermarks.advance(self._positions, idle) > before_ms:
+        if self.watermarks.advance(self._positions, idle) > self._fired_ms:
             self._fire()
 
     def _join_features(self, at: Position, batch: Batch) -> None:
         window, counts, passed_ms = self._window, self.counts, self.watermarks.passed_ms
         counts.features += len(batch.records)
         newest_ms = BEGINNING_MS
-        for key, event, record, offset in self._sound(at, batch, _decode_feature):
+        for key, event, record, offset in self._fetched(at, batch, self._intake.features):
             ts_ms = event.ts_ms
             newest_ms = max(newest_ms, ts_ms)
             if ts_ms < passed_ms:
                 counts.late_events += 1
                 if ts_ms + self.joining.horizon_ms < passed_ms:
-                    self._bury("late_feature", at, record, offset)
+                    self._intake.bury("late_feature", at, record, offset)
                     continue
             row = window.get(key)
             if row is None:
@@ -330,6 +314,11 @@ class Joiner:
                 counts.duplicate_features += 1
         self.watermarks.observe(at, newest_ms)
 
+    def _fetched(self, at: Position, batch: Batch, sound: Callable[..., list[Arrival]]) -> list[Arrival]:
+        arrivals = sound(at, batch, self._now_ms + self.joining.max_ahead_ms)
+        self._window.fetch([arrival[0] for arrival in arrivals])
+        return arrivals
+
     def _show(self, key: bytes, row: Row) -> None:
         for n in self._settler.at_once:
             self._settler.settle(n, key, row, row.feature)
@@ -341,7 +330,7 @@ class Joiner:
         until_ms = row.ts_ms + self.joining.horizon_ms
         for (_, ts_ms), payload in zip(row.actions, row.parked, strict=True):
             if ts_ms > until_ms:
-                self._orphan(ts_ms, payload)
+                self._intake.orphan(ts_ms, payload)
         fitting = [action for action in row.actions if action[1] <= until_ms]
         row.actions, row.parked = list(dict.fromkeys(fitting)), []
         self.counts.duplicate_actions += len(fitting) - len(row.actions)
@@ -350,7 +339,7 @@ class Joiner:
         window, counts, passed_ms = self._window, self.counts, self.watermarks.passed_ms
         counts.actions += len(batch.records)
         newest_ms = BEGINNING_MS
-        for key, event, record, offset in self._sound(at, batch, _decode_action):
+        for key, event, record, offset in self._fetched(at, batch, self._intake.actions):
             ts_ms = event.ts_ms
             newest_ms = max(newest_ms, ts_ms)
             counts.late_events += ts_ms < passed_ms
@@ -363,11 +352,11 @@ class Joiner:
             if row is None or row.is_parked:
                 self._park(key, row, action, at, record, offset)
             elif ts_ms > row.ts_ms + self.joining.horizon_ms:
-                self._orphan(ts_ms, record.payload)
+                self._intake.orphan(ts_ms, record.payload)
             elif action in row.actions:
                 counts.duplicate_actions += 1
             elif len(row.actions) >= self.joining.max_actions:
-                self._bury("too_many_actions", at, record, offset)
+                self._intake.bury("too_many_actions", at, record, offset)
             else:
                 row.actions.append(action)
                 window.cache[key] = row
@@ -385,11 +374,11 @@ class Joiner:
         self, key: bytes, row: Row | None, action: tuple[int, int], at: Position, record: Record, offset: int
     ) -> None:
         if row is None and action[1] + self.joining.grace_ms < self.watermarks.passed_ms:
-            self._orphan(action[1], record.payload)
+            self._intake.orphan(action[1], record.payload)
         elif row is not None and len(row.actions) >= self.joining.max_actions:
-            self._bury("too_many_actions", at, record, offset)
+            self._intake.bury("too_many_actions", at, record, offset)
         elif self.counts.parked >= self.joining.max_parked:
-            self._bury("parked_full", at, record, offset)
+            self._intake.bury("parked_full", at, record, offset)
         else:
             self.counts.parked += 1
             if row is None:
@@ -403,7 +392,7 @@ class Joiner:
     def _fire(self) -> None:
         """Look at every row that is due."""
         passed_ms = self.watermarks.passed_ms
-        for part in self._window.due(passed_ms):
+        for part in self._window.due(passed_ms):  # a broker that is gone may break this off; then it is done again
             over: list[Due] = []
             waiting: list[Due] = []
             for key, row in part:
@@ -414,6 +403,7 @@ class Joiner:
             self._spill()
             if self._outbox.num_written >= self.joining.checkpoint_events:
                 self.checkpoint()
+        self._fired_ms = passed_ms
 
     def _end_parked(self, row: Row) -> bool:
         """Whether no row can come any more for parked actions; then they become dead letters."""
@@ -421,7 +411,7 @@ class Joiner:
             return False
         self.counts.parked -= len(row.parked)
         for (_, ts_ms), payload in zip(row.actions, row.parked, strict=True):
-            self._orphan(ts_ms, payload)
+            self._intake.orphan(ts_ms, payload)
         return True
 
     def _settle_due(self, key: bytes, row: Row, passed_ms: int) -> bool:
@@ -430,62 +420,3 @@ class Joiner:
             if not row.done >> n & 1 and row.ts_ms + wait_ms < passed_ms:
                 self._settler.settle(n, key, row, self._window.feature(row))
         return self._window.last_tick(row) < passed_ms
-
-    def _sound(self, at: Position, batch: Batch, decoder: Callable) -> Iterator[tuple[bytes, Any, Record, int]]:
-        """Key, event, record and offset of those that are sound, fetched; the others become dead letters."""
-        records, offsets = batch.records, batch.offsets
-        try:
-            events = [decoder(record[1]) for record in records]
-        except _BAD_PAYLOAD:
-            records, offsets, events = self._decoded_each(at, batch, decoder)
-        latest_ms = self._now_ms + self.joining.max_ahead_ms
-        keys = [digest(event.request_id + event.item_id, len(event.request_id)) for event in events]
-        is_any_bad = events and (
-            max(event.ts_ms for event in events) > latest_ms
-            or min(event.ts_ms for event in events) < 0
-            or max(len(record[1]) for record in records) > min(self.joining.max_id_bytes, self.joining.max_event_bytes)
-        )
-        self._window.fetch(keys)
-        found = zip(keys, events, records, offsets, strict=True)
-        return iter([one for one in found if not self._bury_bad(at, *one[1:], latest_ms)]) if is_any_bad else found
-
-    def _decoded_each(self, at: Position, batch: Batch, decoder: Callable) -> tuple[list[Record], list[int], list]:
-        """Records, offsets and events of those that can be decoded; the others become dead letters."""
-        records, offsets, events = [], [], []
-        for record, offset in zip(batch.records, batch.offsets, strict=True):
-            try:
-                events.append(decoder(record.payload))
-            except _BAD_PAYLOAD as error:
-                self._bury("poison", at, record, offset, str(error))
-            else:
-                records.append(record)
-                offsets.append(offset)
-        return records, offsets, events
-
-    def _bury_bad(self, at: Position, event: Any, record: Record, offset: int, latest_ms: int) -> bool:
-        """Whether an event is out of range; then it becomes a dead letter."""
-        if len(record.payload) > self.joining.max_event_bytes:
-            self._bury("huge_event", at, record, offset)
-        elif len(event.request_id) + len(event.item_id) > self.joining.max_id_bytes:
-            self._bury("huge_id", at, record, offset)
-        elif event.ts_ms > latest_ms:
-            self._bury("future_timestamp", at, record, offset)
-        elif event.ts_ms < 0:
-            self._bury("poison", at, record, offset, "ts_ms is below 0")
-        else:
-            return False
-        return True
-
-    def _orphan(self, ts_ms: int, payload: bytes) -> None:
-        self.counts.orphans += 1
-        letter = DeadLetter(reason="no_feature", topic=self.joining.actions, payload=payload)
-        self._write_letter(letter, b"", ts_ms)
-
-    def _bury(self, reason: str, at: Position, record: Record, offset: int, detail: str = "") -> None:
-        payload = record.payload[: self.joining.max_event_bytes]
-        letter = DeadLetter(reason=reason, topic=at[0], payload=payload, detail=detail, partition=at[1], offset=offset)
-        self._write_letter(letter, record.key, record.ts_ms)
-
-    def _write_letter(self, letter: DeadLetter, key: bytes, ts_ms: int) -> None:
-        self.counts.dead_letters += 1
-        self._outbox.write(self.joining.dead_letters, key, encode_letter(letter), ts_ms)

@@ -71,8 +71,11 @@ class Store:
 
     def delete_rows(self, keys: Iterable[bytes]) -> None:
         """Forget states."""
-        for key in sorted(keys):
-            self._txn.delete(key, db=self._rows)
+        try:
+            for key in sorted(keys):
+                self._txn.delete(key, db=self._rows)
+        except lmdb.Error as error:
+            raise self._full(error) from error
 
     def put_payloads(self, items: list[tuple[bytes, bytes]]) -> None:
         """Write key and feature event under tick and number."""

@@ -117,7 +117,7 @@ def _lives(url: str, rows: Path, num_events: int, cache_rows: int, kills: int, s
 def _compared(log: Log, lives: list[dict[str, Any]], kills: int, num_events: int) -> JoinTrial:
     expected, expected_counts = expected_examples(log, WAIT_MS, LATE_MS)
     written = read_examples(log, "examples")
-    num_missing, num_surplus = _differences(expected, written)
+    num_missing, num_surplus = differences(expected, written)
     last = lives[-1]
     counts = {name: (last["counts"][name], num) for name, num in expected_counts.items()}
     same = all(ours == theirs for ours, theirs in counts.values())
@@ -225,7 +225,7 @@ def expected_examples(log: Log, wait_ms: int, late_ms: int) -> tuple[pa.Table, d
     }
 
 
-def _differences(expected: pa.Table, written: pa.Table) -> tuple[int, int]:
+def differences(expected: pa.Table, written: pa.Table) -> tuple[int, int]:
     """Rows of one that the other has less often, both ways."""
     import duckdb
 

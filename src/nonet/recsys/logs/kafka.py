@@ -52,23 +52,28 @@ class KafkaLog(Log):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._where = str(settings.get("bootstrap.servers", ""))
-        quiet = {"log_level": 0, "error_cb": lambda _: None}
-        common = {key: value for key, value in settings.items() if key not in ("acks", "linger.ms", "compression.type")}
-        producing = {"acks": "all", "enable.idempotence": True, "enable.gapless.guarantee": True, "linger.ms": 1}
-        self._producing = {**producing, "message.timeout.ms": int(_TIMEOUT_S * 1000), **settings, **quiet}
+        quiet: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
+        producing: dict[str, Any] = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "enable.gapless.guarantee": True,
+            "linger.ms": 1,
+            "message.timeout.ms": int(_TIMEOUT_S * 1000),
+        }
+        self._producing = {**producing, **settings, **quiet}
         self._consuming = {
             "group.id": "nonet",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 50,
-            **common,
+            **settings,
             **quiet,
         }
         self._readers: dict[Position, tuple[int, Any]] = {}
         self._groups: dict[str, Any] = {}
         self._lasts: dict[tuple[str, int, str], int] = {}
         try:
-            self._admin = AdminClient({**common, **quiet})
+            self._admin = AdminClient({**settings, **quiet})
             self._producer: Any = KafkaProducer(self._producing)
             self._waiter: Any = Consumer(self._consuming)
         except KafkaException as error:
@@ -165,11 +170,10 @@ class KafkaLog(Log):
         num = min(max_records, end - offset)
         if num <= 0:
             return []
-        at, reader = self._readers.pop((topic, partition), (-1, None))
-        reader = reader or Consumer(self._consuming)
+        at, reader = self._readers.pop((topic, partition), None) or (-1, Consumer(self._consuming))
         if at != offset:
             reader.assign([TopicPartition(topic, partition, offset)])
-        messages = self._do(lambda: reader.consume(num, _TIMEOUT_S))
+        messages: list[Any] = self._do(lambda: reader.consume(num, _TIMEOUT_S))
         for message in messages:
             if message.error():
                 reader.close()
@@ -194,8 +198,8 @@ class KafkaLog(Log):
         self._waiter.assign([TopicPartition(*at, offset) for at, offset in positions.items()])
         try:
             end_s = time.monotonic() + timeout_s
-            while (left_s := end_s - time.monotonic()) > 0:
-                message = self._do(lambda left_s=left_s: self._waiter.poll(left_s))
+            while time.monotonic() < end_s:
+                message = self._do(lambda: self._waiter.poll(max(0.0, end_s - time.monotonic())))
                 if message is not None and not message.error():
                     return True
             return False
@@ -247,7 +251,7 @@ class KafkaLog(Log):
             for message in reversed(self._messages(topic, partition, start, end - start)):
                 headers = dict(message.headers() or [])
                 if headers.get("nonet-producer") == name.encode():
-                    return int(headers["nonet-sequence"])
+                    return int(headers["nonet-sequence"] or -1)
             end = start
         return -1
 

@@ -88,7 +88,7 @@ class NatsLog(Log):
     async def _stream_names(self, subject: str) -> list[str]:
         found: list[str] = []
         while True:
-            page = [info.config.name for info in await self._js.streams_info(offset=len(found))]
+            page = [str(info.config.name) for info in await self._js.streams_info(offset=len(found))]
             found += page
             if len(page) < 256:
                 return found
@@ -218,7 +218,7 @@ class NatsLog(Log):
             bucket = await self._js.key_value("nonet_groups")
             for partition in range(num_partitions):
                 with suppress(KeyNotFoundError):
-                    found[partition] = int((await bucket.get(_group_key(group, topic, partition))).value)
+                    found[partition] = int((await bucket.get(_group_key(group, topic, partition))).value or b"")
         return found
 
     def trim(self, topic: str, partition: int, before: int) -> None:

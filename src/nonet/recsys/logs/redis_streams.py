@@ -9,6 +9,7 @@ the producer are one step. How durable that is, is the server's `appendfsync`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -96,7 +97,7 @@ class RedisLog(Log):
         for start in range(0, len(records), _CHUNK):
             name, sequence = (producer.name, producer.sequence + start) if producer else ("", -1)
             fields = [field for record in records[start : start + _CHUNK] for field in record]
-            num += self._do(lambda args=(name, sequence, *fields): self._append(keys=keys, args=args))
+            num += self._do(partial(self._append, keys=keys, args=[name, sequence, *fields]))
         return num
 
     def read(self, topic: str, partition: int, offset: int, max_records: int = 1000) -> Batch:
