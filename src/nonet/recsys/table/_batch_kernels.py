@@ -83,6 +83,13 @@ def gather_counts(view, rows, counts):
 
 
 @kernel
+def scale_counts(view, rows, rate):
+    """Multiply how often rows were trained by a rate of 0..1, rounded down; only where that is kept."""
+    for i in range(len(rows)):
+        store_u32(count_address(view, rows[i]), np.uint32(np.float64(load_count(view, rows[i])) * rate))
+
+
+@kernel
 def gather_norms(view, rows, norms):
     """L2 norms of the weights of rows (float32 output)."""
     for i in range(len(rows)):

@@ -7,9 +7,10 @@ admitted. One writer, any number of readers in other threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,9 @@ from nonet.recsys.table.optimizers import Adagrad, Optimizer
 from nonet.recsys.table.segments import Placed, Segment, place
 from nonet.recsys.table.store import LOWEST_LOAD, SLOT_BYTES, RowStore
 from nonet.recsys.table.touched import Touched, TouchedKeys
+
+if TYPE_CHECKING:
+    from nonet.recsys.table.snapshot import Saved
 
 _STEP_ROWS = 2048  # rows that an optimizer gets at once: they stay in the cache between gather and scatter
 _NO_KEYS = np.empty(0, np.int64)
@@ -311,6 +315,8 @@ class EmbeddingTable:
             return _NO_KEYS
         with self._writing:
             entries = self._store.entries()
+            if self.expiry.decay_rate < 1:
+                self._store.scale_counts(entries.rows, self.expiry.decay_rate)
             live = LiveKeys(
                 entries.keys,
                 entries.ts,
@@ -376,6 +382,41 @@ class EmbeddingTable:
             self.step = self.step if step is None else step
             newest_s = int(exported.ts.max(initial=0))
             self.clock_s = max(self.clock_s, newest_s) if clock_s is None else clock_s
+
+    def snapshot(self, path: str | Path, *, offsets: Mapping[str, int] | None = None) -> None:
+        """Write everything to a folder, for `restore`: see `nonet.recsys.table.snapshot`.
+
+        Args:
+            path: a folder, made if need be; the snapshot in it is replaced as a whole.
+            offsets: where the logs stood, by name; `read_manifest` gives them back.
+        """
+        from nonet.recsys.table.snapshot import save
+
+        with self._writing:
+            saved = self.saved(offsets)
+        save(saved, path)
+
+    def saved(self, offsets: Mapping[str, int] | None = None) -> Saved:
+        """Everything as values, without references into the table."""
+        from nonet.recsys.table.snapshot import Saved
+
+        with self._writing:
+            return Saved.of(self, offsets or {})
+
+    @classmethod
+    def restore(cls, path: str | Path, **overrides: Any) -> EmbeddingTable:
+        """The table of a snapshot, bit for bit; it has touched nothing.
+
+        Args:
+            path: folder of the snapshot.
+            overrides: `segments`, `admission`, `expiry`, for those of your own that no registry knows.
+
+        Raises:
+            InputError: no snapshot, a damaged one, or one of another version.
+        """
+        from nonet.recsys.table.snapshot import load
+
+        return load(path).to_table(**overrides)
 
     def check_integrity(self) -> None:
         """Raise AssertionError, with what is wrong, unless index, rows, free rows and clock fit together."""

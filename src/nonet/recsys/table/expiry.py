@@ -53,6 +53,11 @@ class Expiry(ABC):
         """Whether the table has to count trainings: 4 bytes a key."""
         return False
 
+    @property
+    def decay_rate(self) -> float:
+        """By which a table multiplies the numbers of trainings before every expiry; 1 leaves them."""
+        return 1.0
+
     def max_keys_of(self, bytes_per_key: int) -> int | None:
         """Keys that a table may hold; it expires by itself when a batch has brought it above. None: no ceiling."""
         return None
@@ -219,6 +224,11 @@ class Several(Expiry):
     def needs_frequencies(self) -> bool:
         """See `Expiry.needs_frequencies`."""
         return any(policy.needs_frequencies for policy in self.policies)
+
+    @property
+    def decay_rate(self) -> float:
+        """The strongest of the policies: a key has one number of trainings."""
+        return min(policy.decay_rate for policy in self.policies)
 
     def max_keys_of(self, bytes_per_key: int) -> int | None:
         """See `Expiry.max_keys_of`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nonet.common.errors import InputError
+from nonet.recsys.table.compressors import Compressor, Fp32, RowCodec
 from nonet.recsys.table.initializers import Initializer, Uniform
 from nonet.recsys.table.optimizers import Adagrad, Optimizer
 
@@ -18,12 +19,14 @@ class Segment:
         optimizer: of this slice, with its learning rate.
         initializer: likewise.
         name: to find it by; "" is allowed once.
+        compressor: how this slice travels to those who serve; training keeps float32.
     """
 
     dim: int
     optimizer: Optimizer = field(default_factory=Adagrad)
     initializer: Initializer = field(default_factory=Uniform)
     name: str = ""
+    compressor: Compressor = field(default_factory=Fp32)
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -59,3 +62,12 @@ def place(segments: tuple[Segment, ...]) -> tuple[Placed, ...]:
         placed.append(Placed(segment, weights, slice(state_column, state_column + state_dim)))
         column, state_column = column + segment.dim, state_column + state_dim
     return tuple(placed)
+
+
+def row_codec(segments: tuple[Segment, ...]) -> RowCodec:
+    """How whole rows travel to those who serve.
+
+    >>> row_codec((Segment(1), Segment(4))).row_bytes
+    20
+    """
+    return RowCodec(tuple((segment.dim, segment.compressor) for segment in segments))

@@ -332,6 +332,10 @@ class RowStore:
         batches.gather_counts(self._view, rows, counts)
         return counts
 
+    def scale_counts(self, rows: NDArray[np.int64], rate: float) -> None:
+        """Let the numbers of trainings fade: times `rate`, rounded down; needs `counted`."""
+        batches.scale_counts(self._view, rows, rate)
+
     def norms(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """L2 norms of the weights of rows."""
         norms = np.empty(len(rows), np.float32)
