@@ -151,13 +151,13 @@ def resident_bytes() -> int:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")  # noqa: PTH110
 def test_memory_is_used_again_over_rounds_of_expiry_and_given_back() -> None:
-    num_keys, dim = 150_000, 16
+    num_keys, dim = 300_000, 16
     table = EmbeddingTable(dim, expiry=TimeToLive(default_s=10), track_touched=False)
     rng = np.random.default_rng(0)
-    base = resident_bytes()
     after = []
     keys = rng.integers(-(1 << 62), 1 << 62, num_keys)
     rows = np.ones((num_keys, dim), np.float32)
+    base = resident_bytes()
     table.upsert(keys, rows, now_s=0)
     for turn in range(1, 7):
         stay = rng.random(len(keys)) < 0.1
@@ -169,9 +169,9 @@ def test_memory_is_used_again_over_rounds_of_expiry_and_given_back() -> None:
         table.upsert(fresh, rows[: len(fresh)], now_s=turn * 10)
         keys = np.concatenate([keys[stay], fresh])
         after.append(resident_bytes() - base)
-        table.check_integrity()
     assert max(after[1:]) < 1.1 * after[0]
-    assert resident_bytes() - base < 0.5 * after[0]  # nine tenths are gone, and so are their pages
+    assert resident_bytes() - base < 0.4 * after[0]  # nine tenths are gone, and so are their pages
+    table.check_integrity()
 
 
 @pytest.mark.parametrize("num_keys", [3_000, 20_000, 40_000, 70_000, 100_000, 150_000, 210_000, 300_000])

@@ -20,6 +20,7 @@ from nonet.recsys.table._row_kernels import (
 )
 
 _AHEAD = 8  # rows that are asked for before they are needed
+_HASH_AHEAD = 16  # and places of keys among the distinct ones
 _FREE = np.uint64(0)
 _HALF = np.uint64(0xFFFFFFFF)
 
@@ -211,10 +212,10 @@ def pool(rows, offsets, mean, out):
 @kernel
 def _is_usable(gradient):
     # A square that overflows would freeze every accumulator that it enters.
+    bad = 0
     for column in range(len(gradient)):
-        if not np.isfinite(gradient[column] * gradient[column]):
-            return False
-    return True
+        bad += not np.isfinite(gradient[column] * gradient[column])
+    return bad == 0
 
 
 @kernel
@@ -238,6 +239,9 @@ def combine(keys, gradients, counts, places, unique, sums, occurrences):
     size = 0
     left_out = 0
     for at in range(len(keys)):
+        if at + _HASH_AHEAD < len(keys):
+            ahead = mix64(keys[at + _HASH_AHEAD]) & mask
+            prefetch(address_of(places) + np.int64(ahead << np.uint64(2)))
         if not _is_usable(gradients[at]):
             left_out += 1
             continue

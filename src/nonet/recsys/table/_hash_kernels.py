@@ -144,6 +144,21 @@ def candidate(view, hashed):
 
 
 @kernel
+def landing(view, hashed):
+    """The slot where a key seems to be, or where it would be put without displacement; -1 if both buckets are full."""
+    slot = candidate(view, hashed)
+    if slot >= 0:
+        return slot
+    bucket = home_of(hashed, view.num_buckets)
+    for _ in range(2):
+        free = matches(tag_word(view, bucket), np.uint64(0))
+        if free != np.uint64(0):
+            return first_slot(bucket, free)
+        bucket = alternative(bucket, tag_of(hashed), view.num_buckets)
+    return -1
+
+
+@kernel
 def slot_of(view, key, hashed):
     """The slot of a key, -1 if it is absent."""
     tag = tag_of(hashed)

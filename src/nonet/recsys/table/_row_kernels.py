@@ -12,6 +12,7 @@ import numpy as np
 from nonet.common.kernels import kernel
 from nonet.recsys.table._hash_kernels import (
     candidate,
+    landing,
     lock,
     mix64,
     prefetch_slot,
@@ -298,8 +299,7 @@ def put(view, counters, keys, start, weights, state, ts, counts, overwrite, sear
             hashes[at - first] = mix64(keys[at]) * view.multiplier
             prefetch_tags(view, hashes[at - first])
         for at in range(first, last):
-            slot = candidate(view, hashes[at - first])
-            prefetch_slot(view, slot if slot >= 0 else 0)
+            prefetch_slot(view, landing(view, hashes[at - first]))  # any address may be asked for
         for at in range(first, last):
             key = keys[at]
             hashed = hashes[at - first]

@@ -325,7 +325,8 @@ class EmbeddingTable:
                 self._bytes_per_key,
                 min(self.clock_s, bound_s),
             )
-            victims = np.sort(entries.keys[self.expiry.victims(live)])
+            victims = entries.keys[self.expiry.victims(live)]
+            victims.sort()
             self._store.erase(victims)
             if self._touched is not None:
                 self._touched.erase(victims)

@@ -20,6 +20,7 @@ EXPIRIES: Registry[type[Expiry]] = Registry("expiry")
 
 NUM_SLOTS = 1 << 15
 FOREVER_S = (1 << 32) - 1
+_BLOCK = 1 << 16  # keys that are looked at together, so that scratch memory stays small
 _AFTER = 0.9  # of a ceiling, what stays when it was passed: so that not every batch has to evict
 
 
@@ -97,8 +98,12 @@ class TimeToLive(Expiry):
         ttl_s = np.full(NUM_SLOTS, FOREVER_S + 1 if self.default_s is None else self.default_s, np.int64)
         for slot, seconds in self.by_slot_s.items():
             ttl_s[slot] = seconds
-        age_s = live.clock_s - live.ts.astype(np.int64)
-        return age_s >= ttl_s[(live.keys >> 48) & (NUM_SLOTS - 1)]
+        old = np.empty(len(live.keys), np.bool_)
+        for first in range(0, len(old), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            age_s = live.clock_s - live.ts[block].astype(np.int64)
+            old[block] = age_s >= ttl_s[(live.keys[block] >> 48) & (NUM_SLOTS - 1)]
+        return old
 
 
 @dataclass(frozen=True)

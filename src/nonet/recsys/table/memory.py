@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _HUGE_PAGE_BYTES = 1 << 21
+# By default Python shares anonymous memory with forked processes, and Linux gives shared memory no huge pages.
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 def mapped(num_bytes: int, huge: bool = True) -> mmap.mmap:
@@ -17,7 +19,7 @@ def mapped(num_bytes: int, huge: bool = True) -> mmap.mmap:
         num_bytes: size.
         huge: ask for 2 MB pages where the system has them: fewer misses of the address cache, coarser residency.
     """
-    memory = mmap.mmap(-1, max(num_bytes, 1))
+    memory = mmap.mmap(-1, max(num_bytes, 1), **_PRIVATE)
     if huge and num_bytes >= _HUGE_PAGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return memory

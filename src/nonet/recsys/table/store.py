@@ -322,7 +322,7 @@ class RowStore:
     def entries(self) -> Entries:
         """Every key with its row and time, in no particular order."""
         size = len(self)
-        found = Entries(np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.uint32))
+        found = Entries(mapped_array(size, np.int64), mapped_array(size, np.int64), mapped_array(size, np.uint32))
         index.scan(self._view, *found)
         return found
 
@@ -350,8 +350,8 @@ class RowStore:
         if len(self) >= SPARSE * high_water or num_chunks == len(self._arena.chunks):
             return False
         limit = num_chunks * rows_a_chunk
-        free = np.empty(limit, np.int64)
-        used, num_free = batches.move_down(self._view, limit, np.zeros(limit, np.bool_), free)
+        free = mapped_array(limit, np.int64)
+        used, num_free = batches.move_down(self._view, limit, mapped_array(limit, np.bool_), free)
         self._arena.resize(num_chunks)
         self._counters[index.HIGH_WATER] = limit
         self._counters[[index.FREE_HEAD, index.NUM_FREE]] = index.NO_ROW, 0

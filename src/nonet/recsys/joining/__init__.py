@@ -1,0 +1,35 @@
+"""The online joiner: features and actions, out of order, become examples, each exactly once.
+
+settings.py      what a joiner is told and what it counts
+labels.py        labels, waits, late positives;  sampling.py  negative sampling
+watermarks.py    event time
+window.py        rows that wait, in memory;  store.py  on disk, with the checkpoint
+intake.py        events as they come in, checked
+settling.py      from a row's actions to its examples
+outbox.py        output that goes out once;  dead_letters.py  what could not be joined
+joiner.py        `Joiner`, which runs all of it
+"""
+
+from nonet.recsys.joining.dead_letters import REASONS, DeadLetter, decode_letter
+from nonet.recsys.joining.joiner import Joiner
+from nonet.recsys.joining.labels import Label, fake_negative_weights
+from nonet.recsys.joining.sampling import SAMPLINGS, ActionRate, ConstantRate, FeatureRate, Sampling
+from nonet.recsys.joining.settings import JoinCounts, Joining
+from nonet.recsys.joining.store import SpillError
+
+__all__ = [
+    "REASONS",
+    "SAMPLINGS",
+    "ActionRate",
+    "ConstantRate",
+    "DeadLetter",
+    "FeatureRate",
+    "JoinCounts",
+    "Joiner",
+    "Joining",
+    "Label",
+    "Sampling",
+    "SpillError",
+    "decode_letter",
+    "fake_negative_weights",
+]
