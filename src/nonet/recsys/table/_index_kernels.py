@@ -32,8 +32,8 @@ MAX_PATH = 5  # displacements that make room for one key
 MAX_NODES = 2048  # buckets that the search for them looks at
 
 # The writer's counters, an int64 array.
-LIVE, LIVE_LIMIT, FREE_HEAD, NUM_FREE, HIGH_WATER, ROW_LIMIT, CREATED = range(7)
-NUM_COUNTERS = 7
+LIVE, LIVE_LIMIT, FREE_HEAD, NUM_FREE, HIGH_WATER, ROW_LIMIT = range(6)
+NUM_COUNTERS = 6
 NO_ROW = -1  # also the end of the chain of free rows
 
 # How the placing of keys ended.

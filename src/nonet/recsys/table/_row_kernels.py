@@ -23,7 +23,6 @@ from nonet.recsys.table._hash_kernels import (
     unlock,
 )
 from nonet.recsys.table._index_kernels import (
-    CREATED,
     DONE,
     FREE_HEAD,
     HIGH_WATER,
@@ -327,7 +326,6 @@ def put(view, counters, keys, start, weights, state, ts, counts, overwrite, sear
             _write_row(view, row, weights, state, at, True, count)
             write_slot(view, slot, key, entry(row, time), tag_of(hashed))
             counters[LIVE] += 1
-            counters[CREATED] += 1
             created[at] = True
         first = last
     return DONE, len(keys)

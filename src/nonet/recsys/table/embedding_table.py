@@ -237,8 +237,8 @@ class EmbeddingTable:
             if len(unique):
                 self.clock_s = max(self.clock_s, now_s)
             self._store.stamp(slots[old], now_s)
-            self._update(unique[old], rows[old], sums[old], occurrences[old])
-            self._create(unique[new], sums[new], occurrences[new], now_s)
+            self._update(*_where(old, unique, rows, sums, occurrences))
+            self._create(now_s, *_where(new, unique, sums, occurrences))
             if self._touched is not None:
                 self._touched.upsert(unique[old | new] if filtered else unique)
             expired = self._keep_ceiling()
@@ -251,7 +251,7 @@ class EmbeddingTable:
             self._optimize(weights, state, gradients[block])
             self._store.scatter(keys[block], rows[block], weights, state, occurrences[block])
 
-    def _create(self, keys: NDArray, gradients: NDArray, occurrences: NDArray, now_s: int) -> None:
+    def _create(self, now_s: int, keys: NDArray, gradients: NDArray, occurrences: NDArray) -> None:
         for first in range(0, len(keys), _STEP_ROWS):
             block = slice(first, first + _STEP_ROWS)
             weights = np.empty((len(keys[block]), self.dim), np.float32)
@@ -449,6 +449,11 @@ class EmbeddingTable:
         if not 0 <= now_s <= FOREVER_S:
             raise InputError(f"table {self.name!r}: now_s is {now_s}; give Unix seconds in [0, {FOREVER_S}]")
         return int(now_s)
+
+
+def _where(chosen: NDArray[np.bool_], *arrays: NDArray) -> tuple[NDArray, ...]:
+    """The chosen lines of every array; no copies if these are all."""
+    return arrays if chosen.all() else tuple(array[chosen] for array in arrays)
 
 
 def _combined(
