@@ -8,9 +8,12 @@ intake.py        events as they come in, checked
 settling.py      from a row's actions to its examples
 outbox.py        output that goes out once;  dead_letters.py  what could not be joined
 joiner.py        `Joiner`, which runs all of it
+generating.py    negatives for streams that hold positives only
+trial.py         the joiner, killed, against a database; trial_events.py, trial_worker.py  its events and its process
 """
 
 from nonet.recsys.joining.dead_letters import REASONS, DeadLetter, decode_letter
+from nonet.recsys.joining.generating import Generating, NegativeGenerator
 from nonet.recsys.joining.joiner import Joiner
 from nonet.recsys.joining.labels import Label, fake_negative_weights
 from nonet.recsys.joining.sampling import SAMPLINGS, ActionRate, ConstantRate, FeatureRate, Sampling
@@ -24,10 +27,12 @@ __all__ = [
     "ConstantRate",
     "DeadLetter",
     "FeatureRate",
+    "Generating",
     "JoinCounts",
     "Joiner",
     "Joining",
     "Label",
+    "NegativeGenerator",
     "Sampling",
     "SpillError",
     "decode_letter",
