@@ -208,6 +208,7 @@ def expected_examples(log: Log, wait_ms: int, late_ms: int) -> tuple[pa.Table, d
     actions = [{name: row.get(name, "click") for name in names} for row in _all(log, "actions")]
     times = {"wait_ms": wait_ms, "late_ms": late_ms}
     with duckdb.connect() as database:
+        database.execute("set enable_progress_bar = false")
         database.register("features", pa.Table.from_pylist(features, pa.schema(_EXAMPLE)))
         database.register("actions", pa.Table.from_pylist(actions, pa.schema([*_EVENT, ("action", pa.string())])))
         expected = database.sql(_EXPECTED, params=times).to_arrow_table()
@@ -231,6 +232,7 @@ def differences(expected: pa.Table, written: pa.Table) -> tuple[int, int]:
 
     query = "select count(*) from (select * from {} except all select * from {})"
     with duckdb.connect() as database:
+        database.execute("set enable_progress_bar = false")
         database.register("expected", expected)
         database.register("written", written)
         missing = database.execute(query.format("expected", "written")).fetchone() or (0,)
