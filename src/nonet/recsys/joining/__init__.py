@@ -9,7 +9,7 @@ settling.py      from a row's actions to its examples
 outbox.py        output that goes out once;  dead_letters.py  what could not be joined
 joiner.py        `Joiner`, which runs all of it
 generating.py    negatives for streams that hold positives only
-trial.py         the joiner, killed, against a database; trial_events.py, trial_worker.py  its events and its process
+trials.py        the joiner, killed, against a database; trial_events.py, trial_worker.py  its events and its process
 """
 
 from nonet.recsys.joining.dead_letters import REASONS, DeadLetter, decode_letter
@@ -19,6 +19,7 @@ from nonet.recsys.joining.labels import Label, fake_negative_weights
 from nonet.recsys.joining.sampling import SAMPLINGS, ActionRate, ConstantRate, FeatureRate, Sampling
 from nonet.recsys.joining.settings import JoinCounts, Joining
 from nonet.recsys.joining.store import SpillError
+from nonet.recsys.joining.trials import JoinTrial, trial
 
 __all__ = [
     "REASONS",
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureRate",
     "Generating",
     "JoinCounts",
+    "JoinTrial",
     "Joiner",
     "Joining",
     "Label",
@@ -37,4 +39,5 @@ __all__ = [
     "SpillError",
     "decode_letter",
     "fake_negative_weights",
+    "trial",
 ]

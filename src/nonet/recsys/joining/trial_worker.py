@@ -10,21 +10,8 @@ import time
 import msgspec
 
 from nonet.recsys.joining.joiner import Joiner
-from nonet.recsys.joining.labels import Label
-from nonet.recsys.joining.settings import Joining
-from nonet.recsys.joining.trial_events import DAY_MS, DISORDER_MS
+from nonet.recsys.joining.trial_events import trial_joining
 from nonet.recsys.logs import open_log
-
-WAIT_MS = 3 * DAY_MS
-LATE_MS = 4 * DAY_MS
-
-
-def trial_joining(num_events: int, cache_rows: int) -> Joining:
-    """Settings of a trial."""
-    label = Label("click", WAIT_MS, late="correction", late_ms=LATE_MS)
-    return Joining(
-        (label,), allowed_lateness_ms=DISORDER_MS, cache_rows=cache_rows, checkpoint_events=max(1, num_events // 7)
-    )
 
 
 def _live(url: str, rows: str, num_events: int, cache_rows: int) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nonet.recsys.joining import Joiner
-from nonet.recsys.joining.trial import differences, expected_examples, read_examples, trial
-from nonet.recsys.joining.trial_events import make_events, write_events
-from nonet.recsys.joining.trial_worker import LATE_MS, WAIT_MS, trial_joining
+from nonet.recsys.joining import Joiner, trial
+from nonet.recsys.joining.trial_events import LATE_MS, WAIT_MS, make_events, trial_joining, write_events
+from nonet.recsys.joining.trials import differences, expected_examples, read_examples
 from nonet.recsys.logs import LogUnavailableError, open_log
 from tests.recsys.logs.brokers import Broker
 
