@@ -1,4 +1,4 @@
-"""Events and settings for a trial of the joiner: shown rows and actions of a month, up to a week late and in any order."""
+"""Events and settings for a trial of the joiner: rows and actions of a month, up to a week late and in any order."""
 
 from __future__ import annotations
 
