@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.recsys.sharding import failure_trial
+from nonet.recsys.sharding.failure import failure_trial
 
 SMALL = {"num_rows": 6000, "snapshot_rows": 1024}
 

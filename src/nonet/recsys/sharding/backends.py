@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -94,10 +95,8 @@ class ProcessShard:
     """A shard in a process of its own, behind a Unix socket that this user alone can reach.
 
     Args:
-        path: snapshot that it starts from.
-
-    Raises:
-        InputError: it does not start, with what it said.
+        path: snapshot that it starts from. The first call raises InputError, with what the process said, if it does
+            not start.
     """
 
     def __init__(self, path: str) -> None:
@@ -109,11 +108,7 @@ class ProcessShard:
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(command, env=environment, stderr=said)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="shard")
-        try:
-            self._connection = self._connected(address)
-        except BaseException:
-            self.kill()
-            raise
+        self._connection = self._worker.submit(self._connected, address)  # several start side by side
 
     @property
     def pid(self) -> int:
@@ -140,9 +135,10 @@ class ProcessShard:
             raise ShardDownError(f"the shard in process {self.pid} was ended; restore it") from error
 
     def _call(self, operation: str, args: tuple[Any, ...]) -> Any:
+        connection = self._connection.result()
         try:
-            wire.send(self._connection, {"op": operation, "args": args})
-            answer = wire.receive(self._connection)
+            wire.send(connection, {"op": operation, "args": args})
+            answer = wire.receive(connection)
         except OSError as error:
             raise ShardDownError(f"the shard in process {self.pid} is gone ({error}); restore it") from error
         if "refused" in answer:
@@ -159,7 +155,8 @@ class ProcessShard:
     def stop(self) -> None:
         """See `Handle`: the process ends when its socket closes."""
         self._worker.shutdown()
-        self._connection.close()
+        if self._connection.exception() is None:
+            self._connection.result().close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -191,9 +188,8 @@ class RayShard:
         self._ray = ray
         if not ray.is_initialized():
             env = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env=env)
-        self._actor = ray.remote(num_cpus=0)(Shard).remote(path)
-        self._wait(self._actor.call.remote("describe"))
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=env)
+        self._actor: Any = ray.remote(num_cpus=0)(Shard).remote(path)
 
     def begin(self, operation: str, *args: Any) -> Answer:
         """See `Handle`."""

@@ -19,7 +19,7 @@ from nonet.common.errors import InputError
 from nonet.recsys.example import Example, ExampleBatch, decode, encode
 from nonet.recsys.features.fid import bucket_of
 from nonet.recsys.freshness.drift import Drift
-from nonet.recsys.logs import Record, SegmentLog
+from nonet.recsys.logs import Log, Record, SegmentLog
 from nonet.recsys.sharding.backends import ShardDownError
 from nonet.recsys.sharding.sharded import ShardedTable
 from nonet.recsys.training.metrics import auc
@@ -114,7 +114,7 @@ def failure_trial(
     )
 
 
-def _write(log: SegmentLog, rows: ExampleBatch) -> None:
+def _write(log: Log, rows: ExampleBatch) -> None:
     log.create(_TOPIC)
     records = []
     for n in range(len(rows)):
@@ -131,7 +131,7 @@ class _Run:
 
     def __init__(
         self,
-        log: SegmentLog,
+        log: Log,
         folder: Path,
         num_shards: int,
         backend: str,

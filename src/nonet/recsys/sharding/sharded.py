@@ -76,6 +76,7 @@ class ShardedTable:
         try:
             for path in paths:
                 handles.append(self._start(str(path)))  # noqa: PERF401 - those that started must be ended
+            _waited([handle.begin("describe") for handle in handles])
         except BaseException:
             for handle in handles:
                 handle.kill()
@@ -233,6 +234,11 @@ class ShardedTable:
             path: its snapshot.
         """
         fresh = self._start(str(path))
+        try:
+            fresh.begin("describe")()
+        except BaseException:
+            fresh.kill()
+            raise
         with self._writing:
             handles = list(self._shards.handles)
             old, handles[number] = handles[number], fresh
