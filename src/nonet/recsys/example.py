@@ -67,7 +67,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         dense: likewise.
         label: 1 for a positive.
         weight: of its loss.
-        sample_rate: probability with which this row was kept; 1 for positives.
+        sample_rate: share of the negatives with its features that were kept. A positive carries it, too, though it is
+            always kept: the odds of both are shifted by it.
         is_correction: a late positive whose negative went out before.
     """
 
