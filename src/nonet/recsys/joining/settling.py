@@ -87,7 +87,7 @@ class Settler:
         return sampling.rate(ids, seen)
 
     def _shift_rate(self, label: Label, row: Row, feature: bytes) -> float:
-        """What a positive carries: the rate of negatives like it. Where those are all dropped, no odds can be mended."""
+        """What a positive carries: the rate of negatives like it; 1 where those are all dropped."""
         return self._rate(label, row, feature) or 1.0
 
     def _write(self, label: Label, key: bytes, row: Row, feature: bytes, added: tuple[int, bytes]) -> None:
