@@ -19,7 +19,7 @@ _WORDS = {"movielens/100k": "ml-100k", "movielens/latest-small": "ml-latest-smal
 
 def log_of(dataset: Dataset) -> tuple[str, ExampleBatch] | None:
     """Its rows in the order of time; None, and a word on stderr, where it is not at hand."""
-    from nonet.recsys.reading import read_sorted
+    from nonet.recsys.reading.examples import read_sorted
 
     files = locate(dataset)
     if not files:
@@ -37,7 +37,9 @@ def oracle_finding(num_operations: int) -> Finding:
     from nonet.recsys.table.oracle import compare_with_model
 
     seen = compare_with_model(num_operations)
-    told = f"{seen.differences} differences; the index grew {seen.growths} times, at {seen.lowest_load_at_growth:.2f} full"
+    told = (
+        f"{seen.differences} differences; the index grew {seen.growths} times, at {seen.lowest_load_at_growth:.2f} full"
+    )
     source = f"synthetic: {seen.operations:,} operations on hostile keys"
     equal = float(seen.differences == 0)
     return Finding("recsys", "oracle_operations_equal", equal, "", "match", source, promise=1.0, note=told)
@@ -119,7 +121,7 @@ def online_findings(*, seeds: Sequence[int]) -> list[Finding]:
             source = f"{name}, {line.num_shards} shards of {line.interval_s / 3600:.1f} h, {len(seeds)} seeds"
             told = (
                 f"{line.online_auc:.4f} and {line.frozen_auc:.4f}, spread over seeds {line.gain_spread:.4f}; pooled "
-                f"{line.pooled_online_auc:.4f} and {line.pooled_frozen_auc:.4f}; a sync carries {line.sync_rows:,.0f} rows"
+                f"{line.pooled_online_auc:.4f} and {line.pooled_frozen_auc:.4f}; {line.sync_rows:,.0f} rows a sync"
             )
             promise = promises.get(line.num_shards)
             title = f"online_minus_frozen_auc_{name.replace('-', '_')}_{line.num_shards}"
@@ -142,7 +144,9 @@ def log_odds_findings() -> list[Finding]:
     for stage in ("training", "serving"):
         title = f"calibration_error_corrected_in_{stage}"
         error = abs(lines[stage].calibration - 1)
-        told = f"sum of predictions over positives {lines[stage].calibration:.3f}; {lines['none'].calibration:.2f} without"
+        told = (
+            f"sum of predictions over positives {lines[stage].calibration:.3f}; {lines['none'].calibration:.2f} without"
+        )
         findings.append(Finding("recsys", title, error, "", "lower", source, promise=0.1, note=told))
     return findings
 
@@ -159,8 +163,9 @@ def rate_findings(*, rounds: int) -> list[Finding]:
         return []
     name, rows = found
     seen = train_rates(rows, rounds=rounds)
-    size, worst = min(seen.deepfm), min(seen.deepfm, key=lambda n: seen.deepfm[n].rows_per_s / seen.torch[n].rows_per_s)
-    ours = f"{seen.fm_batched.rows_per_s:,.0f} examples/s in batches of {size}, {seen.fm_single.rows_per_s:,.0f} one by one"
+    size = min(seen.deepfm)
+    worst = min(seen.deepfm, key=lambda n: seen.deepfm[n].rows_per_s / seen.torch[n].rows_per_s)
+    ours = f"{seen.fm_batched.rows_per_s:,.0f} examples/s in batches of {size}; {seen.fm_single.rows_per_s:,.0f} singly"
     river = Rival("river 0.26 FMClassifier (examples/s)", seen.river.rows_per_s, "measured")
     plain = Rival("EmbeddingBag(sparse=True) (examples/s)", seen.torch[worst].rows_per_s, "measured")
     told = f"{seen.deepfm[worst].rows_per_s:,.0f} examples/s in batches of {worst}, the worse of {sorted(seen.deepfm)}"

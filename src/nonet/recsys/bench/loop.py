@@ -58,7 +58,9 @@ def sync_findings(*, reads: int) -> list[Finding]:
             note=f"of touched x (8 + 4 dim) bytes; a table that nothing touched sent {sync.idle_bytes} bytes",
         ),
         Finding("recsys", "torn_reads", float(torn.torn), "", "match", busy, promise=0.0),
-        Finding("recsys", "lookup_p99_during_sync", torn.p99_sync_us / torn.p99_idle_us, "x", "lower", busy, note=waits),
+        Finding(
+            "recsys", "lookup_p99_during_sync", torn.p99_sync_us / torn.p99_idle_us, "x", "lower", busy, note=waits
+        ),
     ]
 
 
@@ -93,9 +95,7 @@ def failure_findings(backend: str) -> list[Finding]:
     )
     again = f"{replay.rows_again:,} rows learned again, back after {replay.recovery_s:.2f} s"
     return [
-        Finding(
-            "recsys", "shard_failure_auc_drop", snapshot.auc_drop, "", "lower", source, promise=0.01, note=lost
-        ),
+        Finding("recsys", "shard_failure_auc_drop", snapshot.auc_drop, "", "lower", source, promise=0.01, note=lost),
         Finding("recsys", "replay_equal", float(replay.is_equal), "", "match", source, promise=1.0, note=again),
     ]
 

@@ -1,7 +1,7 @@
-"""TorchRec's managed collisions (MCH) on a CPU, timed; run by an interpreter that has TorchRec, not imported by anybody.
+"""TorchRec's managed collisions (MCH) on a CPU, timed; run by an interpreter that has TorchRec, imported by nobody.
 
-Usage: `python mch_rival.py FOLDER`; the folder is that of `tfra_rival.py`. MCH maps ids to rows of a table whose size is
-fixed beforehand; here it has room for all keys and has met them all. Prints one JSON object: seconds of each step.
+Usage: `python mch_rival.py FOLDER`; the folder is that of `tfra_rival.py`. MCH maps ids to rows of a table whose size
+is fixed beforehand; here it has room for all keys and has met them all. Prints one JSON object: seconds of each step.
 """
 
 from __future__ import annotations

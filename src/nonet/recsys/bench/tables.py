@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nonet.common.errors import GateFailedError, MissingExtraError
 from nonet.common.findings import Finding, Rival
@@ -55,7 +57,7 @@ class Workload:
         bounds = np.iinfo(np.int64)
         new = rng.integers(bounds.min, bounds.max, self.num_keys)
         odds = np.cumsum(1.0 / np.arange(1, self.num_keys + 1) ** self.zipf)
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "new": new,
             "uniform": new[rng.integers(0, self.num_keys, self.num_lookups)],
             "zipf": new[np.searchsorted(odds / odds[-1], rng.random(self.num_lookups))],
@@ -98,7 +100,7 @@ def times_of(python: Path, script: str, folder: Path) -> dict[str, float]:
 
 
 def speed_findings(workload: Workload, *, rounds: int = 5) -> list[Finding]:
-    """`upsert_vs_tfra`, `lookup_uniform_vs_tfra`, `lookup_zipf_vs_tfra`, `lookup_vs_torchrec_mch`, `lookup_vs_index_select`.
+    """Inserting and looking up beside TFRA, TorchRec's MCH and `index_select`, findings `*_vs_*`.
 
     A rival that is not installed is said on stderr and leaves its findings out.
 
@@ -133,7 +135,9 @@ def _compared(
     source = f"{workload}; medians of {rounds} interleaved runs"
     findings = []
 
-    def ratio(name: str, step: str, rival: str, its_step: str, label: str, promise: float, size: int, more: str) -> None:
+    def ratio(
+        name: str, step: str, rival: str, its_step: str, label: str, promise: float, size: int, more: str = ""
+    ) -> None:
         ours, theirs = size / median_s("ours", step), size / median_s(rival, its_step)
         note = f"{ours / 1e6:.2f} M/s here, {theirs / 1e6:.2f} M/s there{more}"
         beside = (Rival(f"{label} (keys/s)", theirs, "measured"),)
@@ -146,12 +150,12 @@ def _compared(
         ratio("upsert_vs_tfra", "upsert_growing_s", "tfra", "upsert_growing_s", label, 4.0, workload.num_keys, more)
         for kind in ("uniform", "zipf"):
             step = f"lookup_{kind}_s"
-            ratio(f"lookup_{kind}_vs_tfra", step, "tfra", step, label, 3.0, workload.num_lookups, "")
+            ratio(f"lookup_{kind}_vs_tfra", step, "tfra", step, label, 3.0, workload.num_lookups)
     if "torchrec" in contestants:
         step, label = "lookup_uniform_s", "TorchRec MCH, CPU remap and index_select"
-        ratio("lookup_vs_torchrec_mch", step, "torchrec", step, label, 10.0, workload.num_lookups, "")
+        ratio("lookup_vs_torchrec_mch", step, "torchrec", step, label, 10.0, workload.num_lookups)
     step, its, label = "lookup_uniform_s", "index_select_s", "torch.index_select, rows known"
-    ratio("lookup_vs_index_select", step, "ours", its, label, 0.5, workload.num_lookups, "")
+    ratio("lookup_vs_index_select", step, "ours", its, label, 0.5, workload.num_lookups)
     return findings
 
 
@@ -231,8 +235,7 @@ def memory_rounds(num_keys: int, rounds: int, dim: int) -> dict[str, object]:
     table = EmbeddingTable(dim, optimizer=Adagrad(), expiry=TimeToLive(1000), track_touched=False)
     kept = keys()
     fill(table, kept, 10_000)
-    told = {"base_bytes": base, "num_bytes": table.num_bytes, "rss_bytes": [_rss_bytes()]}
-    rss: list[int] = told["rss_bytes"]
+    rss, num_bytes = [_rss_bytes()], table.num_bytes
     for number in range(1, rounds + 1):
         now_s = 10_000 + number * 2000
         stays = kept[: num_keys // 10]
@@ -244,7 +247,7 @@ def memory_rounds(num_keys: int, rounds: int, dim: int) -> dict[str, object]:
         if len(table) != num_keys:
             raise GateFailedError(f"{len(table):,} keys after a refill, {num_keys:,} are due")
         rss.append(_rss_bytes())
-    return told
+    return {"base_bytes": base, "num_bytes": num_bytes, "rss_bytes": rss}
 
 
 def time_ours(folder: Path) -> dict[str, float]:
