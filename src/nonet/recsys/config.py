@@ -76,7 +76,7 @@ class FeaturesFile(Section):
     """All features of a model.
 
     >>> file = FeaturesFile.model_validate(
-    ...     {"defaults": {"dim": 8}, "features": {"user": {"slot": 1, "threshold": 5, "ttl": "30d"}, "item": {"slot": 2}}}
+    ...     {"defaults": {"dim": 8}, "features": {"user": {"slot": 1, "threshold": 5}, "item": {"slot": 2}}}
     ... )
     >>> [(table.name, table.feature_names) for table in file.tables()]
     [('user', ['user', 'item'])]
@@ -215,9 +215,7 @@ class TrainerSection(Section):
     dense_optimizer: Literal["adam", "adagrad", "sgd"] = "adam"
     dense_lr: float = Field(default=0.001, gt=0)
     batch_size: int = Field(default=512, ge=1)
-    correct_in: Literal["training", "serving"] = Field(
-        default="training", description="Where sampling is undone, once."
-    )
+    correct_in: Literal["training", "serving"] = Field(default="training", description="Where sampling is undone.")
     seed: int = Field(default=0, ge=0)
 
 

@@ -156,9 +156,8 @@ def _read_yaml(text: str) -> Any:
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
-                raise InputError(
-                    f"line {self.peek_event().start_mark.line + 1}: YAML aliases are not read; write it out"
-                )
+                line = self.peek_event().start_mark.line + 1
+                raise InputError(f"line {line}: YAML aliases are not read; write it out")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:

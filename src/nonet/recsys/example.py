@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -67,7 +67,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         dense: likewise.
         label: 1 for a positive.
         weight: of its loss.
-        sample_rate: probability with which this row was kept; 1 for positives.
+        sample_rate: share of the negatives with its features that were kept. A positive carries it, too, though it is
+            always kept: the odds of both are shifted by it.
         is_correction: a late positive whose negative went out before.
     """
 
@@ -104,7 +105,7 @@ def decode(payload: bytes, kind: type[Row]) -> Row:
         InputError: not a row of this kind.
     """
     try:
-        return _decoders[kind].decode(payload)
+        return cast(Row, _decoders[kind].decode(payload))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not a {kind.__name__} in MessagePack: {error}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -78,9 +77,10 @@ class SegmentConfig(Section):
 class TableConfig(Section):
     """One table. The first part has the names and the meaning of TorchRec's `EmbeddingBagConfig`.
 
-    `num_embeddings` is the number of keys to make room for at once, not a ceiling: the table grows. `data_type` is the
-    form in which rows travel to those who serve; training keeps float32. `init_fn` is a spec from the registry of
-    initializers; without it, weights are uniform within `weight_init_min` and `weight_init_max`, or +-0.05.
+    `num_embeddings` is the number of keys to make room for at once, not a ceiling: the table grows; with
+    `use_virtual_table` it is the size of the space of ids, and no room is made. `data_type` is the form in which rows
+    travel to those who serve; training keeps float32. `init_fn` is a spec from the registry of initializers; without
+    it, weights are uniform within `weight_init_min` and `weight_init_max`, or +-0.05.
 
     >>> config = TableConfig(name="users", embedding_dim=4, optimizer={"name": "adagrad", "lr": 0.1}, ttl="30d")
     >>> table = config.to_table()
@@ -98,19 +98,15 @@ class TableConfig(Section):
     init_fn: InitializerSpec | None = None
     pooling: Literal["SUM", "MEAN", "NONE"] = "SUM"
     total_num_buckets: int | None = Field(default=None, description="Carried along; a table here has 1,024.")
-    use_virtual_table: bool = Field(default=True, description="Carried along; a table here is always one.")
+    use_virtual_table: bool = Field(default=False, description="`num_embeddings` says what ids there may be.")
     virtual_table_eviction_policy: EvictionPolicy | None = None
 
-    segments: list[SegmentConfig] = Field(
-        default=[], description="Slices of the row, each its own; or `embedding_dim`."
-    )
+    segments: list[SegmentConfig] = Field(default=[], description="Slices of the row; or `embedding_dim`.")
     optimizer: OptimizerSpec = "adagrad"
     admission: AdmissionSpec | None = Field(default=None, description="Which new keys get a row; all without it.")
     expiry: ExpirySpec | None = None
     ttl: WholeSeconds | None = Field(default=None, description="Keys that were not trained for so long go.")
-    max_bytes: Bytes | None = Field(
-        default=None, description="Above it, the keys that were not trained for longest go."
-    )
+    max_bytes: Bytes | None = Field(default=None, description="Above it, the keys go that came last longest ago.")
     seed: int = Field(default=0, ge=-(2**63), lt=2**63, description="Of first weights.")
 
     @model_validator(mode="after")
@@ -173,7 +169,7 @@ class TableConfig(Section):
             segments=self.to_segments(),
             admission=admission or None,
             expiry=self.to_expiry(slots),
-            capacity=self.num_embeddings,
+            capacity=0 if self.use_virtual_table else self.num_embeddings,
             seed=self.seed,
             name=self.name,
         )
@@ -216,11 +212,12 @@ class TableConfig(Section):
             "use_virtual_table": config.use_virtual_table,
             "virtual_table_eviction_policy": policy_from_torchrec(config.virtual_table_eviction_policy),
         }
-        if config.init_fn is not None:
-            values["init_fn"] = to_spec(_initializer_of(config.init_fn, where), INITIALIZERS)
+        bounds = Uniform(config.get_weight_init_min(), config.get_weight_init_max())
+        initializer = bounds if config.init_fn is None else _initializer_of(config.init_fn, where)
+        if initializer == bounds:  # TorchRec makes a function of the bounds
+            values |= {"weight_init_min": bounds.low, "weight_init_max": bounds.high}
         else:
-            values["weight_init_min"] = config.get_weight_init_min()
-            values["weight_init_max"] = config.get_weight_init_max()
+            values["init_fn"] = to_spec(initializer, INITIALIZERS)
         return cls(**values)
 
     def to_torchrec(self) -> Any:
@@ -265,7 +262,7 @@ def _initializer_of(init_fn: Any, where: str) -> Initializer:
     function = getattr(init_fn, "func", init_fn)
     name = getattr(function, "__name__", repr(function))
     kinds: dict[str, Callable[..., Initializer]] = {
-        "zeros_": lambda: Zeros(),
+        "zeros_": Zeros,
         "ones_": lambda: Constant(1.0),
         "constant_": lambda val: Constant(float(val)),
         "uniform_": lambda a=0.0, b=1.0: Uniform(float(a), float(b)),
@@ -288,4 +285,4 @@ def _init_fn_of(initializer: Initializer) -> Any:
         return functools.partial(init.constant_, val=initializer.value)
     if isinstance(initializer, Normal):
         return functools.partial(init.normal_, mean=initializer.mean, std=initializer.std)
-    raise InputError(f"init_fn {dataclasses.asdict(initializer)} has no counterpart in torch.nn.init")
+    raise InputError(f"init_fn {initializer} has no counterpart in torch.nn.init")

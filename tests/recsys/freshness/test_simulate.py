@@ -1,5 +1,7 @@
 """Algorithm 1: what is measured before what is learned, by which copy, at what cost."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,7 @@ def test_a_sync_carries_what_was_touched_and_tombstones():
 
 
 def by_hand(data, shards, seed, setup, history=5 / 7):
-    """Algorithm 1 for one number of shards, with the trainer itself as a perfectly synced copy at each shard's start."""
+    """Algorithm 1, where the trainer itself is the copy that was synced at the start of a shard."""
     cut = int(len(data) * history)
     trainer = setup.trainer(tuple(data.ids), data.dense.shape[1], seed)
     setup.learn(trainer, data.take(slice(0, cut)))
@@ -62,13 +64,13 @@ def by_hand(data, shards, seed, setup, history=5 / 7):
     frozen = trainer.predict(rest)
     bounds = np.linspace(0, len(rest), shards + 1).astype(int)
     answers, touched = [], []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         part = rest.take(slice(int(start), int(stop)))
         answers.append(trainer.predict(part))
         setup.learn(trainer, part)
         touched.append(len(np.unique(np.concatenate([bags.values for bags in part.ids.values()]))))
     parts = [auc(rest.label[a:b], p) for a, b, p in zip(bounds[:-1], bounds[1:], answers, strict=True)]
-    colds = [auc(rest.label[a:b], frozen[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    colds = [auc(rest.label[a:b], frozen[a:b]) for a, b in pairwise(bounds)]
     return parts, colds, auc(rest.label, np.concatenate(answers)), auc(rest.label, frozen), touched
 
 

@@ -250,7 +250,7 @@ def test_sampling_is_by_key_and_written_into_the_example(log: Log, tmp_path: Pat
             name = b"r%d" % n
             draw = xxhash.xxh3_64_intdigest(xxhash.xxh3_128_digest(name + b"i", len(name)), 5 * 31 + number)
             if n % 10 == 0:
-                expected[name] = (1.0, 1.0)
+                expected[name] = (1.0, rate)  # what negatives like it are kept with
             elif draw / 2**64 < rate:
                 expected[name] = (0.0, rate)
         assert {e.request_id: (e.label, e.sample_rate) for e in examples(log, label.topic)} == expected

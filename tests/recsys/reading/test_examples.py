@@ -7,7 +7,8 @@ from nonet.common.datasets import DATASETS, fetch, is_local
 from nonet.common.errors import InputError
 from nonet.recsys import data
 from nonet.recsys.example import ActionEvent, FeatureEvent
-from nonet.recsys.reading.examples import concatenate, feature_ids, read_batches, read_events, read_sorted
+from nonet.recsys.features.encoder import FeatureEncoder
+from nonet.recsys.reading.examples import concatenate, read_batches, read_events, read_sorted
 
 ROWS = [(n % 7, n % 11, 1 + n % 5, 1000 - 3 * (n % 50)) for n in range(230)]
 
@@ -20,19 +21,12 @@ def ratings(tmp_path):
     return path
 
 
-def test_ids_depend_on_feature_and_value_only():
-    ids = feature_ids(3, "user", ["a", "b", "a", "1"])
-    assert ids[0] == ids[2] and len({*ids.tolist()}) == 3
-    assert ((ids >> 48) == 3).all()
-    assert feature_ids(3, "item", ["a"])[0] != ids[0]
-
-
 def test_batches_hold_every_row_in_order(ratings):
     batches = list(read_batches(ratings, rows=64))
     assert [len(batch) for batch in batches] == [64, 64, 64, 38]
     whole = concatenate(batches)
-    users = feature_ids(1, "user", [str(row[0]) for row in ROWS])
-    items = feature_ids(2, "item", [str(row[1]) for row in ROWS])
+    users = FeatureEncoder("user", 1).ids([str(row[0]) for row in ROWS])
+    items = FeatureEncoder("item", 2).ids([str(row[1]) for row in ROWS])
     assert (whole.ids["user"].values == users).all() and (whole.ids["item"].values == items).all()
     assert whole.label.tolist() == [float(row[2] >= 3.5) for row in ROWS]
     assert whole.ts_ms.tolist() == [row[3] * 1000 for row in ROWS]
@@ -46,7 +40,7 @@ def test_sorted_rows_keep_the_order_of_the_file_within_a_time(ratings):
     expected = sorted(ROWS, key=lambda row: row[3])
     assert whole.ts_ms.tolist() == [row[3] * 1000 for row in expected]
     assert whole.label.tolist() == [float(row[2] == 1) for row in expected]
-    assert (whole.ids["user"].values == feature_ids(1, "user", [str(row[0]) for row in expected])).all()
+    assert (whole.ids["user"].values == FeatureEncoder("user", 1).ids([str(row[0]) for row in expected])).all()
 
 
 def test_events_are_what_a_live_system_would_log(ratings):
@@ -56,7 +50,7 @@ def test_events_are_what_a_live_system_would_log(ratings):
     assert len(shown) == len(ROWS) and len({event.request_id for event in shown}) == len(ROWS)
     for event, (user, item, rating, seconds) in zip(shown, ROWS, strict=True):
         assert event.item_id == str(item).encode() and event.ts_ms == seconds * 1000
-        assert event.ids["user"] == feature_ids(1, "user", [str(user)]).tolist()
+        assert event.ids["user"] == FeatureEncoder("user", 1).ids([str(user)]).tolist()
         assert (event.request_id in done) == (rating >= 3.5)
     for event in shown:
         if action := done.get(event.request_id):

@@ -77,7 +77,7 @@ def test_every_stage_finds_the_true_rates(rates):
 def test_a_log_with_whole_positives_is_noticed():
     _, rows = sampled_clicks([0.1, 0.5, 0.05, 0.8], record_for_positives=False)
     for stage in ("training", "serving"):
-        with pytest.raises(InputError, match='every positive has sample_rate 1.*use the stage "weights"'):
+        with pytest.raises(InputError, match=r'every positive has sample_rate 1.*use the stage "weights"'):
             learned(LogOdds(stage), rows)
     learned(LogOdds("training", rate=0.1), rows)  # one given rate does not depend on the log
 

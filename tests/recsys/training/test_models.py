@@ -20,7 +20,7 @@ def answer(name, num_dense=M):
     model = build_model(name, F, K, num_dense, hidden=(6, 5), seed=1)
     with torch.no_grad():  # offsets start at 0, where a mistake would not show
         for number, weight in enumerate(model.parameters()):
-            weight += torch.linspace(-0.2, 0.3 + 0.01 * number, weight.numel()).reshape(weight.shape)
+            weight.add_(torch.linspace(-0.2, 0.3 + 0.01 * number, weight.numel()).reshape(weight.shape))
     given = [torch.from_numpy(column) for column in inputs(num_dense)]
     out = model(*given) if model.needs_bias else model(*given[:2])
     assert out.shape == (N,)

@@ -5,7 +5,7 @@ import pytest
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import Bags, ExampleBatch
-from nonet.recsys.reading.examples import feature_ids
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.training.metrics import auc
 from nonet.recsys.training.presets import preset_table
 from nonet.recsys.training.trainer import Trainer
@@ -35,8 +35,8 @@ def test_progressive_validation_of_river():
     trainer, labels, answers = make(), [], []
     for x, y in examples():
         ids = {
-            "user": Bags.single(feature_ids(1, "user", [str(x["user"])])),
-            "item": Bags.single(feature_ids(2, "item", [x["item"]])),
+            "user": Bags.single(FeatureEncoder("user", 1).ids([str(x["user"])])),
+            "item": Bags.single(FeatureEncoder("item", 2).ids([x["item"]])),
         }
         one = np.ones(1, np.float32)
         row = ExampleBatch(
@@ -55,7 +55,7 @@ def test_lists_missing_values_and_labels():
 
     model = RiverClassifier(make(), dense=["price"])
     batch = model.to_batch({"user": ["a", "b"]}, 1.0)
-    assert batch.ids["user"].values.tolist() == feature_ids(1, "user", ["a", "b"]).tolist()
+    assert batch.ids["user"].values.tolist() == FeatureEncoder("user", 1).ids(["a", "b"]).tolist()
     assert batch.ids["item"].offsets.tolist() == [0, 0] and batch.dense.tolist() == [[0.0]]
     model.learn_one({"user": "a"}, 1)
     model.learn_one({"user": "a", "price": float("nan")}, 1)  # left out

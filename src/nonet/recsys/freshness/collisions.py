@@ -7,7 +7,6 @@ of the paper's production model, 2^24 there, the square root of the vocabulary h
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import Bags, ExampleBatch, Ints
+from nonet.recsys.features.audit import md5_hash_trick
+from nonet.recsys.features.fid import fid_v2
 from nonet.recsys.freshness.setup import USUAL, Setup
 from nonet.recsys.training.metrics import auc
 
@@ -130,17 +131,21 @@ def _disguised(data: ExampleBatch, name: str, space_ratio: float) -> tuple[Examp
 
 
 def hashed(ids: Ints, space: int, slot: int) -> Ints:
-    """Ids through MD5 of their decimal digits into a space of a slot, as the paper's baseline.
+    """Ids through the paper's MD5 into a space of a slot.
 
-    >>> len(set(hashed(np.arange(1000), 1000, 1).tolist()))
-    634
+    Args:
+        ids: distinct.
+        space: size.
+        slot: so that features do not share rows.
+
+    >>> len(set(hashed(np.arange(1000), 6170, 1).tolist()))
+    926
     """
-    digests = [int.from_bytes(hashlib.md5(str(n).encode()).digest(), "big") % space for n in ids.tolist()]
-    return np.array(digests, np.int64) + (slot << 48)
+    return fid_v2(slot, md5_hash_trick(ids.tolist(), space))
 
 
 def _quotient(bags: Bags, where: Ints, vocabulary: int, slot: int) -> Bags:
     """Each id as a bag of two: number modulo and number divided by the root of the vocabulary."""
     root = max(1, int(np.ceil(np.sqrt(vocabulary))))
-    both = np.stack([where % root, where // root + root], 1) + (slot << 48)
-    return Bags(both.ravel(), bags.offsets * 2)
+    both = np.stack([where % root, where // root + root], 1)
+    return Bags(fid_v2(slot, both.ravel()), bags.offsets * 2)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import ActionEvent, Bags, ExampleBatch, FeatureEvent, Floats, Ints
-from nonet.recsys.reading.examples import feature_ids
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.training.metrics import auc
 
 _START_MS = 1_700_000_000_000
@@ -203,8 +203,7 @@ class _Process:
 
 
 def _bags(slot: int, name: str, numbers: Ints) -> Bags:
-    known, where = np.unique(numbers, return_inverse=True)
-    return Bags.single(feature_ids(slot, name, [str(number) for number in known.tolist()])[where])
+    return Bags.single(FeatureEncoder(name, slot).ids(numbers))
 
 
 def _delays_ms(random: np.random.Generator, size: int) -> Ints:

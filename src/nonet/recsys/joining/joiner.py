@@ -101,6 +101,7 @@ class Joiner:
         self._outbox = Outbox(self._log, joining.name, dict(last.sequences), last.parcels)
         self._settler = Settler(joining, self._outbox, self.counts)
         self._intake = Intake(joining, self._outbox, self.counts)
+        self._horizon_ms = joining.horizon_ms
         self._waits_ms = [(n, label.wait_ms) for n, label in enumerate(joining.labels)]
         self._kinds = {kind: n for n, kind in enumerate(joining.kinds())}
         for topic in (*(label.topic for label in joining.labels), joining.dead_letters):
@@ -300,7 +301,7 @@ class Joiner:
             newest_ms = max(newest_ms, ts_ms)
             if ts_ms < passed_ms:
                 counts.late_events += 1
-                if ts_ms + self.joining.horizon_ms < passed_ms:
+                if ts_ms + self._horizon_ms < passed_ms:
                     self._intake.bury("late_feature", at, record, offset)
                     continue
             row = window.get(key)
@@ -327,7 +328,7 @@ class Joiner:
     def _unpark(self, row: Row) -> None:
         """The row of parked actions has come; those that are too late for it go."""
         self.counts.parked -= len(row.parked)
-        until_ms = row.ts_ms + self.joining.horizon_ms
+        until_ms = row.ts_ms + self._horizon_ms
         for (_, ts_ms), payload in zip(row.actions, row.parked, strict=True):
             if ts_ms > until_ms:
                 self._intake.orphan(ts_ms, payload)
@@ -351,7 +352,7 @@ class Joiner:
             action = (kind, ts_ms)
             if row is None or row.is_parked:
                 self._park(key, row, action, at, record, offset)
-            elif ts_ms > row.ts_ms + self.joining.horizon_ms:
+            elif ts_ms > row.ts_ms + self._horizon_ms:
                 self._intake.orphan(ts_ms, record.payload)
             elif action in row.actions:
                 counts.duplicate_actions += 1

@@ -51,7 +51,7 @@ class Settler:
         if label.late != "fake_negative" and row.actions and self._has_positive(n, row, label.wait_ms):
             row.positive |= 1 << n
             self._counts.positives += 1
-            self._write(label, key, row, feature, _added(1.0, 1.0, 1.0, False))
+            self._write(label, key, row, feature, _added(1.0, 1.0, self._shift_rate(label, row, feature), False))
             return
         rate = self._rate(label, row, feature)
         if rate >= 1 or is_kept(key, rate, self._seeds[n]):
@@ -71,7 +71,8 @@ class Settler:
             self._counts.late_dropped += 1
         else:
             self._counts.corrections += 1
-            self._write(label, key, row, feature, _added(1.0, label.correction_weight, 1.0, True))
+            rate = self._shift_rate(label, row, feature)
+            self._write(label, key, row, feature, _added(1.0, label.correction_weight, rate, True))
 
     def _has_positive(self, n: int, row: Row, within_ms: int) -> bool:
         kinds, until_ms = self._label_kinds[n], row.ts_ms + within_ms
@@ -84,6 +85,10 @@ class Settler:
         ids = decode(feature, FeatureEvent).ids if sampling.reads_features else {}
         seen = {self._kinds[kind] for kind, ts_ms in row.actions if ts_ms <= row.ts_ms + label.wait_ms}
         return sampling.rate(ids, seen)
+
+    def _shift_rate(self, label: Label, row: Row, feature: bytes) -> float:
+        """What a positive carries: the rate of negatives like it; 1 where those are all dropped."""
+        return self._rate(label, row, feature) or 1.0
 
     def _write(self, label: Label, key: bytes, row: Row, feature: bytes, added: tuple[int, bytes]) -> None:
         self._counts.examples += 1

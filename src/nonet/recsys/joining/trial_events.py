@@ -1,4 +1,4 @@
-"""Events for a trial of the joiner: shown rows and actions of a month, up to a week late and in any order."""
+"""Events and settings for a trial of the joiner: rows and actions of a month, up to a week late and in any order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from nonet.recsys.example import ActionEvent, FeatureEvent, encode
+from nonet.recsys.joining.labels import Label
+from nonet.recsys.joining.settings import Joining
 from nonet.recsys.logs import Log, Record, partition_of
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
 SPAN_MS = 30 * DAY_MS
 DISORDER_MS = 7 * DAY_MS
+WAIT_MS = 3 * DAY_MS
+LATE_MS = 4 * DAY_MS
 
 Event = tuple[int, str, Record]
 """When it comes, its topic, and its record."""
@@ -65,6 +69,14 @@ def write_events(log: Log, events: Sequence[Event], num_partitions: int = 2) -> 
         apart.setdefault((topic, partition_of(record.key, num_partitions)), []).append(record)
     for (topic, partition), records in apart.items():
         log.append(topic, partition, records)
+
+
+def trial_joining(num_events: int, cache_rows: int) -> Joining:
+    """Settings of a trial."""
+    label = Label("click", WAIT_MS, late="correction", late_ms=LATE_MS)
+    return Joining(
+        (label,), allowed_lateness_ms=DISORDER_MS, cache_rows=cache_rows, checkpoint_events=max(1, num_events // 7)
+    )
 
 
 def _ids(row: int) -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -9,25 +10,15 @@ import time
 import msgspec
 
 from nonet.recsys.joining.joiner import Joiner
-from nonet.recsys.joining.labels import Label
-from nonet.recsys.joining.settings import Joining
-from nonet.recsys.joining.trial_events import DAY_MS, DISORDER_MS
+from nonet.recsys.joining.trial_events import trial_joining
 from nonet.recsys.logs import open_log
-
-WAIT_MS = 3 * DAY_MS
-LATE_MS = 4 * DAY_MS
-
-
-def trial_joining(num_events: int, cache_rows: int) -> Joining:
-    """Settings of a trial."""
-    label = Label("click", WAIT_MS, late="correction", late_ms=LATE_MS)
-    return Joining(
-        (label,), allowed_lateness_ms=DISORDER_MS, cache_rows=cache_rows, checkpoint_events=max(1, num_events // 7)
-    )
 
 
 def _live(url: str, rows: str, num_events: int, cache_rows: int) -> None:
     """The process: join what there is, and report after each batch."""
+    gc.set_threshold(
+        50_000
+    )  # batches are many objects that live shortly; looking through them costs a tenth of the time
     with open_log(url) as log, Joiner(log, rows, trial_joining(num_events, cache_rows)) as joiner:
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         start = joiner.counts.features + joiner.counts.actions

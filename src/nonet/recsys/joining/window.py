@@ -153,7 +153,8 @@ class Window:
             if row.is_parked or row.done != self._all_done:
                 tick = self.next_tick(row)
                 if row.is_parked or tick < self.last_tick(row):
-                    timers.append((place_of(tick, self._numbered()), key))
+                    timers.append((place_of(tick, self.number), key))
+                    self.number += 1
             if key not in self.cache:
                 states.append((key, _encode(row)))
         self._store.put_rows(sorted(states))
@@ -172,18 +173,23 @@ class Window:
             return
         leaving = list(islice(self.cache.items(), excess))
         states, payloads, timers = [], [], []
+        number = self.number
         for key, row in leaving:
-            if row.feature or (row.number < 0 and not row.is_stored):  # its deadline is not on disk
-                tick, last = self.next_tick(row), None
-                if row.feature:
-                    row.number, last = self._numbered(), self.last_tick(row)
-                    payloads.append((place_of(last, row.number), key + row.feature))
-                    row.feature = b""
+            feature = row.feature
+            if feature:  # neither it nor its deadlines are on disk
+                tick, last = self.next_tick(row), self.last_tick(row)
+                payloads.append((place_of(last, number), key + feature))
                 if tick != last:
-                    timers.append((place_of(tick, self._numbered()), key))
+                    timers.append((place_of(tick, number), key))
+                row.feature, row.number = b"", number
+                number += 1
+            elif row.number < 0 and not row.is_stored:
+                timers.append((place_of(self.next_tick(row), number), key))
+                number += 1
             row.is_stored = True
             states.append((key, _encode(row)))
             del self.cache[key]
+        self.number = number
         self._store.put_rows(sorted(states))
         self._store.put_payloads(sorted(payloads))
         self._store.put_timers(sorted(timers))
@@ -191,7 +197,3 @@ class Window:
         for key, row in self.cache.items():
             if row.feature or not row.is_stored:
                 self._wheel.setdefault(self.next_tick(row), []).append(key)
-
-    def _numbered(self) -> int:
-        self.number += 1
-        return self.number - 1

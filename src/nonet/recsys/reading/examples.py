@@ -7,32 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import xxhash
 
 from nonet.common.errors import InputError
-from nonet.recsys.example import ActionEvent, Bags, ExampleBatch, FeatureEvent, Ints
+from nonet.recsys.example import ActionEvent, Bags, ExampleBatch, FeatureEvent
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.reading.blocks import BadLines
 from nonet.recsys.reading.formats import Format
 from nonet.recsys.reading.frames import open_format, read_frames
-
-
-def ids_of(values: pl.Series, slot: int) -> Ints:
-    """64-bit ids of the values of a feature: its slot and the signature of its name and the value.
-
-    Args:
-        values: text; the name of the series is that of the feature.
-        slot: of the feature.
-    """
-    known = values.unique()
-    ids = pl.Series(feature_ids(slot, values.name, known.to_list()), dtype=pl.Int64)
-    return values.replace_strict(known, ids, return_dtype=pl.Int64).to_numpy()
-
-
-def feature_ids(slot: int, name: str, values: list[str]) -> Ints:
-    """TEMP."""
-    mask = (1 << 48) - 1
-    sigs = [xxhash.xxh3_64_intdigest(f"{name}\x1f{value}".encode()) & mask for value in values]
-    return np.array(sigs, np.int64) | (slot << 48)
 
 
 def to_batch(frame: pl.DataFrame, form: Format) -> ExampleBatch:
@@ -42,7 +23,10 @@ def to_batch(frame: pl.DataFrame, form: Format) -> ExampleBatch:
     for column, name in enumerate(form.dense):
         dense[:, column] = frame[name].to_numpy()
     return ExampleBatch(
-        {name: Bags.single(ids_of(frame[name], slot)) for slot, name in enumerate(form.features, 1)},
+        {
+            name: Bags.single(FeatureEncoder(name, slot).ids(frame[name].to_arrow()))
+            for slot, name in enumerate(form.features, 1)
+        },
         dense,
         frame["label"].to_numpy().copy(),
         np.ones(size, np.float32),

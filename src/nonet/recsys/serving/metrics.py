@@ -27,7 +27,7 @@ class ServingMetrics:
 
         self.registry: CollectorRegistry = CollectorRegistry()
         self._arms, self._clock = arms, clock
-        self.registry.register(self)  # type: ignore[arg-type]
+        self.registry.register(self)
         self.requests = Counter("nonet_recsys_requests", "Requests answered.", ("route", "arm"), registry=self.registry)
         self.latency = Histogram(
             "nonet_recsys_request_seconds", "Time to an answer.", ("route",), registry=self.registry, buckets=_LATENCY_S

@@ -14,8 +14,11 @@ trials.py     what the bench measures
 
 from nonet.recsys.syncing.links import HttpLink, InProcessLink, add_sync_route
 from nonet.recsys.syncing.messages import Ack, Blob, Delta
+from nonet.recsys.syncing.online import OnlineResponse, get_online_features
 from nonet.recsys.syncing.publisher import DeltaPublisher, Link, LinkDownError, Published, SyncLoop
 from nonet.recsys.syncing.replica import Replica
+from nonet.recsys.syncing.store import RedisStore
+from nonet.recsys.syncing.topic import TopicLink, TopicReplica
 
 __all__ = [
     "Ack",
@@ -26,8 +29,13 @@ __all__ = [
     "InProcessLink",
     "Link",
     "LinkDownError",
+    "OnlineResponse",
     "Published",
+    "RedisStore",
     "Replica",
     "SyncLoop",
+    "TopicLink",
+    "TopicReplica",
     "add_sync_route",
+    "get_online_features",
 ]

@@ -60,6 +60,18 @@ class ChangeLog:
         self._bound()
         return self.epoch
 
+    def forget(self, buckets: Bools) -> None:
+        """All of these buckets may have changed: a new epoch, in which every replica gets them whole.
+
+        Args:
+            buckets: bool [1024].
+        """
+        chosen = buckets & self.buckets
+        if chosen.any():
+            self.epoch += 1
+            self._drop(chosen[self._bucket])
+            self.floor[chosen] = self.epoch
+
     def since(self, cursors: Ints) -> tuple[Ints, Bools]:
         """What a replica lacks.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from nonet.recsys.syncing.messages import Form
 from nonet.recsys.table.compressors import Fp32, RowCodec
+from nonet.recsys.table.segments import row_codec
 
 
 def codec_of(shape: Any) -> RowCodec:
@@ -21,8 +22,7 @@ def codec_of(shape: Any) -> RowCodec:
         return shape
     if isinstance(shape, int):
         return RowCodec(((shape, Fp32()),))
-    parts = [(segment.dim, getattr(segment, "compressor", None) or Fp32()) for segment in shape.segments]
-    return RowCodec(tuple(parts))
+    return row_codec(tuple(shape.segments))
 
 
 def form_of(codec: RowCodec) -> Form:

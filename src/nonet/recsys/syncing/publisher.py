@@ -190,6 +190,16 @@ class DeltaPublisher:
             self._blobs[name] = Blob(name, self.incarnation, version, copied, event_ts_ms)
             return version
 
+    def resend(self, table: str, buckets: Bools) -> None:
+        """Send buckets whole with the next `publish`, such as those of a shard that went back to a snapshot.
+
+        Args:
+            table: its name.
+            buckets: bool [1024].
+        """
+        with self._publishing:
+            self._streams[table].log.forget(buckets)
+
     # What is told.
 
     @property

@@ -107,6 +107,11 @@ class Replica:
         """Pooled rows float32 [n, dim] of n bags."""
         return self.table(table).lookup_bags(values, offsets, mode)
 
+    def fetch(self, table: str, ids: Ints) -> tuple[Rows, Bools]:
+        """Rows float32 [n, dim], and which ids are there."""
+        own = self.table(table)
+        return own.lookup(ids), own.contains(ids)
+
     def dense(self, name: str) -> Blob | None:
         """The newest dense parameters of a model, or None before the first."""
         return self._blobs.get(name)
@@ -147,6 +152,15 @@ class Replica:
             self._blob_followers.append(follower)
             for blob in self._blobs.values():
                 follower(blob)
+
+    def positions(self) -> list[Ack]:
+        """Where every table stands, as reports of gaps: what to ask a publisher with for what is missing."""
+        asked = []
+        for name, copy in self._copies.items():
+            newest = int(copy.incarnations.max())
+            stands = np.where(copy.incarnations == newest, copy.epochs, 0).astype("<i8")
+            asked.append(Ack(self.name, "gap", name, newest, epochs=stands.tobytes()))
+        return asked
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -154,18 +154,18 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, lengths: Tensor, mode: Mode) -> Tensor:
-        ctx.save_for_backward(lengths)
+        bag_of = torch.from_numpy(
+            np.repeat(np.arange(len(lengths)), lengths.numpy())
+        )  # torch's own is ten times slower
+        ctx.save_for_backward(lengths, bag_of)
         ctx.mode = mode
-        if len(rows) == len(lengths) and bool((lengths == 1).all()):
-            return rows.clone()
         out = rows.new_zeros(len(lengths), rows.shape[1])
-        bag_of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         out.index_add_(0, bag_of, rows)
         return out / lengths.clamp(min=1).unsqueeze(1) if mode == "mean" else out
 
     @staticmethod
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None, None]:
-        (lengths,) = ctx.saved_tensors
+        lengths, bag_of = ctx.saved_tensors
         if ctx.mode == "mean":
             gradients = gradients / lengths.clamp(min=1).unsqueeze(1)
-        return torch.repeat_interleave(gradients, lengths, dim=0), None, None
+        return gradients.index_select(0, bag_of), None, None

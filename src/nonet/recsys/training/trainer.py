@@ -241,6 +241,17 @@ class Trainer:
         """Copies of all dense weights and buffers by name."""
         return {name: value.detach().numpy().copy() for name, value in self.model.state_dict().items()}
 
+    def use_tables(self, tables: Mapping[str, EmbeddingTable]) -> None:
+        """Go on with other tables, of the same features in the same order.
+
+        Raises:
+            InputError: other features, or tables of different dimensions.
+        """
+        if list(tables) != list(self.tables):
+            raise InputError(f"the features {list(tables)} are not those of the trainer {list(self.tables)}")
+        scorer = Scorer(self.model, tables, self.scorer.pooling, self.correction)
+        self.tables, self.scorer = dict(tables), scorer
+
     def snapshot(self, folder: str | Path) -> None:
         """Write model, optimizer, tables and offsets into a folder, atomically; see `checkpoint.save`."""
         from nonet.recsys.training.checkpoint import save

@@ -1,7 +1,8 @@
 """Counting in the sliding sketch.
 
-`cells` is uint32 [splits, buckets, 16]: the upper 24 bits are a signature, the lower 8 a count of 1..255; 0 is free. A
-key has two buckets, the same ones in every split, and lies in one cell of one split at most.
+`cells` is uint32 [buckets, splits, 16]: the upper 24 bits are a signature, the lower 8 a count of 1..255; 0 is free. A
+key has two buckets, the same ones in every split, and lies in one cell of one split at most. What a bucket has in all
+splits lies together, so a key costs two places in memory.
 """
 
 from __future__ import annotations
@@ -31,45 +32,44 @@ def other_bucket(bucket, signature, num_buckets):
 
 
 @kernel
-def _find(split, bucket, signature):
-    for n in range(CELLS):
-        if split[bucket, n] >> _SHIFT == signature and split[bucket, n] != 0:
-            return n
-    return -1
+def _find(bucket, signature):
+    """Place among the cells of a bucket [splits * 16], -1 if there is none; without branches, so in vectors."""
+    found = np.int32(-1)
+    for n in range(len(bucket)):
+        found = max(found, np.int32(n) if bucket[n] >> _SHIFT == signature and bucket[n] != 0 else np.int32(-1))
+    return found
 
 
 @kernel
-def _num_used(split, bucket):
+def _num_used(cells):
     used = 0
     for n in range(CELLS):
-        used += split[bucket, n] != 0
+        used += cells[n] != 0
     return used
 
 
 @kernel
-def _weakest(split, bucket):
+def _weakest(cells):
     """The cell with the lowest count; a free one if there is one."""
     best = 0
     for n in range(1, CELLS):
-        if split[bucket, n] & _COUNT < split[bucket, best] & _COUNT:
+        if cells[n] & _COUNT < cells[best] & _COUNT:
             best = n
     return best
 
 
 @kernel
-def _take(cells, head, bucket, other, signature, numbers):
-    """Remove the key's cell, from the newest split to the oldest, and give its count; 0 if there is none."""
-    num_splits = len(cells)
-    for age in range(num_splits):
-        split = cells[(head - age) % num_splits]
-        for at in (bucket, other):
-            n = _find(split, at, signature)
-            if n >= 0:
-                count = np.int64(split[at, n] & _COUNT)
-                split[at, n] = 0
-                if age == 0:
-                    numbers[FILL] -= 1
-                return count
+def _take(cells, bucket, other, signature, numbers):
+    """Remove the key's cell and give its count; 0 if there is none."""
+    for at in (bucket, other):
+        every = cells[at].reshape(-1)
+        n = _find(every, signature)
+        if n >= 0:
+            count = np.int64(every[n] & _COUNT)
+            every[n] = 0
+            if n // CELLS == numbers[HEAD]:
+                numbers[FILL] -= 1
+            return count
     return 0
 
 
@@ -86,22 +86,21 @@ def place(cells, bucket, signature, count, split_limit, numbers):
         numbers: int64 [4].
     """
     if numbers[FILL] >= split_limit:
-        numbers[HEAD] = (numbers[HEAD] + 1) % len(cells)
+        numbers[HEAD] = (numbers[HEAD] + 1) % cells.shape[1]
         numbers[FILL] = 0
         numbers[ROTATIONS] += 1
-        oldest = cells[numbers[HEAD]]
-        for at in range(len(oldest)):
+        for at in range(len(cells)):
             for n in range(CELLS):
-                oldest[at, n] = 0
-    split = cells[numbers[HEAD]]
-    other = other_bucket(bucket, signature, len(split))
-    if _num_used(split, other) < _num_used(split, bucket):
+                cells[at, numbers[HEAD], n] = 0
+    head = numbers[HEAD]
+    other = other_bucket(bucket, signature, len(cells))
+    if _num_used(cells[other, head]) < _num_used(cells[bucket, head]):
         bucket = other
-    n = _weakest(split, bucket)
-    if split[bucket, n] != 0:
+    n = _weakest(cells[bucket, head])
+    if cells[bucket, head, n] != 0:
         numbers[FORGOTTEN] += 1
         numbers[FILL] -= 1
-    split[bucket, n] = (np.uint32(signature) << _SHIFT) | np.uint32(count)
+    cells[bucket, head, n] = (np.uint32(signature) << _SHIFT) | np.uint32(count)
     numbers[FILL] += 1
 
 
@@ -120,8 +119,8 @@ def count(cells, buckets, signatures, counts, thresholds, split_limit, numbers, 
         totals: int64 [n], written.
     """
     for row in range(len(buckets)):
-        other = other_bucket(buckets[row], signatures[row], cells.shape[1])
-        seen = _take(cells, numbers[HEAD], buckets[row], other, signatures[row], numbers)
+        other = other_bucket(buckets[row], signatures[row], len(cells))
+        seen = _take(cells, buckets[row], other, signatures[row], numbers)
         totals[row] = seen + counts[row]
         if totals[row] < thresholds[row] and totals[row] < MAX_COUNT:
             place(cells, buckets[row], signatures[row], totals[row], split_limit, numbers)

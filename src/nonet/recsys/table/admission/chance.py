@@ -84,7 +84,7 @@ class Probabilistic:
         else:
             salted = keys ^ mix64([max(0, now_s) // self.stable_s])[0].astype(np.int64)
         mixed = mix64(mix64(salted).astype(np.int64) ^ mix64([self.seed]).view(np.int64)[0])
-        return (mixed >> np.uint64(11)) * 2.0**-53
+        return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def state(self) -> dict[str, Any]:
         """See `interfaces.Admission`."""

@@ -29,7 +29,7 @@ class _Cells:
         split_keys = math.ceil(capacity / (splits - 1))
         num_buckets = math.ceil(split_keys / MAX_LOAD / kernels.CELLS)
         self.split_limit = split_keys
-        self.cells = np.zeros((splits, num_buckets, kernels.CELLS), np.uint32)
+        self.cells = np.zeros((num_buckets, splits, kernels.CELLS), np.uint32)
         self.numbers = np.zeros(kernels.NUM_NUMBERS, np.int64)
         self.frequent = Counts()  # keys past 255 occurrences; their time is the number of rotations
 
@@ -116,7 +116,7 @@ class SlidingSketch:
         sketch = self._sketch
         before = self.num_rotations
         mixed = mix64(keys)
-        num_buckets = np.uint64(sketch.cells.shape[1])
+        num_buckets = np.uint64(len(sketch.cells))
         buckets = (((mixed >> np.uint64(32)) * num_buckets) >> np.uint64(32)).astype(np.int64)
         signatures = (mixed & np.uint64((1 << kernels.SIGNATURE_BITS) - 1)).astype(np.uint32)
         totals = np.empty(len(keys), np.int64)
@@ -164,8 +164,8 @@ class SlidingSketch:
             for state in states:
                 source = np.asarray(state["cells"])
                 age = self.splits - 1 - head
-                split = source[(int(state["numbers"][kernels.HEAD]) - age) % self.splits]
-                kernels.merge_split(split, out.cells, owned, out.numbers)
+                split = source[:, (int(state["numbers"][kernels.HEAD]) - age) % self.splits]
+                kernels.merge_split(np.ascontiguousarray(split), out.cells, owned, out.numbers)
         out.numbers[kernels.ROTATIONS] = max(rotations)
         out.numbers[kernels.FORGOTTEN] += sum(int(state["numbers"][kernels.FORGOTTEN]) for state in states)
         aligned = []

@@ -15,18 +15,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
 from nonet.common.errors import GateFailedError
-from nonet.recsys.joining.trial_events import make_events, write_events
-from nonet.recsys.joining.trial_worker import LATE_MS, WAIT_MS
+from nonet.recsys.joining.trial_events import LATE_MS, WAIT_MS, make_events, write_events
 from nonet.recsys.logs import Log, open_log
 
 _WAITING_S = 600.0
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,15 @@ def _compared(log: Log, lives: list[dict[str, Any]], kills: int, num_events: int
 
 def read_examples(log: Log, topic: str) -> pa.Table:
     """Every example of a topic, as the database's columns."""
-    rows = [_columns(row) for row in _all(log, topic)]
-    return pa.Table.from_pylist(rows, pa.schema(_EXAMPLE))
+    return _table([_columns(row) for row in _all(log, topic)], body="binary", label="double", is_correction="bool")
 
 
-_EVENT = [("request_id", pa.binary()), ("item_id", pa.binary()), ("ts_ms", pa.int64())]
-_EXAMPLE = [*_EVENT, ("body", pa.binary()), ("label", pa.float64()), ("is_correction", pa.bool_())]
+def _table(rows: list[dict[str, Any]], **columns: str) -> pa.Table:
+    """Rows as a table of keys, times and further columns of these types."""
+    import pyarrow as pa
+
+    types = {"request_id": "binary", "item_id": "binary", "ts_ms": "int64", **columns}
+    return pa.Table.from_pylist(rows, pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()]))
 
 
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
@@ -208,8 +212,9 @@ def expected_examples(log: Log, wait_ms: int, late_ms: int) -> tuple[pa.Table, d
     actions = [{name: row.get(name, "click") for name in names} for row in _all(log, "actions")]
     times = {"wait_ms": wait_ms, "late_ms": late_ms}
     with duckdb.connect() as database:
-        database.register("features", pa.Table.from_pylist(features, pa.schema(_EXAMPLE)))
-        database.register("actions", pa.Table.from_pylist(actions, pa.schema([*_EVENT, ("action", pa.string())])))
+        database.execute("set enable_progress_bar = false")
+        database.register("features", _table(features, body="binary"))
+        database.register("actions", _table(actions, action="string"))
         expected = database.sql(_EXPECTED, params=times).to_arrow_table()
         num_matched, num_different = database.execute(_MATCHED, times).fetchone() or (0, 0)
         num_clicks = database.execute("select count(*) from actions where action = 'click'").fetchone() or (0,)
@@ -231,6 +236,7 @@ def differences(expected: pa.Table, written: pa.Table) -> tuple[int, int]:
 
     query = "select count(*) from (select * from {} except all select * from {})"
     with duckdb.connect() as database:
+        database.execute("set enable_progress_bar = false")
         database.register("expected", expected)
         database.register("written", written)
         missing = database.execute(query.format("expected", "written")).fetchone() or (0,)

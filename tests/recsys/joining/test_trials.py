@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from nonet.recsys.joining import Joiner
-from nonet.recsys.joining.trial import differences, expected_examples, read_examples, trial
-from nonet.recsys.joining.trial_events import make_events, write_events
-from nonet.recsys.joining.trial_worker import LATE_MS, WAIT_MS, trial_joining
-from nonet.recsys.logs import open_log
+from nonet.recsys.joining import Joiner, trial
+from nonet.recsys.joining.trial_events import LATE_MS, WAIT_MS, make_events, trial_joining, write_events
+from nonet.recsys.joining.trials import differences, expected_examples, read_examples
+from nonet.recsys.logs import LogUnavailableError, open_log
+from tests.recsys.logs.brokers import Broker
 
 
 def test_fifty_thousand_events_and_a_kill() -> None:
@@ -38,6 +40,32 @@ def test_every_log_gives_the_examples_of_the_database(url: str, tmp_path: Path) 
         expected, expected_counts = expected_examples(log, WAIT_MS, LATE_MS)
         assert differences(expected, read_examples(log, "examples")) == (0, 0)
         assert {name: getattr(counts, name) for name in expected_counts} == expected_counts
+
+
+def test_a_broker_that_dies_under_the_joiner(tmp_path: Path) -> None:
+    broker = Broker("redis", tmp_path)
+    broker.start()
+    try:
+        with open_log(broker.url) as log:
+            write_events(log, make_events(1_500, seed=2))
+            with Joiner(log, tmp_path / "rows", trial_joining(1_500, cache_rows=100)) as joiner:
+                for _ in range(30):
+                    joiner.step()
+                broker.stop()
+                with pytest.raises(LogUnavailableError):
+                    for _ in range(100):
+                        joiner.step()
+                running = threading.Thread(target=joiner.run, kwargs={"until_end": True})
+                running.start()
+                time.sleep(0.3)
+                broker.start()
+                running.join(60)
+                assert not running.is_alive()
+                joiner.finish()
+            expected, _ = expected_examples(log, WAIT_MS, LATE_MS)
+            assert differences(expected, read_examples(log, "examples")) == (0, 0)
+    finally:
+        broker.stop()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
