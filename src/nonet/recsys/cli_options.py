@@ -95,6 +95,20 @@ def time_ms(text: str) -> int:
     return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Numbers above 0, separated by commas.
+
+    >>> whole_numbers("10,50", "--shards")
+    [10, 50]
+    """
+    from nonet.common.errors import InputError
+
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} {text!r}: expected whole numbers above 0, such as 10,50,100")
+    return [int(part) for part in parts]
+
+
 def day(ts_ms: int) -> str:
     """A time for a table.
 

@@ -78,6 +78,7 @@ class FileRows:
         item: the feature that names what is shown; None collects no items.
         attributes: features that come with it.
         bad: what to do with bad lines.
+        max_rows: of the file, from its start.
     """
 
     def __init__(
@@ -89,14 +90,16 @@ class FileRows:
         item: str | None = None,
         attributes: tuple[str, ...] = (),
         bad: BadLines | None = None,
+        max_rows: int | None = None,
     ) -> None:
         self.path, self.form, self.bad = path, form, bad or BadLines()
         self._encoders, self._item, self._own = encoders, item, (item or "", *attributes)
+        self._max_rows = max_rows
         self.items: ItemIds = {}
 
     def frames(self) -> Iterator[ExampleBatch]:
         """In the order of the file, in blocks of its size; numbers as the job orders them."""
-        for frame in read_frames(self.path, self.form, bad=self.bad):
+        for frame in read_frames(self.path, self.form, bad=self.bad, max_rows=self._max_rows):
             batch = to_batch(frame, self.form, self._encoders)
             self._collect(frame, batch)
             yield batch

@@ -156,6 +156,7 @@ class Loop:
 
     def start(self) -> Loop:
         """Begin; returns when requests are answered."""
+        self._began_s = self._clock()
         self._save()
         self._put_dense()
         self._publish()
@@ -211,6 +212,7 @@ class Loop:
         tried = applied.updated + applied.created + applied.filtered
         return {
             "now_s": now_s,
+            "up_s": now_s - self._began_s,
             "staleness_s": staleness_s if math.isfinite(staleness_s) else None,
             "epoch": self.replica.epoch,
             "items": len(self.catalogue),
