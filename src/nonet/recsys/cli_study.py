@@ -114,4 +114,5 @@ def doctor(
 
 
 def _cells(one: Check) -> list[Any]:
-    return [one.name, one.value, {"good": "ok", "bad": "LOOK"}.get(one.state, ""), one.advice]
+    state = {"good": "ok", "bad": "LOOK"}.get(one.state, "")
+    return [one.name, one.value, state, one.advice if one.state == "bad" else ""]

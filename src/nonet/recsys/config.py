@@ -193,7 +193,11 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _check(self) -> DataSection:
-        own = sorted({"timestamp", "unit", "separator"} & self.model_fields_set)
+        own = [
+            name
+            for name, usual in (("timestamp", None), ("unit", "s"), ("separator", ","))
+            if getattr(self, name) != usual
+        ]
         if self.format == "table" and (self.label is None or self.timestamp is None):
             raise InputError("the format table needs a label and a timestamp")
         if self.format != "table" and own:
