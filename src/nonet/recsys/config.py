@@ -3,8 +3,9 @@
 YAML or TOML; unknown keys are errors. Durations have units ("10s", "30d"), sizes too ("2GB"). A whole job:
 
     features: features.yaml        # or the section itself
+    data: {format: movielens, label: rating >= 4}
     log: {backend: segments, path: ./log}
-    labels: {positive: [click], wait: 10m, late: correct}
+    labels: {positive: [click], wait: 10m, late: correct, late_wait: 1h}
     joiner: {cache_rows: 100000, negative_rate: 0.1}
     trainer: {model: deepfm}
     sync_interval: 10s
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from pydantic import Field, model_validator
 
@@ -41,7 +43,7 @@ Probability = Annotated[float, Field(gt=0, le=1)]
 
 
 class _FeatureOptions(Section):
-    dim: int | None = Field(default=None, ge=1, description="Floats of its vectors.")
+    dim: int | None = Field(default=None, ge=0, description="Floats of its vectors; 0: a bias alone.")
     bias: bool | None = Field(default=None, description="One float more, with an optimizer of its own.")
     bias_optimizer: OptimizerSpec | None = Field(default=None, description="FTRL without it.")
     optimizer: OptimizerSpec | None = None
@@ -62,7 +64,7 @@ class FeatureConfig(_FeatureOptions):
 class DefaultFeature(_FeatureOptions):
     """What features have that do not say otherwise."""
 
-    dim: int = Field(default=16, ge=1, description="Floats of its vectors.")
+    dim: int = Field(default=16, ge=0, description="Floats of its vectors; 0: a bias alone.")
     bias: bool = True
     bias_optimizer: OptimizerSpec = "ftrl"
     optimizer: OptimizerSpec = Field(default={"name": "adagrad", "lr": 0.05})
@@ -83,7 +85,11 @@ class FeaturesFile(Section):
     """
 
     defaults: DefaultFeature = DefaultFeature()
-    features: dict[str, FeatureConfig] = Field(min_length=1)
+    features: dict[str, FeatureConfig] = Field(min_length=1, description="In the order of the model's input.")
+    user: str | None = Field(default=None, description="The feature that holds who asks.")
+    item: str | None = Field(default=None, description="The feature that holds what is shown.")
+    item_attributes: list[str] = Field(default=[], description="Features that come with the item.")
+    dense: list[str] = Field(default=[], description="Numbers of a row, in the order of the model's input.")
     admission: Literal["exact", "sketch", "probabilistic"] = Field(default="exact", description="How ids are counted.")
     max_bytes: Bytes | None = Field(default=None, description="Of each table.")
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -94,6 +100,13 @@ class FeaturesFile(Section):
         if times > 1:
             names = [name for name, feature in self.features.items() if feature.slot == slot]
             raise InputError(f"features {' and '.join(names)} have the same slot {slot}")
+        named = [name for name in (self.user, self.item, *self.item_attributes) if name is not None]
+        unknown = [name for name in named if name not in self.features]
+        if unknown or len(set(named)) < len(named):
+            raise InputError(f"user, item and item_attributes name features, each once; {named} does not")
+        empty = [name for name in self.features if not self.resolved(name)["dim"] and not self.resolved(name)["bias"]]
+        if empty:
+            raise InputError(f"feature {empty[0]!r} has neither a vector (dim) nor a bias")
         return self
 
     @property
@@ -124,14 +137,12 @@ class FeaturesFile(Section):
 
     def _table(self, names: list[str]) -> TableConfig:
         options = self.resolved(names[0])
-        vector = SegmentConfig(
-            dim=options["dim"],
-            name="vector",
-            optimizer=options["optimizer"],
-            initializer=options["initializer"],
-            compressor=options["compressor"],
-        )
-        bias = SegmentConfig(dim=1, name="bias", optimizer=options["bias_optimizer"], initializer="zeros")
+        segments = []
+        if options["bias"]:
+            segments.append(SegmentConfig(dim=1, name="bias", optimizer=options["bias_optimizer"], initializer="zeros"))
+        if options["dim"]:
+            parts = {part: options[part] for part in ("dim", "optimizer", "initializer", "compressor")}
+            segments.append(SegmentConfig(name="vector", **parts))
         by_slot = {self.features[name].slot: self.resolved(name) for name in names}
         thresholds = {slot: feature["threshold"] for slot, feature in by_slot.items() if feature["threshold"] > 1}
         ttls = {slot: feature["ttl"] for slot, feature in by_slot.items() if feature["ttl"] is not None}
@@ -140,7 +151,7 @@ class FeaturesFile(Section):
             name=names[0],
             feature_names=names,
             pooling=options["pooling"],
-            segments=[bias, vector] if options["bias"] else [vector],
+            segments=segments,
             admission=admission if thresholds else None,
             expiry={"name": "ttl", "by_slot_s": ttls} if ttls else None,
             max_bytes=self.max_bytes,
@@ -171,21 +182,60 @@ class FeaturesFile(Section):
         }
 
 
+class DataSection(Section):
+    """How files of rows are read (`train --data`, `simulate --data`)."""
+
+    format: str | None = Field(default=None, description="Of the registry, or table; by looking at the file.")
+    label: str | None = Field(default=None, description="Which rows are positive, in SQL over the columns.")
+    timestamp: str | None = Field(default=None, description="Column with Unix time, of a table.")
+    unit: Literal["s", "ms"] = Field(default="s", description="Of the time, of a table.")
+    separator: str = Field(default=",", min_length=1, max_length=1, description="Between fields, of a table.")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataSection:
+        own = [
+            name
+            for name, usual in (("timestamp", None), ("unit", "s"), ("separator", ","))
+            if getattr(self, name) != usual
+        ]
+        if self.format == "table" and (self.label is None or self.timestamp is None):
+            raise InputError("the format table needs a label and a timestamp")
+        if self.format != "table" and own:
+            raise InputError(f"{own[0]} is for the format table; {self.format or 'a known format'} says it itself")
+        return self
+
+
 class LogSection(Section):
     """Where events and examples are kept."""
 
     backend: Literal["segments", "kafka", "nats", "redis"] = "segments"
     path: Path = Field(default=Path("log"), description="Folder of the embedded log.")
-    address: str | None = Field(default=None, description="Of the brokers, for the other back ends.")
-    partitions: int = Field(default=1, ge=1, le=1024)
-    topics: dict[Literal["features", "actions", "examples"], str] = Field(default={}, description="Other names.")
-    options: dict[str, str | int | float | bool] = Field(default={}, description="For the client, as it names them.")
+    address: str | None = Field(default=None, description="Of the brokers (HOST:PORT), for the other back ends.")
+    partitions: int = Field(default=1, ge=1, le=1024, description="Of topics that are made.")
+    topics: dict[Literal["features", "actions", "examples", "dead-letters"], str] = Field(
+        default={}, description="Other names."
+    )
+    options: dict[str, str | int | float | bool] = Field(default={}, description="As the back end names them.")
 
     @model_validator(mode="after")
     def _check(self) -> LogSection:
         if self.backend != "segments" and not self.address:
             raise InputError(f"the back end {self.backend} needs an address")
         return self
+
+    @property
+    def url(self) -> str:
+        """For `logs.open_log`.
+
+        >>> LogSection(backend="kafka", address="localhost:9092", options={"acks": "all"}).url
+        'kafka://localhost:9092?acks=all'
+        """
+        place = f"file:{self.path}" if self.backend == "segments" else f"{self.backend}://{self.address}"
+        return f"{place}?{urlencode(self.options)}" if self.options else place
+
+    def topic(self, purpose: Literal["features", "actions", "examples", "dead-letters"]) -> str:
+        """The name of a topic."""
+        return self.topics.get(purpose, purpose)
 
 
 class LabelSection(Section):
@@ -196,6 +246,7 @@ class LabelSection(Section):
     late: Literal["drop", "correct", "fake_negative"] = Field(
         default="drop", description="A positive after its negative went out."
     )
+    late_wait: Seconds = Field(default=3600.0, description="How much longer late positives count, unless dropped.")
 
 
 class JoinerSection(Section):
@@ -203,6 +254,11 @@ class JoinerSection(Section):
 
     cache_rows: int = Field(default=100_000, ge=1, description="Waiting rows in memory; the rest is on disk.")
     allowed_lateness: Seconds = Field(default=60.0, description="By which the watermark stays behind.")
+    idle: Seconds = Field(default=2.0, description="A partition silent for so long does not hold event time back.")
+    heartbeat: Seconds | None = Field(
+        default=1.0,
+        description="While rows wait and nothing comes, event time follows the clock in such steps; null: it stands.",
+    )
     negative_rate: Probability = Field(default=1.0, description="Part of the negatives that are kept.")
     spill: Path = Field(default=Path("spill"), description="Folder of the waiting rows on disk.")
 
@@ -210,17 +266,17 @@ class JoinerSection(Section):
 class TrainerSection(Section):
     """The model and its steps."""
 
-    model: Literal["deepfm", "dlrm", "logistic", "fm"] = "deepfm"
+    model: Literal["deepfm", "dlrm", "lr", "fm"] = "deepfm"
     hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32], description="Layers of the network.")
     dense_optimizer: Literal["adam", "adagrad", "sgd"] = "adam"
     dense_lr: float = Field(default=0.001, gt=0)
-    batch_size: int = Field(default=512, ge=1)
+    batch_size: int = Field(default=512, ge=1, description="Rows of a step, at most.")
     correct_in: Literal["training", "serving"] = Field(default="training", description="Where sampling is undone.")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="Of the network; that of the tables stands with the features.")
 
 
 class SnapshotSection(Section):
-    """Snapshots of tables, network and offsets."""
+    """Snapshots of tables, network, items and offsets; each replaces the one before."""
 
     path: Path = Path("snapshots")
     interval: Seconds = 86_400.0
@@ -240,13 +296,14 @@ class HttpSection(Section):
     """The server."""
 
     host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65_535)
+    port: int = Field(default=8080, ge=0, le=65_535, description="0 takes a free one.")
 
 
 class JobFile(Section):
     """All that `nonet recsys up` needs."""
 
     features: FeaturesFile
+    data: DataSection = DataSection()
     log: LogSection = LogSection()
     labels: LabelSection = LabelSection()
     joiner: JoinerSection = JoinerSection()
@@ -255,6 +312,7 @@ class JobFile(Section):
     dense_sync_interval: Seconds = Field(default=60.0, description="Of the network.")
     expire_interval: Seconds = Field(default=3600.0, description="Of passes that erase expired ids, event time.")
     snapshot: SnapshotSection = SnapshotSection()
+    dictionaries: Path = Field(default=Path("dictionaries"), description="Folder of the values of exact features.")
     shards: ShardSection = ShardSection()
     http: HttpSection = HttpSection()
 
@@ -303,5 +361,6 @@ def load_job(path: str | Path) -> JobFile:
             "log": job.log.model_copy(update={"path": place.parent / job.log.path}),
             "joiner": job.joiner.model_copy(update={"spill": place.parent / job.joiner.spill}),
             "snapshot": job.snapshot.model_copy(update={"path": place.parent / job.snapshot.path}),
+            "dictionaries": place.parent / job.dictionaries,
         }
     )

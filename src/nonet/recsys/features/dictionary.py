@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import threading
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ _BLOCK = struct.Struct("<IQII")  # number of values, bytes of the payload, crc32
 
 
 class Dictionary:
-    """Values of one feature to numbers 0, 1, 2, ... and back.
+    """Values of one feature to numbers 0, 1, 2, ... and back; any thread may ask.
 
     Args:
         path: of its file, created if need be; one process at a time has it. None keeps it in memory.
@@ -49,6 +50,7 @@ class Dictionary:
         self._values: list[bytes] = []
         self._path = Path(path) if path is not None else None
         self._file: IO[bytes] | None = None
+        self._adding = threading.Lock()
         if self._path is not None:
             self._file = _opened(self._path)
             try:
@@ -82,12 +84,9 @@ class Dictionary:
             OSError: the file cannot be written; then no value has become known.
         """
         distinct, codes = _distinct(values)
-        fresh = [value for value in dict.fromkeys(distinct) if value not in self._numbers]
-        if fresh:
-            self._append(fresh)
-            for value in fresh:
-                self._numbers[value] = len(self._values)
-                self._values.append(value)
+        if any(value not in self._numbers for value in distinct):
+            with self._adding:
+                self._add([value for value in dict.fromkeys(distinct) if value not in self._numbers])
         return np.array([self._numbers[value] for value in distinct], np.int64)[codes]
 
     def find(self, values: Values) -> Ints:
@@ -125,6 +124,14 @@ class Dictionary:
             self.sync()
             self._file.close()
             self._file = None
+
+    def _add(self, fresh: list[bytes]) -> None:
+        if not fresh:
+            return
+        self._append(fresh)
+        for value in fresh:
+            self._values.append(value)
+            self._numbers[value] = len(self._values) - 1
 
     def _append(self, fresh: list[bytes]) -> None:
         if self._path is None:

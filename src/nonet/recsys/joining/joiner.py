@@ -145,13 +145,21 @@ class Joiner:
             self._failed = error
             raise
 
-    def run(self, *, stop: threading.Event | None = None, until_end: bool = False, patience_s: float = 60.0) -> None:
+    def run(
+        self,
+        *,
+        stop: threading.Event | None = None,
+        until_end: bool = False,
+        patience_s: float = 60.0,
+        idle: Callable[[], None] | None = None,
+    ) -> None:
         """Join until stopped, or until there is nothing left to read; then make a checkpoint.
 
         Args:
             stop: set it from another thread; it is looked at each second or with each batch.
             until_end: do not wait for events to come.
             patience_s: how long a broker may be gone.
+            idle: is called whenever there is nothing to read.
 
         Raises:
             LogUnavailableError: for so long.
@@ -165,6 +173,8 @@ class Joiner:
                 if num == 0:
                     if until_end:
                         break
+                    if idle is not None:
+                        idle()
                     self._log.wait({at: self._offsets[at] for at in self._positions}, self._sleep_s())
             except LogUnavailableError:
                 if monotonic() - well_s > patience_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,22 @@ from nonet.recsys.reading.formats import Format
 from nonet.recsys.reading.frames import open_format, read_frames
 
 
-def to_batch(frame: pl.DataFrame, form: Format) -> ExampleBatch:
-    """A table of `read_frames` as a batch; features have the slots 1, 2, ... in their order."""
+def to_batch(frame: pl.DataFrame, form: Format, encoders: Mapping[str, FeatureEncoder] | None = None) -> ExampleBatch:
+    """A table of `read_frames` as a batch.
+
+    Args:
+        frame: the table.
+        form: its format.
+        encoders: of the features that are wanted; by default all, with the slots 1, 2, ... in their order.
+    """
     size = frame.height
+    if encoders is None:
+        encoders = {name: FeatureEncoder(name, slot) for slot, name in enumerate(form.features, 1)}
     dense = np.zeros((size, form.num_dense), np.float32)
     for column, name in enumerate(form.dense):
         dense[:, column] = frame[name].to_numpy()
     return ExampleBatch(
-        {
-            name: Bags.single(FeatureEncoder(name, slot).ids(frame[name].to_arrow()))
-            for slot, name in enumerate(form.features, 1)
-        },
+        {name: Bags.single(encoder.ids(frame[name].to_arrow())) for name, encoder in encoders.items()},
         dense,
         frame["label"].to_numpy().copy(),
         np.ones(size, np.float32),

@@ -24,6 +24,7 @@ from nonet.recsys.syncing.replica import Replica
 if TYPE_CHECKING:
     from torch import nn
 
+    from nonet.recsys.training.correction import LogOdds
     from nonet.recsys.training.scoring import Pooling
 
 
@@ -42,6 +43,7 @@ class Arm:
         pooling: how the vectors of a bag become one.
         blob: name under which the dense parameters are published.
         expansion: of the index.
+        correction: of negative sampling, for the stage "serving" with its rate.
 
     Raises:
         InputError: a feature without a table, or tables of different dimensions.
@@ -58,7 +60,9 @@ class Arm:
         pooling: Pooling = "sum",
         blob: str = "",
         expansion: int = 256,
+        correction: LogOdds | None = None,
     ) -> None:
+        from nonet.recsys.training.correction import UNCORRECTED
         from nonet.recsys.training.scoring import Scorer
 
         self.name, self.replica, self.catalogue = name, replica, catalogue
@@ -68,7 +72,7 @@ class Arm:
         if missing:
             raise InputError(f"arm {name!r}: the features {missing} have no table")
         own = {feature: replica.table(by_feature[feature]) for feature in self.features.encoders}
-        self._scorer = Scorer(copy.deepcopy(model).eval(), own, pooling)
+        self._scorer = Scorer(copy.deepcopy(model).eval(), own, pooling, correction or UNCORRECTED)
         self._item_table = own[self.features.item].name
         self.index = ItemIndex(self._scorer.dim, expansion=expansion)
         self._blob_name = blob or name

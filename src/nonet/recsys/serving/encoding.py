@@ -141,9 +141,23 @@ class Catalogue:
         foreign = [name for name in given if name not in self.features.item_attributes]
         if foreign:
             raise InputError(f"item {item!r}: {foreign} are no attributes (known: {self.features.item_attributes})")
-        ids = self.features.ids_of({self.features.item: item, **given})
-        self._ids[item] = ids
+        self.put_ids(item, self.features.ids_of({self.features.item: item, **given}))
+
+    def put_ids(self, item: str, ids: Ids) -> None:
+        """Add an item by its ids, as a feature event has them; those of other features are passed over.
+
+        Raises:
+            InputError: none for the item itself.
+        """
+        if not ids.get(self.features.item):
+            raise InputError(f"item {item!r}: its ids lack the feature {self.features.item!r}")
+        own = (self.features.item, *self.features.item_attributes)
+        self._ids[item] = {name: list(ids.get(name, ())) for name in own}
         self._names[ids[self.features.item][0]] = item
+
+    def items(self) -> dict[str, Ids]:
+        """All items with their ids, in the order in which they were added."""
+        return dict(self._ids)
 
     def ids_of(self, item: str) -> Ids:
         """Ids of an item; of one that is not in the catalogue, its name's alone."""

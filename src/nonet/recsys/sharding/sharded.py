@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nonet.common.errors import InputError
 from nonet.recsys.features.fid import bucket_of, bucket_owners
-from nonet.recsys.sharding.backends import BACKENDS, Handle
+from nonet.recsys.sharding.backends import BACKENDS, Handle, ShardDownError
 from nonet.recsys.table import EmbeddingTable
 from nonet.recsys.table import _batch_kernels as batches
 from nonet.recsys.table.embedding_table import Applied, Exported
@@ -244,6 +244,16 @@ class ShardedTable:
             old, handles[number] = handles[number], fresh
             self._shards = _Shards(tuple(handles), self._shards.owners)
         old.kill()
+
+    def down(self) -> list[int]:
+        """Shards that do not answer."""
+        found = []
+        for number, handle in enumerate(self._shards.handles):
+            try:
+                handle.begin("describe")()
+            except ShardDownError:
+                found.append(number)
+        return found
 
     def kill(self, number: int) -> None:
         """End a shard as a failure does."""

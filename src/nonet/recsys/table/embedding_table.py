@@ -50,6 +50,10 @@ class Applied:
     left_out: int = 0
     expired: int = 0
 
+    def __add__(self, other: Applied) -> Applied:
+        """Both together."""
+        return Applied(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
 
 class Exported(NamedTuple):
     """All of a table's rows, by ascending key: equal tables give equal bytes, whatever their history.

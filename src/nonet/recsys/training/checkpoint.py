@@ -1,7 +1,8 @@
 """Snapshot and restore of a trainer: model, optimizer, tables, and where its source stood.
 
-    manifest.json       version, current generation, features, correction, offsets, checksum of the dense file
-    state-<number>/     dense.safetensors (weights, buffers, optimizer), table-<number>/ (see `table.snapshot`)
+    manifest.json       version, current generation, features, correction, offsets, checksums
+    state-<number>/     dense.safetensors (weights, buffers, optimizer), table-<number>/ (see `table.snapshot`; of a
+                        table in shards, table-<number>/shard-<number>/), further files of whoever saves
 
 A generation is written whole before the manifest names it, so a crash or a full disk leaves the one before. What the
 random numbers of torch were is not kept: a module that draws some in training (dropout) goes on with others.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,11 @@ from safetensors import SafetensorError
 
 from nonet.common.atomic import atomic_path, atomic_write
 from nonet.common.errors import InputError
+from nonet.recsys.features.fid import bucket_owners
+from nonet.recsys.table import snapshot as table_snapshot
 from nonet.recsys.table.embedding_table import EmbeddingTable
+from nonet.recsys.table.reshard import regroup
+from nonet.recsys.table.snapshot import Saved
 
 if TYPE_CHECKING:
     from nonet.recsys.training.trainer import Trainer
@@ -31,12 +37,16 @@ MANIFEST = "manifest.json"
 _DENSE = "dense.safetensors"
 
 
-def save(trainer: Trainer, folder: Path) -> None:
+def save(
+    trainer: Trainer, folder: Path, *, about: Mapping[str, Any] | None = None, files: Mapping[str, bytes] | None = None
+) -> None:
     """Write everything that training goes on from; `offsets` of the trainer tell where in the source.
 
     Args:
         trainer: between two steps.
         folder: made if need be; the snapshot in it is replaced as a whole.
+        about: JSON values to keep with it, see `describe`.
+        files: further contents by name, see `read_file`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     number = max((int(old.name[6:]) for old in folder.glob("state-*") if old.name[6:].isdigit()), default=0) + 1
@@ -49,6 +59,9 @@ def save(trainer: Trainer, folder: Path) -> None:
     tables = trainer.distinct_tables
     for at, table in enumerate(tables):
         table.snapshot(home / f"table-{at}", offsets=trainer.offsets)
+    for name, content in (files or {}).items():
+        with atomic_write(home / name, "wb") as file:
+            file.write(content)
     places = {id(table): at for at, table in enumerate(tables)}
     manifest = {
         "version": VERSION,
@@ -60,6 +73,8 @@ def save(trainer: Trainer, folder: Path) -> None:
         "optimizer_scalars": scalars,
         "offsets": dict(trainer.offsets),
         "steps": trainer.steps,
+        "about": dict(about or {}),
+        "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in (files or {}).items()},
     }
     with atomic_write(folder / MANIFEST) as file:
         json.dump(manifest, file, indent=1)
@@ -68,12 +83,80 @@ def save(trainer: Trainer, folder: Path) -> None:
             shutil.rmtree(old)
 
 
-def load(trainer: Trainer, folder: Path) -> None:
+def describe(folder: Path) -> dict[str, Any]:
+    """The manifest; what was given to `save` as `about` is under this name.
+
+    Raises:
+        InputError: no snapshot, or one of another version.
+    """
+    return _manifest(folder)
+
+
+def read_file(folder: Path, name: str) -> bytes | None:
+    """A further file of a snapshot; None where it has none of this name.
+
+    Raises:
+        InputError: no snapshot, or the file is damaged.
+    """
+    manifest = _manifest(folder)
+    if name not in manifest.get("files", {}):
+        return None
+    place = folder / manifest["state"] / name
+    try:
+        content = place.read_bytes()
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read: {error.strerror}") from error
+    if xxhash.xxh3_128_hexdigest(content) != manifest["files"][name]:
+        raise InputError(f"{place}: damaged, its checksum is not that of the manifest; take another snapshot")
+    return content
+
+
+def table_places(folder: Path) -> list[list[Path]]:
+    """Of each table of a snapshot the places of its shards; one place where it is whole.
+
+    Raises:
+        InputError: no snapshot, or one of another version.
+    """
+    manifest = _manifest(folder)
+    home = folder / manifest["state"]
+    return [_shards(home / f"table-{at}") for at in range(1 + max(manifest["features"].values()))]
+
+
+def load_table(places: Sequence[Path]) -> Saved:
+    """One table from the snapshots of all its shards.
+
+    Raises:
+        InputError: a missing or damaged snapshot, or shards that do not fit together.
+    """
+    shards = [table_snapshot.load(place) for place in places]
+    return shards[0] if len(shards) == 1 else next(regroup(shards, bucket_owners(1)))
+
+
+def _shards(place: Path) -> list[Path]:
+    return sorted(place.glob("shard-*")) or [place]
+
+
+def check(folder: Path) -> None:
+    """Read all of a snapshot.
+
+    Raises:
+        InputError: names what is missing or damaged.
+    """
+    manifest = _manifest(folder)
+    _dense(folder / manifest["state"] / _DENSE, manifest["dense_xxh3"])
+    for places in table_places(folder):
+        load_table(places)
+    for name in manifest.get("files", {}):
+        read_file(folder, name)
+
+
+def load(trainer: Trainer, folder: Path, *, with_tables: bool = True) -> None:
     """Put a trainer that was built alike into the state of a snapshot; its tables are new objects afterwards.
 
     Args:
         trainer: whose model has the shape of the one that was saved.
         folder: of `save`.
+        with_tables: leave the tables as they are without it; whoever calls puts them back.
 
     Raises:
         InputError: no snapshot, a damaged one, or one of another model, other features or another correction; the
@@ -89,8 +172,7 @@ def load(trainer: Trainer, folder: Path) -> None:
         )
     home = folder / manifest["state"]
     tensors = _dense(home / _DENSE, manifest["dense_xxh3"])
-    restored = {at: EmbeddingTable.restore(home / f"table-{at}") for at in set(manifest["features"].values())}
-    tables = {name: restored[at] for name, at in manifest["features"].items()}
+    tables = _tables(folder, manifest) if with_tables else dict(trainer.tables)
     mismatched = [name for name, table in tables.items() if table.dim != trainer.tables[name].dim]
     weights = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
     own = {name: value.shape for name, value in trainer.model.state_dict().items()}
@@ -98,9 +180,15 @@ def load(trainer: Trainer, folder: Path) -> None:
         raise InputError(f"{folder}: is of a model or of tables of another shape; build the trainer as it was")
     trainer.model.load_state_dict(weights)
     _load_optimizer(trainer, tensors, manifest)
-    trainer.use_tables(tables)
+    if with_tables:
+        trainer.use_tables(tables)
     trainer.offsets = manifest["offsets"]
     trainer.steps = manifest["steps"]
+
+
+def _tables(folder: Path, manifest: Mapping[str, Any]) -> dict[str, EmbeddingTable]:
+    restored = [load_table(places).to_table() for places in table_places(folder)]
+    return {name: restored[at] for name, at in manifest["features"].items()}
 
 
 def _correction(trainer: Trainer) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import ExampleBatch, Floats
-from nonet.recsys.table.embedding_table import EmbeddingTable
+from nonet.recsys.table.embedding_table import Applied, EmbeddingTable
 from nonet.recsys.training.correction import UNCORRECTED, LogOdds, RateGuard
 from nonet.recsys.training.metrics import Quality, Windows
 from nonet.recsys.training.models import MODELS, build_model
@@ -124,6 +124,8 @@ class Trainer:
         self.optimizer = optimizer(self._parameters) if self._parameters else None
         self.offsets: Offsets = {}
         self.steps = 0
+        self.applied = Applied()
+        """What the tables have done with all gradients so far."""
         self._guard = RateGuard(correction)
         self._sums = sparse_gradients == "sum"
 
@@ -195,7 +197,8 @@ class Trainer:
         now_s = max(int(batch.ts_ms.max()) // 1000, 0)
         for part, table in zip(parts, self.distinct_tables, strict=True):
             own = gradient if len(parts) == 1 else gradient[:, part.columns]
-            table.apply_gradients(part.ids, part.gradients(own, self.scorer.pooling), now_s=now_s)
+            done = table.apply_gradients(part.ids, part.gradients(own, self.scorer.pooling), now_s=now_s)
+            self.applied = self.applied + done
 
     def predict(self, batch: ExampleBatch) -> Floats:
         """Probabilities [n]; see `Scorer.predict`."""
