@@ -56,6 +56,23 @@ def test_an_index_brings_the_store_that_warm_fills(serve):
     assert settings.store == "ram:1GB"
 
 
+def test_keys_from_flags_the_environment_and_a_file(serve, tmp_path):
+    def secrets(*arguments, **environment):
+        found, _ = serve(*arguments, **environment)
+        return {key.secret: key.name for key in found[0].server.keys.keys}
+
+    file = tmp_path / "keys"
+    file.write_text("search s1\nsearch s2 # new\nplain\n")
+    assert secrets() == {}
+    assert secrets("--api-key", "a", "--api-key", "b") == {"a": "", "b": ""}
+    assert secrets(RAGCACHE_API_KEY="a b") == {"a": "", "b": ""}
+    assert secrets("--api-key", "s1", "--api-keys", str(file)) == {"s1": "search", "s2": "search", "plain": ""}
+    error, _ = serve("--api-key", "")
+    assert "not empty" in str(error)  # an unset variable of a script must not open the server
+    error, _ = serve("--api-keys", str(tmp_path / "none"))
+    assert "cannot be read" in str(error)
+
+
 def test_metrics_compat(serve):
     (settings, *_), _ = serve("--metrics-compat", "lmcache,vllm")
     assert settings.metrics_compat == ("lmcache", "vllm")

@@ -27,15 +27,14 @@ def serve(
     index: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Index for requests with `retrieve`, see ingest.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; a wide one needs --api-key.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; a wide one needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     served_model_name: Annotated[str, typer.Option(help="Name in the API. [default: as --model says]")] = "",
     max_model_len: Annotated[int | None, typer.Option(min=16, help="Tokens of prompt and answer.")] = None,
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests that are computed at a time.")] = 8,
     max_num_batched_tokens: Annotated[int, typer.Option(min=16, help="Rows of one step.")] = 512,
-    api_key: Annotated[
-        str, typer.Option(envvar="RAGCACHE_API_KEY", help="Key that clients must send.", show_default=False)
-    ] = "",
+    api_key: options.ServeKey = None,
+    api_keys: options.ApiKeys = None,
     enable_prefix_caching: Annotated[
         bool, typer.Option(help="Off: compute every prompt in full, whatever --mode says.")
     ] = True,
@@ -46,9 +45,7 @@ def serve(
         float, typer.Option(min=0, max=1, help="Share of requests that are compared with full recomputation.")
     ] = 0.0,
     shadow_limit: Annotated[float, typer.Option(min=1e-9, help="Mean KL in nats that raises the alarm.")] = 0.1,
-    metrics_compat: Annotated[
-        str, typer.Option(metavar="vllm,lmcache", help="Also metrics under the names of vLLM, LMCache, or both.")
-    ] = "",
+    metrics_compat: options.MetricsCompat = "",
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="LMCache's YAML; flags beat it. LMCACHE_* variables are read as well."),
@@ -69,6 +66,8 @@ def serve(
 
         nonet ragcache serve --config lmcache.yaml
 
+        nonet ragcache serve --host 0.0.0.0 --api-keys keys.txt
+
         nonet ragcache serve --replicas 4 --store ram:4GB,redis://cache/0
     """
     from nonet.ragcache.front.ask import beside
@@ -77,6 +76,7 @@ def serve(
     from nonet.ragcache.scheduling.shadow import ShadowConfig
     from nonet.ragcache.serving.app import ServerConfig
     from nonet.ragcache.serving.settings import ServeSettings
+    from nonet.ragcache.serving.tenants import read_keys
 
     options.start(quiet, threads)
     engine = EngineConfig(
@@ -93,7 +93,7 @@ def serve(
         dtype=dtype,
         store=store or (beside(index) if index is not None else DEFAULT_STORE),
         engine=engine,
-        server=ServerConfig(served_model_name, token=api_key or None),
+        server=ServerConfig(served_model_name, keys=read_keys(api_key or [], api_keys)),
         metrics_compat=cli_serve.compat_names(metrics_compat),
     )
     settings = cli_serve.with_lmcache(settings, context, config)

@@ -94,16 +94,27 @@ def warm(
     api_key: Annotated[
         str,
         typer.Option(
-            envvar="RAGCACHE_API_KEY", help="Of the clients to come: keys share no chunks.", show_default=False
+            envvar="RAGCACHE_API_KEY",
+            help="Of the clients to come, where the server has keys: keys share no chunks.",
+            show_default=False,
         ),
     ] = "",
+    api_keys: options.ApiKeys = None,
+    cache_salt: options.CacheSalt = None,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Compute all chunks of an index beforehand, each behind its most similar ones; first questions are fast then.
 
-    Example: nonet ragcache warm index/ --neighbours 3
+    A server without keys finds them for all its clients; one with keys for the clients who send --api-key. Where that
+    key has a name there, give --api-keys, too.
+
+    Examples:
+
+        nonet ragcache warm index/ --neighbours 3
+
+        nonet ragcache warm index/ --api-keys keys.txt --api-key "$KEY"
     """
     import numpy as np
 
@@ -115,8 +126,12 @@ def warm(
     from nonet.ragcache.reuse.warming import most_similar, warming_groups
     from nonet.ragcache.scheduling.engine import Engine
     from nonet.ragcache.scheduling.prompting import ChunkText
+    from nonet.ragcache.serving.tenants import read_keys
 
     options.start(quiet, threads)
+    if api_keys is not None and not api_key:
+        raise InputError(f"{api_keys}: for which of these keys? name it with --api-key")
+    tenant = read_keys([api_key] if api_key and api_keys is None else [], api_keys).tenant_of(api_key, cache_salt)
     tokenizer = load_tokenizer(model)
     library = open_library(source, tokenizer.encode)
     chunks = library.index.chunks()
@@ -129,7 +144,7 @@ def warm(
     groups = warming_groups(nearest, sizes, max_tokens=engine.max_model_len // 2)
     for group in track(groups, "warming", total=len(groups)):
         company = [ChunkText(chunks[n].text, chunks[n].chunk_id, chunks[n].document_id) for n in group]
-        engine.warm(SYSTEM, [company], tenant=api_key)
+        engine.warm(SYSTEM, [company], tenant=tenant)
     engine.finish_background()
     stored = engine.store.stats().num_variants
     engine.stop(0)
@@ -194,7 +209,8 @@ def calibrate(
 def explain(
     request: Annotated[str, typer.Argument(help="Id of an answer (field id), such as chatcmpl-...")],
     url: Annotated[str, typer.Option(metavar="URL", help="Of the server.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[str, typer.Option(envvar="RAGCACHE_API_KEY", help="Key.", show_default=False)] = "",
+    api_key: Annotated[str, typer.Option(envvar="RAGCACHE_API_KEY", help="Key of who asked.", show_default=False)] = "",
+    cache_salt: options.CacheSalt = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask a server why the chunks of an answer were reused, repaired or computed.
@@ -207,8 +223,9 @@ def explain(
     from nonet.common.errors import InputError
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    asked = {"request": request} | ({} if cache_salt is None else {"cache_salt": cache_salt})
     try:
-        answer = httpx2.get(f"{url.rstrip('/')}/v1/cache/explain", params={"request": request}, headers=headers)
+        answer = httpx2.get(f"{url.rstrip('/')}/v1/cache/explain", params=asked, headers=headers)
     except httpx2.HTTPError as error:
         raise InputError(f"{url}: no answer ({error}); is the server running?") from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,19 @@ ModeName = Annotated[
 Alpha = Annotated[float, typer.Option(min=0, help="More repairs more; calibrate finds it.")]
 Symmetric = Annotated[bool, typer.Option("--symmetric", help="Count new neighbours against a stored chunk, too.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the model. [default: all cores]")]
+ServeKey = Annotated[
+    list[str] | None,
+    typer.Option(envvar="RAGCACHE_API_KEY", help="Key that clients may send; may be repeated.", show_default=False),
+]
+ApiKeys = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Keys of the server: one a line, or a name and a key. # comments.")
+]
+CacheSalt = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="As in the requests that are meant. [default: without]")
+]
+MetricsCompat = Annotated[
+    str, typer.Option(metavar="vllm,lmcache", help="Also metrics under the names of vLLM, LMCache, or both.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 

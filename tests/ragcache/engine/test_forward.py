@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from nonet.common.errors import InputError
 from nonet.ragcache.engine.forward import Slice, forward
 from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import BlockPool
@@ -265,3 +266,63 @@ def test_bfloat16_stays_near(make_tiny):
     _, logits = full(decoder, pool, ids)
     _, exact = full(make_tiny("llama"), pool_for(decoder), ids)
     assert (logits - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_a_probe_of_the_first_layers_sees_what_a_whole_one_sees_there_and_leaves_others_alone(make_tiny):
+    decoder = make_tiny("llama")
+    pool = pool_for(decoder)
+    ids = tokens(40)
+    blocks = variant(decoder, pool, ids, 0, 30)
+    rows, segments = torch.arange(30, 40), torch.tensor([0] * 30 + [1] * 10)
+
+    def asked(**options):
+        sequence = Sequence(pool, ids)
+        sequence.use(0, blocks)
+        sequence.reserve(rows)
+        observer = Observer(segments, 2, decoder.config.num_layers, question=1)
+        probe = Slice(sequence, rows, want_logits=False, observer=observer, keep_kv=False, **options)
+        other = Sequence(pool, tokens(20, 5))
+        other.reserve(torch.arange(20))
+        _, logits = forward(decoder, pool, [probe, Slice(other, torch.arange(20))])
+        forward(decoder, pool, [probe])
+        assert bool((sequence.layer_slots(0)[30:] == -1).all())
+        return observer.asked, logits
+
+    whole, logits = asked()
+    part, same = asked(num_layers=2)
+    assert torch.allclose(part[:2], whole[:2], atol=1e-6) and part[2:].sum() == 0
+    assert whole[2:].sum() > 0
+    assert (logits - same).abs().max() < TOLERANCE
+
+
+def test_a_slice_without_all_layers_has_no_logits(make_tiny):
+    pool = pool_for(make_tiny("llama"))
+    for options in ({"num_layers": 2}, {"num_layers": 0, "want_logits": False}):
+        with pytest.raises(InputError, match="layers"):
+            Slice(Sequence(pool, tokens(4)), torch.arange(4), **options)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_scattered_rows_are_the_dense_forward_with_the_other_rows_stored(make_tiny, architecture, threads):
+    # Enough rows for several blocks, gaps between them, and prompts beyond the windows of Gemma.
+    decoder = make_tiny(architecture)
+    pool = pool_for(decoder)
+    old, ids = torch.cat([tokens(9, 4), tokens(420, 2)]), torch.cat([tokens(25, 1), tokens(420, 2), tokens(13, 3)])
+    blocks = variant(decoder, pool, old, 9, 429)
+    repaired = 25 + torch.randperm(420, generator=torch.Generator().manual_seed(7))[:170].sort().values
+    with torch.inference_mode():
+        _, keys, values, _ = dense(decoder, old)
+        left = set(range(25, 445)) - set(repaired.tolist())
+        expected, *_ = dense(decoder, ids, stored={row: (keys[:, row - 16], values[:, row - 16]) for row in left})
+    sequence = Sequence(pool, ids)
+    sequence.use(25, blocks)
+    rows = torch.cat([torch.arange(25), repaired, torch.arange(445, 458)])
+    sequence.reserve(rows)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (logits,) = forward(decoder, pool, [Slice(sequence, rows)])
+    finally:
+        torch.set_num_threads(before)
+    assert (logits - expected[-1]).abs().max() < TOLERANCE

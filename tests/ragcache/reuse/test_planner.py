@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
@@ -24,7 +24,7 @@ def decisions(plan):
 def done(planner, plan, seed=0):
     """The plan with a probe answered at random."""
     if plan.probe == "question":
-        return planner.choose(plan, np.random.default_rng(seed).random(len(plan.prompt.ids)))
+        return planner.choose(plan, np.random.default_rng(seed).random((3, len(plan.prompt.ids))))
     if plan.probe == "deviation":
         return plan.with_chosen(np.random.default_rng(seed).permutation(plan.candidates)[: plan.budget])
     return plan
@@ -91,8 +91,12 @@ def test_the_variant_with_the_least_overhead_is_taken():
 
 def test_of_equal_overheads_own_system_then_symmetric_fit_then_id():
     one, both = make_meta("C", ("A",), tokens=30), make_meta("C", ("A", "B"), tokens=30)
-    for order in itertools.permutations([one, both]):
-        assert Planner(Index(*order)).plan(ABC, "reuse").segments[3].variant is both
+    more = make_prompt(("A", 10), ("B", 20), ("D", 5), ("C", 30))  # neither is an exact prefix
+    for ids in (("1", "2"), ("2", "1")):
+        met = [replace(variant, variant_id=name) for variant, name in zip((one, both), ids, strict=True)]
+        for order in (met, met[::-1]):
+            part = Planner(Index(*order)).plan(more, "reuse").segments[4]
+            assert part.decision == "reused" and part.variant is met[1]
     store = [
         make_meta("C", ("A",), tokens=30, system="other", variant_id="0"),
         replace(one, variant_id="2"),
@@ -230,8 +234,8 @@ def test_a_chunk_without_tau_is_left_to_the_deviation_of_its_keys():
 
 def test_the_question_chooses_in_qsel_and_guided():
     store = Index(make_meta("A", ("X",)), make_meta("C", ("X",), tokens=30, tau=np.ones(30)))
-    asked = np.zeros(67)
-    asked[[5, 40, 41, 42]] = [1.0, 3.0, 2.0, 0.5]
+    asked = np.zeros((2, 67))
+    asked[:, [5, 40, 41, 42]] = [1.0, 3.0, 2.0, 0.5]
     planner = Planner(store, tau_power=0.0)
     for mode in ("qsel", "guided"):
         plan = planner.plan(ABC, mode, 0.05)
@@ -241,6 +245,19 @@ def test_the_question_chooses_in_qsel_and_guided():
     kept = Planner(store, tau_power=0.0, guided_split="overhead")
     plan = kept.choose(kept.plan(ABC, "guided", 0.1), asked)
     assert [len(plan.segments[n].rows) for n in (1, 3)] == [1, 3]
+
+
+def test_guided_listens_to_the_later_layers_and_qsel_to_all():
+    store = Index(make_meta("C", ("X",), tokens=30, tau=np.ones(30)))
+    asked = np.zeros((10, 67))
+    asked[:4, 40] = 10.0
+    asked[4:, 41] = 1.0
+    planner = Planner(store, tau_power=0.0)
+    chosen = {
+        mode: planner.choose(planner.plan(ABC, mode, 0.03), asked).segments[3].rows for mode in ("qsel", "guided")
+    }
+    assert chosen["qsel"].tolist() == [40]
+    assert chosen["guided"].tolist() == [41]
 
 
 def test_a_budget_of_nothing_needs_no_probe():
@@ -274,6 +291,7 @@ def test_rows_that_are_no_candidates_are_refused():
         {"theta_full": 0},
         {"theta_full": 2},
         {"tau_power": -1},
+        {"asked_from": 1},
         {"overlap": "?"},
         {"guided_split": "even"},
     ],
@@ -312,6 +330,8 @@ def stores_and_prompts(draw):
     return Index(*metas), make_prompt(*((name, sizes[name]) for name in names))
 
 
+# Drawing takes most of the time, more on a busy machine.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     stores_and_prompts(),
     st.sampled_from(list(MODES)),

@@ -208,9 +208,10 @@ def test_tenants_never_share(make_engine):
 def test_a_document_that_changed_is_forgotten(make_engine):
     engine = make_engine()
     chunks = [ChunkText(CHUNKS[0], "a#0", "a"), ChunkText(CHUNKS[1], "b#0", "b")]
-    engine.generate("Be brief.", chunks, "why?", "full", params=SHORT)
+    for group in (chunks, chunks[1:]):
+        engine.generate("Be brief.", group, "why?", "full", params=SHORT)
     engine.finish_background()
-    assert engine.invalidate("a") == 1 and engine.invalidate("a") == 0
+    assert engine.invalidate("a") == 2 and engine.invalidate("a") == 0  # a, and b as it was computed behind a
     report = engine.generate("Be brief.", chunks[::-1], "why?", "guided", params=SHORT).report
     decisions = {chunk.chunk_id: chunk.decision for chunk in report.chunks}
     assert decisions["a#0"] == "computed" and decisions["b#0"] != "computed"
@@ -338,6 +339,7 @@ def test_explain_tells_what_was_looked_at(make_engine):
         best = min(considered[chunk.chunk_id], key=lambda one: one["cfo"])
         assert chunk.cfo == best["cfo"]
     assert engine.explain("nobody") is None
+    assert engine.explain(report.request_id, tenant="another") is None
     assert np.isfinite(report.ttft_s)
 
 
@@ -365,3 +367,58 @@ def test_focus_may_only_drop_repairs(make_engine, with_focus):
     logits, report = engine.score(prompt, answer, mode="cachecraft", recompute=0.4)
     assert report.repaired_tokens > 0
     assert kl(full, logits) < kl(full, engine.score(prompt, answer, mode="reuse")[0])
+
+
+def test_stop_tokens_end_the_answer_without_being_part_of_it(make_engine):
+    engine = make_engine()
+    ask = lambda **more: engine.generate("", CHUNKS[:2], "b", params=SamplingParams(ignore_eos=True, **more))  # noqa: E731
+    long = ask(max_tokens=8)
+    place = next(n for n in range(1, 8) if long.token_ids[n] not in long.token_ids[:n])
+    ended = ask(max_tokens=8, stop_token_ids=(3, long.token_ids[place]))
+    assert ended.finish_reason == "stop" and ended.token_ids == long.token_ids[:place]
+    assert ended.report.output_tokens == place
+    late = ask(max_tokens=8, stop_token_ids=(long.token_ids[place],), min_tokens=8)
+    assert late.finish_reason == "length" and len(late.token_ids) == 8
+    assert long.token_ids[place] not in late.token_ids
+
+
+def test_stop_texts_are_not_looked_for_before_the_fewest_tokens(make_engine):
+    engine = make_engine()
+    ask = lambda **more: engine.generate("", ["a"], "b", params=SamplingParams(max_tokens=8, ignore_eos=True, **more))  # noqa: E731
+    long = ask()
+    stop = long.text[:1]
+    assert stop and ask(stop=(stop,)).text == ""
+    assert ask(stop=(stop,), min_tokens=8).text == long.text
+
+
+@pytest.mark.parametrize("ids", [(-1,), (5, 100_000)])
+def test_ids_that_are_no_tokens_are_refused_before_the_engine_meets_them(make_engine, ids):
+    engine = make_engine()
+    with pytest.raises(InputError, match=rf"stop_token_ids: {ids[-1]} is no token"):
+        engine.generate("", ["a"], "b", params=SamplingParams(max_tokens=2, min_tokens=1, stop_token_ids=ids))
+    with pytest.raises(PromptTooLongError, match="min_tokens: 1020 do not fit"):
+        engine.generate("", ["a"], "b", params=SamplingParams(max_tokens=2000, min_tokens=1020))
+    assert len(engine.generate("", ["a"], "b", params=SHORT).token_ids) == 6
+
+
+def test_wrong_settings_of_sampling_name_the_field():
+    for field, value in {
+        "top_k": -1,
+        "min_p": 1.5,
+        "repetition_penalty": 0.0,
+        "frequency_penalty": float("nan"),
+        "presence_penalty": 3.0,
+        "min_tokens": 300,
+    }.items():
+        with pytest.raises(InputError, match=f"^{field} must be"):
+            SamplingParams(**{field: value})
+
+
+def test_plain_prompts_of_very_many_tenants_cost_bounded_memory(make_engine, monkeypatch):
+    monkeypatch.setattr("nonet.ragcache.scheduling.prompting._MAX_TENANTS", 2)
+    engine = make_engine()
+    for tenant in "abc":
+        engine.complete(engine.prompt("", CHUNKS[:1], "why?", tenant=tenant), params=SHORT)
+    engine.finish_background()
+    ids = engine.prompt("", CHUNKS[:1], "why?").ids.tolist()
+    assert [len(engine.text_prompt(ids, tenant=tenant).chunks) for tenant in "abc"] == [0, 1, 1]

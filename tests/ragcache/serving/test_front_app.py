@@ -23,12 +23,14 @@ from nonet.ragcache.serving.calls import Call, Head, respond, whole
 from nonet.ragcache.serving.front_app import FrontConfig, ReplicaLostError, build_front
 from nonet.ragcache.serving.routing import Router
 from nonet.ragcache.serving.server import ServedEngine
+from nonet.ragcache.serving.tenants import ApiKey, KeyRing
 from nonet.ragcache.store.chunk_store import ChunkStore
 
 CHUNKS = [
     {"id": f"kb-{n}", "text": " ".join(random.Random(n).choices(["row", "cap", "brake", "page"], k=15))}
     for n in range(5)
 ]
+KEYS = KeyRing([ApiKey("secret"), ApiKey("other")])
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "why?"}]
 
 
@@ -83,10 +85,10 @@ class Front:
         for name in ("one", "two"):
             store = ChunkStore.from_spec(f"ram:100MB,disk:{folder}/kv?shared=1", refresh_s=0.1)
             engine = Engine(model, store, EngineConfig(max_model_len=1024))
-            served[name] = ServedEngine(engine, ServerConfig("toy", token="secret", default_recompute=1.0))
+            served[name] = ServedEngine(engine, ServerConfig("toy", keys=KEYS, default_recompute=1.0))
             engine.start()
         self.replicas = NearReplicas(served)
-        app = build_front(self.replicas, FrontConfig("secret", 1 << 20), index=index)
+        app = build_front(self.replicas, FrontConfig(KEYS, 1 << 20), index=index)
         self.service = Service(app, has_token=True).start()
         self.client = openai.OpenAI(base_url=f"{self.service.address}/v1", api_key="secret", max_retries=0)
 
@@ -105,6 +107,7 @@ class Front:
     def settle(self):
         for served in self.replicas.served.values():
             served.engine.finish_background()
+        for served in self.replicas.served.values():  # when all have written
             served.engine.store.refresh()
 
 
@@ -198,7 +201,7 @@ def front_hint(chunks):
     from nonet.ragcache.serving.hints import chat_hint
     from nonet.ragcache.serving.openai_types import ChatBody
 
-    return chat_hint(ChatBody(messages=QUESTION, chunks=chunks, max_tokens=5), "secret")
+    return chat_hint(ChatBody(messages=QUESTION, chunks=chunks, max_tokens=5), KEYS.tenant_of("secret"))
 
 
 def test_a_loss_within_a_stream_is_said_in_the_stream(front):
@@ -221,7 +224,7 @@ def test_without_any_replica_it_says_so_and_is_not_ready(front):
 
 def test_refusals_are_the_replicas_own(front):
     with pytest.raises(openai.BadRequestError, match="tools is not supported"):
-        front.ask(extra_body={"tools": []})
+        front.ask(extra_body={"tools": [{}]})
     with pytest.raises(openai.BadRequestError, match="messages"):
         front.client.chat.completions.create(model="toy", messages=[])
     with pytest.raises(openai.NotFoundError, match="does not exist"):
@@ -229,7 +232,7 @@ def test_refusals_are_the_replicas_own(front):
     with pytest.raises(openai.BadRequestError, match="maximum context length"):
         front.ask([{"text": "word " * 1000}])
     wrong = openai.OpenAI(base_url=f"{front.service.address}/v1", api_key="guess", max_retries=0)
-    with pytest.raises(openai.AuthenticationError):
+    with pytest.raises(openai.AuthenticationError, match="is not a key of this server"):
         wrong.models.list()
     with pytest.raises(openai.APIStatusError) as caught:
         front.ask(["x" * (2 << 20)])
@@ -249,6 +252,37 @@ def test_plain_prompts_and_models(front):
     assert '"model": "toy"' in page and '"canRetrieve": true' in page
 
 
+def test_batches_and_nulls_pass_through(front):
+    done = front.client.completions.create(model="toy", prompt=["row cap", "brake"], max_tokens=3)
+    assert [choice.index for choice in done.choices] == [0, 1] and len(front.replicas.asked) == 1
+    assert front.ask(extra_body={"tools": None, "stream": None, "mode": None}).usage.completion_tokens == 5
+    with pytest.raises(openai.NotFoundError, match="no such address"):
+        front.client.get("/nowhere", cast_to=object)
+
+
+def test_keys_and_salts_part_tenants_on_all_replicas(front):
+    other = openai.OpenAI(base_url=f"{front.service.address}/v1", api_key="other", max_retries=0)
+    chunks = [{"id": "own", "text": "what only one of them has asked about " * 4}]
+
+    def decision(client, **more):
+        body = {"chunks": chunks, "ignore_eos": True, "mode": "reuse", **more}
+        done = client.chat.completions.create(model="toy", messages=QUESTION, max_tokens=2, extra_body=body)
+        front.settle()
+        return done.chunks[0]["decision"], done.id
+
+    first = decision(front.client)
+    assert (first[0], decision(other)[0], decision(front.client, cache_salt="s")[0]) == ("computed",) * 3
+    assert decision(front.client)[0] != "computed" and decision(front.client, cache_salt="s")[0] != "computed"
+    assert other.delete("/cache/chunks/own?cache_salt=s", cast_to=object)["deleted"] is False
+    with pytest.raises(openai.BadRequestError, match="cache_salt"):
+        other.delete("/cache/chunks/own?cache_salt=", cast_to=object)
+    with pytest.raises(openai.NotFoundError, match="is not known here"):
+        other.get(f"/cache/explain?request={first[1]}", cast_to=object)
+    assert json.loads(front.get(f"/v1/cache/explain?request={first[1]}"))["chunks"]
+    assert other.delete("/cache/chunks/own", cast_to=object)["deleted"] is True
+    assert decision(front.client)[0] != "computed" and decision(other)[0] == "computed"
+
+
 def test_retrieval_is_done_in_front_so_that_the_router_sees_the_chunks(front):
     question = [{"role": "user", "content": "number3"}]
     answer = front.ask([], messages=question, extra_body={"retrieve": 2})
@@ -266,7 +300,7 @@ def test_metrics_of_all_replicas_are_told_apart(front):
     waiting = families["nonet_ragcache_requests_waiting"].samples
     assert {one.labels["replica"] for one in waiting} == {"one", "two"}
     finished = sum(one.value for one in families["nonet_ragcache_requests"].samples if one.name.endswith("_total"))
-    assert finished == sum(len(served.engine._remembered) for served in front.replicas.served.values())
+    assert finished == sum(len(served.engine.remembered) for served in front.replicas.served.values())
     assert families["nonet_ragcache_replicas"].samples[0].value == 2
     assert families["nonet_ragcache_routed_requests"].samples[0].value == front.replicas.router.stats.num_routed
     assert set(json.loads(front.get("/v1/cache/stats"))["replicas"]) == {"one", "two"}

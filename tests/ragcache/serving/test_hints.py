@@ -46,6 +46,9 @@ def test_plain_prompts_share_as_many_blocks_as_they_are_the_same():
     ids = list(range(2000))
     assert blocks(ids)[:3] == blocks(ids[:900] + [7] * 100)[:3] and blocks(ids)[3] != blocks(ids[:900] + [7] * 130)[3]
     assert blocks("\ud800" * 2000) == blocks("\ud800" * 2000)
+    assert set(blocks([text, changed])) == {*blocks(text), *blocks(changed)} and blocks([ids]) == blocks(ids)
+    several = completion_hint(CompletionBody(prompt=["a", "b"], max_tokens=7), "")
+    assert several.other_tokens == 14
 
 
 def test_a_conversation_without_chunks_is_routed_by_its_beginning():

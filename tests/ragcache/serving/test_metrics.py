@@ -4,6 +4,7 @@ import pytest
 
 from nonet.ragcache.scheduling.request import RequestReport
 from nonet.ragcache.serving.metrics import Metrics
+from nonet.ragcache.store.stats import StoreStats, TierStats
 
 
 def report(prefix, reused, repaired, computed):
@@ -46,3 +47,20 @@ def test_names_of_others_are_shown_when_asked_for(others):
     metrics.watch_store(lambda: {"ram": 1})
     shown = {name.partition(":")[0] for name in (family.name for family in metrics.registry.collect()) if ":" in name}
     assert shown == set(others)
+
+
+def test_tiers_show_what_they_may_hold_and_what_failed():
+    def stats():
+        tiers = tuple(TierStats(name, 0, 0, size, 0, 0, 0.0, True) for name, size in capacity.items())
+        return StoreStats(0, 0, tiers, {}, faults, 0)
+
+    capacity, faults = {"ram": None, "disk": 100}, {}
+    metrics = Metrics("m")
+    metrics.watch_tiers(stats)
+    assert value(metrics, "nonet_ragcache_store_capacity_bytes", tier="ram") == float("inf")
+    assert value(metrics, "nonet_ragcache_store_capacity_bytes", tier="disk") == 100
+    assert value(metrics, "nonet_ragcache_store_faults", tier="disk", kind="full") == 0
+    capacity["disk"], faults["disk: full"] = 60, 3
+    assert value(metrics, "nonet_ragcache_store_capacity_bytes", tier="disk") == 60
+    assert value(metrics, "nonet_ragcache_store_faults", tier="disk", kind="full") == 3
+    assert value(metrics, "nonet_ragcache_store_faults", tier="ram", kind="full") == 0

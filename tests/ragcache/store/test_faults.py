@@ -123,6 +123,15 @@ def test_the_next_tier_takes_over_where_one_failed(tmp_path):
     store.close()
 
 
+def test_a_file_with_more_than_its_header_says_is_damaged(tmp_path):
+    tier, meta = DiskTier(tmp_path), make_meta()
+    tier.put(pack(meta, make_kv(meta)))
+    with tier.path_of(meta.variant_id).open("ab") as file:
+        file.write(bytes(4096))
+    with pytest.raises(VariantDamaged, match="the header says"):
+        tier.open(meta.variant_id)
+
+
 def test_damaged_files_are_left_out_at_the_start(tmp_path):
     tier = DiskTier(tmp_path)
     metas = [make_meta(f"c{i}") for i in range(4)]
@@ -162,7 +171,7 @@ def test_a_full_disk(tmp_path):
         assert store.flush(10.0)
         for meta in metas:
             assert_reads(store.open(meta.variant_id), make_kv(meta))
-        assert store.stats().faults["disk: fault"] > 0
+        assert store.stats().faults["disk: full"] > 0
         assert 1 <= len(tier.ids()) < 8
         assert not list(folder.glob("*/.tmp-*"))
         store.check_integrity()

@@ -63,6 +63,8 @@ def experiments(
     named: dict[str, Callable[[Scale, LoadedModel, Trace], list[Finding]]] = {
         "exactness": _exactness,
         "quality": _quality,
+        "long_chunks": _long_chunks,
+        "hotpotqa": _hotpotqa,
         "speed": _speed,
         "peers": _peers,
         "load": _load,
@@ -124,37 +126,53 @@ def _exactness(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 
 
 def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
-    from nonet.common.datasets import locate
-    from nonet.ragcache.bench.modes import SHARES, quality_findings
-    from nonet.ragcache.bench.questions import (
-        evaluation_of,
-        hotpot_cases,
-        joined_chunks,
-        with_planted_neighbours,
-    )
+    from nonet.ragcache.bench.modes import quality_findings
+    from nonet.ragcache.bench.questions import evaluation_of
     from nonet.ragcache.bench.trace import trace_findings
-    from nonet.ragcache.data import HOTPOTQA
 
     name, cases, texts = trace
     is_full = scale == "full"
     few, met = (cases, texts) if is_full else _few(cases, texts, 8)
-    sizes = (300, 100) if is_full else (min(8, len(few) // 2), 3)
+    sizes = (300, 150) if is_full else (min(8, len(few) // 2), 3)
     evaluation = evaluation_of(name, few, met, num_warming=sizes[0], num_asked=sizes[1])
-    findings, share = quality_findings(model, evaluation, with_baselines=is_full)
+    calibrating = len(evaluation.asked) // 3 if is_full else 0
+    findings, share = quality_findings(model, evaluation, num_calibrating=calibrating, with_baselines=is_full)
+    told = f"{name}: {len(cases)} questions, a store without limits, "
     if not is_full:
-        # So few questions calibrate nothing.
-        share = SHARES[-1]
-    told = f"{name}: {len(cases)} questions, a store without limits, {share:.0%} of reused rows computed anew"
-    findings += trace_findings(model, cases, texts, recompute=share, source=told)
-    if not is_full:
-        return findings
-    long_cases, long_texts = joined_chunks(cases, texts, 3, 4)
-    longer = evaluation_of("long chunks", long_cases, long_texts, num_warming=150, num_asked=100)
-    findings += quality_findings(model, longer)[0]
-    if files := locate(HOTPOTQA):
-        hops = with_planted_neighbours("hotpotqa", *hotpot_cases(files["questions"]), rounds=2, num_asked=100)
-        findings += quality_findings(model, hops)[0]
-    return findings
+        # So few questions calibrate nothing, and nothing is promised.
+        share = 0.3
+    told += f"{share:.0%} of reused rows computed anew"
+    return findings + trace_findings(
+        model, cases, texts, recompute=share, source=told, has_promise=is_full, is_xquad=name == "xquad"
+    )
+
+
+def _long_chunks(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
+    from nonet.common.console import note
+    from nonet.ragcache.bench.modes import quality_findings
+    from nonet.ragcache.bench.questions import evaluation_of, joined_chunks
+
+    if scale != "full":
+        note("bench: long_chunks asks 40 questions of 2,000 tokens; it runs with --full only")
+        return []
+    cases, texts = joined_chunks(trace[1], trace[2], 3, 4)
+    evaluation = evaluation_of("long chunks", cases, texts, num_warming=60, num_asked=40)
+    return quality_findings(model, evaluation)[0]
+
+
+def _hotpotqa(scale: Scale, model: LoadedModel, _trace: Trace) -> list[Finding]:
+    from nonet.common.console import note
+    from nonet.common.datasets import locate
+    from nonet.ragcache.bench.modes import quality_findings
+    from nonet.ragcache.bench.questions import hotpot_cases, with_planted_neighbours
+    from nonet.ragcache.data import HOTPOTQA
+
+    files = locate(HOTPOTQA)
+    if scale != "full" or not files:
+        note("bench: hotpotqa asks 100 published questions; it runs with --full where they are at hand")
+        return []
+    evaluation = with_planted_neighbours("hotpotqa", *hotpot_cases(files["questions"]), rounds=2, num_asked=100)
+    return quality_findings(model, evaluation)[0]
 
 
 def _speed(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:

@@ -1,8 +1,9 @@
 """Requests that come by chance: what the default mode gains over prefix caching, in our own server.
 
 Both modes get the same requests of one trace at the same Poisson times, each in an engine of its own whose store was
-filled by earlier requests of the trace in the same mode, and goes on being filled. The load is a share of what prefix
-mode can serve, which is measured first with everything sent at once.
+filled by earlier requests of the trace in the same mode, and goes on being filled. Prefix mode's engine does not
+observe attention, which a prefix cache has no use for. The load is a share of what prefix mode can serve, which is
+measured first with everything sent at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nonet.ragcache.bench.arrivals import poisson_times
 from nonet.ragcache.bench.questions import SYSTEM, Case
 from nonet.ragcache.bench.replay import LoadReport, Server, TimedRequest, load_report, replay
 from nonet.ragcache.models.loading import LoadedModel
-from nonet.ragcache.reuse.modes import DEFAULT_MODE
+from nonet.ragcache.reuse.modes import DEFAULT_MODE, MODES
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText
@@ -287,7 +288,13 @@ class _Bench:
 
     def _engine(self, store: ChunkStore) -> Engine:
         length = self._size.max_model_len
-        config = EngineConfig(mode=self._mode, max_model_len=length, pool_tokens=8 * length, max_waiting=10_000)
+        config = EngineConfig(
+            mode=self._mode,
+            max_model_len=length,
+            pool_tokens=8 * length,
+            max_waiting=10_000,
+            observe=MODES[self._mode].lookup == "any",  # a prefix cache has no use for it
+        )
         return Engine(self._model, store, config)
 
     def _prompt(self, engine: Engine, case: Case) -> Prompt:

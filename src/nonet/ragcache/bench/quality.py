@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -68,10 +69,12 @@ class Trialled:
     Args:
         engine: warmed.
         references: of the questions.
+        folder: of its store.
     """
 
-    def __init__(self, engine: Engine, references: Sequence[Reference]) -> None:
+    def __init__(self, engine: Engine, references: Sequence[Reference], folder: TemporaryDirectory[str]) -> None:
         self.engine, self.references = engine, tuple(references)
+        self._folder = folder
 
     @classmethod
     def prepare(
@@ -81,7 +84,7 @@ class Trialled:
         *,
         max_tokens: int = 24,
         with_logits: bool = False,
-        store: str = "ram:8GB",
+        store: str | None = None,
         max_variants: int = 5,
     ) -> Trialled:
         """Warm a store and answer all questions in full.
@@ -91,11 +94,12 @@ class Trialled:
             model: a name, or loaded.
             max_tokens: of an answer.
             with_logits: keep the logits of the full answers.
-            store: of the variants.
+            store: of the variants; None takes a gigabyte of memory and a folder that lasts as long as this.
             max_variants: of a chunk.
         """
         loaded = load_model(model) if isinstance(model, str) else model
-        opened = ChunkStore.from_spec(store, max_variants=max_variants)
+        folder = TemporaryDirectory(prefix="nonet-ragcache-")
+        opened = ChunkStore.from_spec(store or f"ram:1GB,disk:{folder.name}:40GB", max_variants=max_variants)
         engine = Engine(loaded, opened, EngineConfig(background=False, step_tokens=4096))
         for case in track(evaluation.warming, "warming"):
             engine.warm(SYSTEM, [_chunks(evaluation, case)])
@@ -108,7 +112,7 @@ class Trialled:
             tokens = full.token_ids or (loaded.config.eos_ids[0],)
             logits = engine.score(prompt, tokens, mode="full")[0] if with_logits else None
             references.append(Reference(case, prompt, tokens, full.text, logits))
-        return cls(engine, references)
+        return cls(engine, references, folder)
 
     def judge(self, reference: Reference, mode: str, recompute: float | None = None, *, answers: bool = True) -> Judged:
         """One question in one mode.
@@ -137,8 +141,9 @@ class Trialled:
         return Judged(kl, top, rouge, gold, computed, report.repaired_tokens / max(1, reused), report.ttft_s)
 
     def close(self) -> None:
-        """Stop the engine."""
+        """Stop the engine and give its store's folder back."""
         self.engine.stop(0)
+        self._folder.cleanup()
 
 
 def trial_of(trialled: Trialled, mode: str, alpha: float) -> Trial:

@@ -1,6 +1,7 @@
 """Attention of chosen rows over all keys that are there, wherever those lie in the pool.
 
-Keys are stored as they were before rotation and are rotated here, to the positions that they have in this prompt.
+Keys are stored as they were before rotation and are rotated here, to the positions that they have in this prompt. Each
+layer's keys and values are put together once; then blocks of query rows read those that the block can see.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from nonet.ragcache.engine._prefill_kernels import gather_turned
+from nonet.ragcache.engine.grouped import GroupedRows, Scratch
 from nonet.ragcache.engine.sequence import Sequence
+from nonet.ragcache.engine.team import team
 from nonet.ragcache.models.config import ModelConfig
 from nonet.ragcache.models.rotary import Rotary, rotate
 
 QUERY_BLOCK = 64
 """Query rows that are taken at a time: bounds memory at heads x 64 x keys, and leaves out keys behind the block."""
+_GROUPED_FROM = 16
+"""Fewer rows than these are one block."""
+_GATHERED_ROWS = 1024
 _KEPT_MASK_CELLS = 1 << 25
 _KEPT_MASKS = 16
 
@@ -57,7 +64,7 @@ def keys_in_sight(sequence: Sequence, layer: int, last_row: int, first_row: int,
 
 
 class Attention:
-    """Attention for one batch; keeps the cosines and sines that several layers need.
+    """Attention for one batch; keeps the cosines, sines and masks that several layers need.
 
     Args:
         config: of the model.
@@ -68,6 +75,8 @@ class Attention:
         self._config, self._rotary = config, rotary
         self._turns: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._masks: dict[tuple[int, int], tuple[KeyView, torch.Tensor, list[torch.Tensor]]] = {}
+        self._groups: dict[tuple[int, int], tuple[KeyView, torch.Tensor, GroupedRows]] = {}
+        self._scratch = Scratch()
 
     def turns(self, layer: int, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of positions in a layer, kept for the layers that rotate alike."""
@@ -103,12 +112,13 @@ class Attention:
         Returns:
             [r, heads * d].
         """
-        cos, sin = self.turns(layer, view.positions)
-        keys = rotate(pool_keys.index_select(0, view.slots), cos, sin).transpose(0, 1)
-        values = pool_values.index_select(0, view.slots).transpose(0, 1)
+        keys, values = self._gathered(layer, view, pool_keys, pool_values)
         scale, window = self._config.attention_scale, self._config.layers[layer].window
         if watch is None and window is None and len(rows) == len(view.rows) > 1:
             return _whole(queries, keys, values, scale)
+        is_plain = queries.dtype == torch.float32 and queries.device.type == "cpu"
+        if watch is None and is_plain and len(rows) >= _GROUPED_FROM:
+            return self._groups_of(rows, positions, view, window).attend(queries, keys, values, scale)
         parts = []
         masks = self._masks_of(rows, positions, view, window, queries.dtype)
         for first, mask in zip(range(0, len(rows), QUERY_BLOCK), masks, strict=True):
@@ -121,6 +131,37 @@ class Attention:
                 watch(rows[block], view.rows[:seen], mean)
                 parts.append(attended)
         return torch.cat(parts)
+
+    def _gathered(
+        self, layer: int, view: KeyView, pool_keys: torch.Tensor, pool_values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # [kv_heads, k, d] each, the keys rotated; those of the layer before are overwritten.
+        cos, sin = self.turns(layer, view.positions)
+        if pool_keys.dtype != torch.float32 or pool_keys.device.type != "cpu":
+            keys = rotate(pool_keys.index_select(0, view.slots), cos, sin)
+            return keys.transpose(0, 1), pool_values.index_select(0, view.slots).transpose(0, 1)
+        size, (num_kv, d) = len(view.slots), pool_keys.shape[1:]
+        keys, values = self._scratch.take("keys", num_kv, size, d), self._scratch.take("values", num_kv, size, d)
+        given = [one.numpy() for one in (pool_keys, pool_values, view.slots, cos, sin)]
+        put = keys.numpy(), values.numpy()
+        num_pieces = -(-size // _GATHERED_ROWS)
+
+        def piece(number: int, _member: int) -> None:
+            first = number * _GATHERED_ROWS
+            gather_turned(*given, first, min(size, first + _GATHERED_ROWS), *put)
+
+        team().run(num_pieces, piece)
+        return keys, values
+
+    def _groups_of(self, rows: torch.Tensor, positions: torch.Tensor, view: KeyView, window: int | None) -> GroupedRows:
+        # The same in all layers of a window, like the masks; without large parts of its own.
+        key = (id(view), id(rows))
+        if key not in self._groups:
+            if len(self._groups) == _KEPT_MASKS:
+                self._groups.clear()
+            grouped = GroupedRows(rows, positions, view.rows, view.positions, window, self._config, self._scratch)
+            self._groups[key] = (view, rows, grouped)
+        return self._groups[key][2]
 
     def _masks_of(
         self, rows: torch.Tensor, positions: torch.Tensor, view: KeyView, window: int | None, dtype: torch.dtype

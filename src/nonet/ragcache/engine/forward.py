@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from nonet.common.errors import InputError
 from nonet.ragcache.engine._decode_kernels import decode_attention
 from nonet.ragcache.engine.attention import Attention, KeyView, keys_in_sight
 from nonet.ragcache.engine.observing import Observer
@@ -55,6 +56,10 @@ class Slice:
         observer: is shown the attention.
         selector: may drop rows on the way.
         keep_kv: False forgets the rows' keys and values afterwards.
+        num_layers: the first layers only, without logits; None for all.
+
+    Raises:
+        InputError: no layer, or logits without all layers.
     """
 
     sequence: Sequence
@@ -63,6 +68,11 @@ class Slice:
     observer: Observer | None = None
     selector: RowSelector | None = None
     keep_kv: bool = True
+    num_layers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_layers is not None and (self.num_layers < 1 or self.want_logits):
+            raise InputError(f"a slice of {self.num_layers} layers; it needs one at least, and all for logits")
 
 
 @torch.inference_mode()
@@ -91,6 +101,8 @@ def forward(
         if before_layer is not None:
             before_layer(layer)
         x = batch.layer(layer, x, is_last=layer == num_layers - 1)
+        if not len(x):
+            break
     for one in slices:
         if not one.keep_kv:
             one.sequence.mark(one.rows, 0)
@@ -173,7 +185,7 @@ class _Batch:
         for place, part in enumerate(self._parts):
             mine = queries[self._bounds[place] : self._bounds[place + 1]]
             pieces.append(self._attend(number, part, mine, part.rows))
-        return torch.cat(pieces)
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
     def _attend(self, number: int, part: _Part, queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         observer = part.given.observer
@@ -203,10 +215,14 @@ class _Batch:
             if part.given.selector is not None:
                 stored = self._pool.keys[number].index_select(0, part.sequence.shared_slots(part.rows))
                 keep = part.given.selector.after_layer(number, part.rows, keys[first:last], stored, part.given.observer)
+            if part.given.num_layers == number + 1:
+                keep = torch.zeros(last - first, dtype=torch.bool)
             if keep is not None:
                 part.drop(keep, number)
             kept.append(torch.ones(last - first, dtype=torch.bool) if keep is None else keep)
         if all(bool(keep.all()) for keep in kept):
             return x
-        self._gather()
+        self._parts = [part for part in self._parts if len(part.rows)]
+        if self._parts:
+            self._gather()
         return x[torch.cat(kept)]

@@ -103,6 +103,11 @@ class ChunkMatcher:
             self._is_stale = True
         return True
 
+    def known_keys(self) -> list[str]:
+        """The chunks that are looked for."""
+        with self._lock:
+            return list(self._pieces)
+
     def discard(self, key: str) -> None:
         """Look for a chunk no longer; it need not be known."""
         with self._lock:

@@ -19,6 +19,9 @@ from nonet.ragcache.reuse.prompt import Prompt, Segment, in_order
 from nonet.ragcache.reuse.tokens import guided_scores, num_of, picked, random_rows, shared_budget, top_rows
 from nonet.ragcache.store.variant import VariantMeta
 
+TAU_POWER, ASKED_FROM = 1.5, 0.4
+"""Of mode "guided": the best of a grid on three sets of questions (decision 15)."""
+
 Considered = tuple[tuple[VariantMeta, Overlap], ...]
 # Orders that mode "set" looks at, at most; a prompt of five chunks has 120.
 _MAX_ORDERS = 1000
@@ -42,11 +45,14 @@ class Planner:
         overlap: "symmetric" counts new neighbours against a variant, too.
         tau_power: with mode "guided", how much a row's staleness counts beside the question's attention: 0 not at all,
             1 as much (`guided_scores`).
+        asked_from: with mode "guided", the share of the model's layers, from the first, whose attention does not count.
         guided_split: with mode "guided", "overhead" keeps each chunk's budget, "request" lets all rows compete for the
             sum.
         guard: computes everything where reuse might do too much damage; None never does.
         received: attention that the rows of a variant received when it was computed, for mode "h2o"; None (or a None
             that it gives) ranks by tau instead and says so.
+        observed_only: leave out variants without statistics also where an exact prefix needs none, so that they are
+            computed again and get some.
         seed: of mode "random".
 
     Attributes:
@@ -72,21 +78,27 @@ class Planner:
         alpha: float = 0.5,
         theta_full: float = 1.0,
         overlap: Rule = "published",
-        tau_power: float = 0.5,
+        tau_power: float = TAU_POWER,
+        asked_from: float = ASKED_FROM,
         guided_split: Split = "request",
         guard: Guard | None = None,
         received: Callable[[str], NDArray[np.floating] | None] | None = None,
+        observed_only: bool = True,
         seed: int = 0,
     ) -> None:
         if not (0 <= alpha < float("inf") and 0 < theta_full <= 1 and 0 <= tau_power < float("inf")):
             raise InputError("planner: alpha and tau_power must not be negative, theta_full within 0 and 1")
+        if not 0 <= asked_from < 1:
+            raise InputError(f"planner: asked_from must be at least 0 and below 1, not {asked_from:g}")
         if overlap not in ("published", "symmetric"):
             raise InputError(f"planner: overlap must be 'published' or 'symmetric', not {overlap!r}")
         if guided_split not in ("overhead", "request"):
             raise InputError(f"planner: guided_split must be 'overhead' or 'request', not {guided_split!r}")
         self._store, self.alpha, self._theta_full = store, alpha, theta_full
         self._rule, self._tau_power, self._guided_split = overlap, tau_power, guided_split
+        self._asked_from = asked_from
         self._guard, self._received, self._seed = guard, received, seed
+        self._observed_only = observed_only
 
     def plan(self, prompt: Prompt, mode: str = DEFAULT_MODE, recompute: float | None = None) -> Plan:
         """Plan a request.
@@ -106,7 +118,7 @@ class Planner:
         if recompute is not None and not 0 <= recompute <= 1:
             raise InputError(f"recompute must be within 0 and 1, not {recompute:g}")
         if way.lookup == "set":
-            prompt = self._reordered(prompt)
+            prompt = self._reordered(prompt, way)
         parts, considered = self._looked_up(prompt, way)
         plan = Plan(prompt, mode, tuple(parts), considered=tuple(considered))
         if way.choice != "none":
@@ -118,12 +130,14 @@ class Planner:
 
         Args:
             plan: with `probe == "question"`.
-            asked: [n], attention of the question's rows onto each row of the prompt, over all layers.
+            asked: [layers, n], attention of the question's rows onto each row of the prompt.
         """
         parts = [part for part in plan.segments if part.by_probe]
-        power = self._tau_power if MODES[plan.mode].choice == "guided" else 0.0
-        per_part = MODES[plan.mode].choice == "guided" and self._guided_split == "overhead"
-        scores = [guided_scores(asked, [part], power) for part in parts]
+        is_guided = MODES[plan.mode].choice == "guided"
+        first_layer = int(self._asked_from * len(asked)) if is_guided else 0
+        onto_rows = asked[first_layer:].sum(0)
+        per_part = is_guided and self._guided_split == "overhead"
+        scores = [guided_scores(onto_rows, [part], self._tau_power if is_guided else 0.0) for part in parts]
         return plan.with_chosen(picked(parts, scores, [part.budget for part in parts], per_part=per_part))
 
     def _looked_up(self, prompt: Prompt, way: Mode) -> tuple[list[SegmentPlan], list[tuple[str, Considered]]]:
@@ -145,7 +159,7 @@ class Planner:
     def _system_part(self, prompt: Prompt, way: Mode) -> SegmentPlan:
         segment = prompt.system
         if way.lookup != "none" and segment.num_tokens:
-            for variant in self._usable(segment):
+            for variant in self._usable(segment, way):
                 if not variant.prefix_keys and not variant.system_key:
                     return SegmentPlan(segment, "prefix", variant, NO_ROWS, None, "the same start as before")
         return computed(segment, "no system segment" if not segment.num_tokens else "the start is not stored")
@@ -167,7 +181,8 @@ class Planner:
             return computed(chunk, "the second time in this prompt: behind itself it is not taken over"), ()
         system_key = prompt.system.key
         looked_at = tuple(
-            (one, overlap_of(one, system_key, new, alpha=self.alpha, rule=self._rule)) for one in self._usable(chunk)
+            (one, overlap_of(one, system_key, new, alpha=self.alpha, rule=self._rule))
+            for one in self._usable(chunk, way)
         )
         if is_exact:
             for variant, overlap in looked_at:
@@ -184,10 +199,15 @@ class Planner:
             return computed(chunk, f"its best variant would need {overlap.cfo:.0%} computed anew"), looked_at
         return SegmentPlan(chunk, "reused", variant, NO_ROWS, overlap, _why(variant, overlap, new)), looked_at
 
-    def _usable(self, segment: Segment) -> list[VariantMeta]:
+    def _usable(self, segment: Segment, way: Mode) -> list[VariantMeta]:
         # What a store says of itself is not trusted: rows must match, and repaired KV is never taken over.
         found = self._store.variants(segment.key)
-        return [one for one in found if one.exact and one.num_tokens == segment.num_tokens == len(one.tau)]
+        watched = self._observed_only or way.lookup == "any"
+        return [
+            one
+            for one in found
+            if one.exact and one.num_tokens == segment.num_tokens == len(one.tau) and (one.observed or not watched)
+        ]
 
     def _repaired(self, plan: Plan, way: Mode, recompute: float | None) -> Plan:
         numbers = [n for n, part in enumerate(plan.segments) if part.decision == "reused"]
@@ -238,7 +258,7 @@ class Planner:
             parts[number] = repaired(parts[number], _within(drawn, parts[number].segment))
         return replace(plan, segments=tuple(parts))
 
-    def _reordered(self, prompt: Prompt) -> Prompt:
+    def _reordered(self, prompt: Prompt, way: Mode) -> Prompt:
         """The prompt with its chunks in an order of which the longest prefix in tokens is stored."""
         chunks = [chunk for chunk in prompt.chunks if chunk.num_tokens]
         best: tuple[int, list[Segment]] = (0, [])
@@ -252,12 +272,12 @@ class Planner:
                 best = (size, order)
             before = tuple(chunk.key for chunk in order)
             nexts = {chunk.key: chunk for chunk in reversed(chunks) if chunk.key not in before}
-            stack += [[*order, one] for one in nexts.values() if self._has(one, prompt.system.key, before)]
+            stack += [[*order, one] for one in nexts.values() if self._has(one, prompt.system.key, before, way)]
         taken = {id(chunk) for chunk in best[1]}
         return in_order(prompt, [*best[1], *(chunk for chunk in prompt.chunks if id(chunk) not in taken)])
 
-    def _has(self, chunk: Segment, system_key: str, prefix: tuple[str, ...]) -> bool:
-        return any(one.system_key == system_key and one.prefix_keys == prefix for one in self._usable(chunk))
+    def _has(self, chunk: Segment, system_key: str, prefix: tuple[str, ...], way: Mode) -> bool:
+        return any(one.system_key == system_key and one.prefix_keys == prefix for one in self._usable(chunk, way))
 
 
 def _rank(one: tuple[VariantMeta, Overlap], system_key: str) -> tuple[float, bool, float, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +34,14 @@ class Observed:
 
 
 def describe(
-    prompt: Prompt, number: int, observed: Observed, *, model: str, layout: KVLayout, exact: bool
+    prompt: Prompt, number: int, observed: Observed | None, *, model: str, layout: KVLayout, exact: bool
 ) -> VariantMeta:
     """The description of a chunk, or of the system segment, as a variant.
 
     Args:
         prompt: in which it was computed.
         number: of the segment: 0 is the system segment, 1 the first chunk.
-        observed: attention of that computation.
+        observed: attention of that computation, None when nobody watched.
         model: fingerprint of the weights.
         layout: of its KV.
         exact: whether all rows up to its end were computed, or taken from exactly the same prefix.
@@ -48,11 +49,13 @@ def describe(
     segment = prompt.segments[number]
     earlier = [n for n in range(1, number) if prompt.segments[n].num_tokens]
     keys = tuple(prompt.segments[n].key for n in earlier)
-    inter = observed.sums[:, number, earlier]
-    lengths = [prompt.segments[n].num_tokens for n in earlier]
-    a_mean, b_mean = attention_means(inter, observed.sums[:, number, number], lengths, segment.num_tokens)
-    rows = slice(segment.start, segment.stop)
-    tau = observed.onto[rows][:, earlier].sum(1) / len(observed.sums)
+    inter_sums, a_mean, b_mean, tau = [0.0] * len(earlier), 0.0, 0.0, np.zeros(segment.num_tokens)
+    if observed is not None:
+        inter = observed.sums[:, number, earlier]
+        lengths = [prompt.segments[n].num_tokens for n in earlier]
+        a_mean, b_mean = attention_means(inter, observed.sums[:, number, number], lengths, segment.num_tokens)
+        inter_sums = inter.sum(0).tolist()
+        tau = observed.onto[segment.start : segment.stop][:, earlier].sum(1) / len(observed.sums)
     system_key = prompt.system.key if number else ""
     return VariantMeta(
         variant_id=variant_id_of(segment.key, system_key, keys),
@@ -60,7 +63,7 @@ def describe(
         system_key=system_key,
         prefix_keys=keys,
         num_tokens=segment.num_tokens,
-        inter_sums=tuple(inter.sum(0).tolist()),
+        inter_sums=tuple(inter_sums),
         inter_mean=a_mean,
         intra_mean=b_mean,
         cci=cache_context_impact(a_mean, b_mean),
@@ -72,6 +75,7 @@ def describe(
         model=model,
         layout=str(layout),
         num_bytes=layout.num_bytes(segment.num_tokens),
+        observed=observed is not None,
     )
 
 
@@ -106,6 +110,12 @@ class ReceivedTable:
             self._values.move_to_end(variant_id)
             while len(self._values) > self._max_variants:
                 self._values.popitem(last=False)
+
+    def discard(self, variant_ids: Iterable[str]) -> None:
+        """Forget variants, known or not."""
+        with self._lock:
+            for variant_id in variant_ids:
+                self._values.pop(variant_id, None)
 
     def get(self, variant_id: str) -> NDArray[np.float16] | None:
         """What its rows received, None when it is not known; to be given to `Planner`."""

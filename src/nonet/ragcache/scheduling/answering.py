@@ -30,6 +30,9 @@ class Answer:
     >>> answer = Answer(Letters(), ["END"])
     >>> "".join(answer.push(ord(c)) for c in "the END of it"), answer.stopped
     ('the ', True)
+    >>> answer = Answer(Letters(), ["END"])
+    >>> "".join(answer.push(ord(c), may_stop=n > 4) for n, c in enumerate("END ENDEND")), answer.stopped
+    ('END END', True)
     """
 
     def __init__(self, decoder: TextDecoder, stops: Sequence[str] = ()) -> None:
@@ -38,15 +41,18 @@ class Answer:
         self.stopped = False
         """Whether a stop text has come."""
 
-    def push(self, token_id: int) -> str:
+    def push(self, token_id: int, *, may_stop: bool = True) -> str:
         """Take a token; gives the text that can be shown now.
 
         Args:
             token_id: the next one; nothing is shown after a stop text.
+            may_stop: False shows all text so far, in which no stop text is looked for then or later.
         """
         if self.stopped:
             return ""
         self._held += self._decoder.push(token_id)
+        if not may_stop:
+            return self.rest()
         places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
             self.stopped = True

@@ -8,10 +8,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,7 @@ import torch
 
 from nonet.common.errors import InputError
 from nonet.ragcache.engine.paging import BlockPool
-from nonet.ragcache.engine.sampling import Sampler
 from nonet.ragcache.models.loading import DEFAULT_MODEL, LoadedModel, load_model
-from nonet.ragcache.reuse.modes import MODES
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.reuse.prompt import Prompt
@@ -36,16 +32,18 @@ from nonet.ragcache.scheduling.prompting import (
     shortened,
     too_long,
 )
+from nonet.ragcache.scheduling.remembering import Remembered
 from nonet.ragcache.scheduling.request import (
     BusyError,
     EndEvent,
     Event,
     FinishReason,
     Generation,
+    Listener,
     RequestReport,
     SamplingParams,
 )
-from nonet.ragcache.scheduling.running import Request, Running, considered_of
+from nonet.ragcache.scheduling.running import Request, Running, considered_of, sampler_of
 from nonet.ragcache.scheduling.scheduler import Scheduler
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.scheduling.shadow import MAX_TOKENS, ShadowCheck
@@ -76,7 +74,6 @@ class Engine:
 
     def __init__(self, model: LoadedModel, store: ChunkStore, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
-        MODES[self.config.mode]
         self.model, self.store = model, store
         self.max_model_len = min(self.config.max_model_len or model.config.max_context, model.config.max_context)
         tokens = self.config.pool_tokens or 4 * self.max_model_len
@@ -87,16 +84,20 @@ class Engine:
         self._layout = self._prompts.layout
         self._pool = BlockPool(shape, -(-tokens // _BLOCK_TOKENS), _BLOCK_TOKENS, dtype=model.decoder.dtype)
         settings = self.config
-        keeper = Keeper(self._pool, store, model.fingerprint, self._layout, self._prompts.learn)
+        keeper = Keeper(
+            self._pool, store, model.fingerprint, self._layout, self._prompts.learn, observe=settings.observe
+        )
         self.planner = Planner(
             store,
             alpha=settings.alpha,
             theta_full=settings.theta_full,
             overlap=settings.overlap,
             tau_power=settings.tau_power,
+            asked_from=settings.asked_from,
             guided_split=settings.guided_split,
             guard=settings.guard,
             received=keeper.received.get,
+            observed_only=settings.observe,
         )
         self._scheduler = Scheduler(
             model.decoder,
@@ -108,10 +109,12 @@ class Engine:
             max_running=settings.max_running,
             step_tokens=settings.step_tokens,
             with_focus=settings.focus,
+            probe_layers=settings.probe_layers,
             on_end=self._ended,
         )
-        self._remembered: OrderedDict[str, tuple[RequestReport, Any]] = OrderedDict()
-        self.num_remembered = 1000
+        self.remembered = Remembered()
+        store.on_invalidated(self._forget)
+        self._keeper = keeper
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
         self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
@@ -200,23 +203,10 @@ class Engine:
             params: of tokens.
             keep: store what is computed exactly; False for measurements that must leave no trace.
         """
-        pieces: list[str] = []
-        ended: list[EndEvent] = []
-        done = threading.Event()
-
-        def collect(event: Event) -> None:
-            pieces.append(event.text)
-            if isinstance(event, EndEvent):
-                ended.append(event)
-                done.set()
-
-        running = self._new(prompt, params or SamplingParams(), mode, recompute, None, collect, keep=keep)
-        self._scheduler.add(running)
-        self._drive(done)
-        end = ended[0]
-        if end.finish_reason == "error":
-            raise InputError(end.error)
-        return Generation("".join(pieces), tuple(end.token_ids), end.finish_reason, end.report)
+        heard = Listener()
+        running = self._new(prompt, params or SamplingParams(), mode, recompute, None, heard, keep=keep)
+        end = self._served(running, heard)
+        return Generation(heard.text, tuple(end.token_ids), end.finish_reason, end.report)
 
     def score(
         self, prompt: Prompt, answer: Sequence[int], *, mode: str | None = None, recompute: float | None = None
@@ -234,23 +224,12 @@ class Engine:
         """
         if not answer:
             raise InputError("an answer to be scored needs at least one token")
-        ended: list[EndEvent] = []
-        done = threading.Event()
-
-        def collect(event: Event) -> None:
-            if isinstance(event, EndEvent):
-                ended.append(event)
-                done.set()
-
-        params = SamplingParams(max_tokens=len(answer), ignore_eos=True)
+        heard, params = Listener(), SamplingParams(max_tokens=len(answer), ignore_eos=True)
         running = self._new(
-            prompt, params, mode, recompute, None, collect, forced=tuple(answer), keep_logits=True, keep=False
+            prompt, params, mode, recompute, None, heard, forced=tuple(answer), keep_logits=True, keep=False
         )
-        self._scheduler.add(running)
-        self._drive(done)
-        if ended[0].finish_reason == "error":
-            raise InputError(ended[0].error)
-        return torch.stack(running.logits).numpy(), ended[0].report
+        end = self._served(running, heard)
+        return torch.stack(running.logits).numpy(), end.report
 
     def submit(
         self,
@@ -300,10 +279,9 @@ class Engine:
             How many.
         """
         for group in groups:
-            done = threading.Event()
-            prompt = self.prompt(system, group, ".", tenant=tenant)
-            self._scheduler.add(self._job(prompt, partial(_set_at_end, done)))
-            self._drive(done)
+            heard = Listener()
+            self._scheduler.add(self._job(self.prompt(system, group, ".", tenant=tenant), heard))
+            self._drive(heard.done)
         return len(groups)
 
     def finish_background(self) -> None:
@@ -315,18 +293,23 @@ class Engine:
                 time.sleep(_IDLE_WAIT_S)
         self.store.flush()
 
-    def explain(self, request_id: str) -> tuple[RequestReport, Any] | None:
-        """What a finished request cost, and for each chunk the variants that were looked at; None when not known."""
-        return self._remembered.get(request_id)
+    def explain(self, request_id: str, *, tenant: str = "") -> tuple[RequestReport, Any] | None:
+        """What a tenant's finished request cost, and for each chunk the variants looked at; None when not known."""
+        return self.remembered.find(tenant, request_id)
 
     def invalidate(self, name: str, *, tenant: str = "") -> int:
-        """Drop the stored KV of a document; gives how many variants there were.
+        """Drop all KV that was computed from a document; gives how many variants there were.
+
+        That is the KV of its chunks, under whatever names the same texts came too, and that of chunks computed behind
+        them. What requests on their way compute of it is not stored.
 
         Args:
-            name: as given with its chunks.
+            name: one under which its chunks were given.
             tenant: whose.
         """
-        return self.store.invalidate(document=document_name(tenant, name))
+        document = document_name(tenant, name)
+        self._scheduler.outdate(document)
+        return self.store.invalidate(document=document)
 
     def store_stats(self) -> dict[str, Any]:
         """What the store holds."""
@@ -397,6 +380,13 @@ class Engine:
                 self._scheduler.end_all("error", self._failure)
                 raise
 
+    def _served(self, running: Running, heard: Listener) -> EndEvent:
+        self._scheduler.add(running)
+        self._drive(heard.done)
+        if heard.end is None or heard.end.finish_reason == "error":
+            raise InputError(heard.end.error if heard.end is not None else "the request has not ended")
+        return heard.end
+
     def _drive(self, done: threading.Event) -> None:
         if self._thread is not None:
             self._wake.set()
@@ -418,7 +408,7 @@ class Engine:
         **options: Any,
     ) -> Running:
         chosen = mode or self.config.mode
-        MODES[chosen]
+        self.config.check_mode(chosen)
         if self._is_stopping or self._failure:
             raise BusyError(
                 "the server is stopping" if self._is_stopping else f"the engine has failed: {self._failure}"
@@ -431,7 +421,11 @@ class Engine:
         if room < 1:
             raise PromptTooLongError(too_long(len(prompt.ids), self.max_model_len))
         if params.max_tokens > room:
-            params = SamplingParams(**{**asdict(params), "max_tokens": room})
+            if params.min_tokens > room:
+                text = f"min_tokens: {params.min_tokens} do not fit behind a prompt of {len(prompt.ids)} tokens"
+                raise PromptTooLongError(f"{text}; the context has {self.max_model_len}")
+            params = replace(params, max_tokens=room)
+        params.check_ids(self.model.config.vocab_size)
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         request = Request(
             uuid.uuid4().hex, prompt, params, chosen, recompute, deadline_s=deadline, on_event=on_event, **options
@@ -439,9 +433,8 @@ class Engine:
         return self._running(request)
 
     def _running(self, request: Request) -> Running:
-        params = request.params
-        sampler = Sampler(params.temperature, params.top_p, params.seed)
-        return Running(request, sampler, Answer(self.model.tokenizer.stream(), params.stop))
+        answer = Answer(self.model.tokenizer.stream(), request.params.stop)
+        return Running(request, sampler_of(request, self.model.config.eos_ids), answer)
 
     def _job(self, prompt: Prompt, on_event: Callable[[Event], None]) -> Running:
         request = Request(
@@ -452,19 +445,20 @@ class Engine:
     def _ended(self, running: Running, reason: FinishReason) -> None:
         if running.request.only_prompt or running.request.is_internal:
             return
-        report = running.report()
-        plan = running.plan
-        considered = considered_of(plan) if plan is not None else {}
-        self._remembered[report.request_id] = (report, considered)
-        while len(self._remembered) > self.num_remembered:
-            self._remembered.popitem(last=False)
+        report, plan = running.report(), running.plan
+        self.remembered.add(running.request.prompt.tenant, report, considered_of(plan) if plan is not None else {})
         for callback in self._on_report:
             callback(report, reason)
         if running.request.keep_logits and running.request.keep and running.token_ids:
             self._check_in_shadow(running)
-        is_kept = running.request.keep and reason in ("stop", "length")
+        is_kept = running.request.keep and not running.is_outdated and reason in ("stop", "length")
         if plan is not None and is_kept and self.config.background:
             self._plan_background(plan)
+
+    def _forget(self, variant_ids: set[str], chunks: set[str]) -> None:
+        self._scheduler.residency.forget(variant_ids)
+        self._keeper.received.discard(variant_ids)
+        self._prompts.forget(chunks)
 
     def _check_in_shadow(self, served: Running) -> None:
         tokens = tuple(served.token_ids[:MAX_TOKENS])
@@ -492,8 +486,3 @@ class Engine:
         for number in missing_segments(plan):
             prompt = shortened(plan.prompt, neighbours_of(plan.prompt, number))
             self._scheduler.add(self._job(prompt, lambda _: None), when_idle=True)
-
-
-def _set_at_end(done: threading.Event, event: Event) -> None:
-    if isinstance(event, EndEvent):
-        done.set()

@@ -80,6 +80,7 @@ class Keeper:
         model: fingerprint of the weights.
         layout: of the KV.
         on_kept: told every chunk that was handed over, with its prompt.
+        observe: watch attention; without, what is kept serves as an exact prefix only.
 
     Attributes:
         received: attention that the rows of what was handed over received, for mode "h2o".
@@ -92,27 +93,33 @@ class Keeper:
         model: str,
         layout: KVLayout,
         on_kept: Callable[[Prompt, Segment], None] = lambda *_: None,
+        *,
+        observe: bool = True,
     ) -> None:
         self._pool, self._store, self._model, self._layout = pool, store, model, layout
-        self._on_kept = on_kept
+        self._on_kept, self._observe = on_kept, observe
         self.received = ReceivedTable()
 
     def observer_for(self, plan: Plan, num_layers: int) -> Observer | None:
-        """What must watch the computation of a plan, None when it computes nothing that is stored."""
-        if not exact_segments(plan):
+        """What must watch the computation of a plan, None for nothing: it computes nothing that needs to be watched."""
+        if not self._observe or not exact_segments(plan):
             return None
         segments = torch.from_numpy(plan.prompt.segment_of_row())
         return Observer(segments, len(plan.segments), num_layers)
 
-    def keep(self, plan: Plan, sequence: Sequence, observer: Observer) -> int:
+    def keep(self, plan: Plan, sequence: Sequence, observer: Observer | None) -> int:
         """Submit all that the plan computed exactly; gives how many.
 
         Args:
             plan: that was carried out.
             sequence: with its KV.
-            observer: that watched.
+            observer: what `observer_for` gave for this plan.
         """
-        observed = Observed(observer.sums.numpy(), observer.onto.numpy(), observer.received.numpy())
+        observed = None
+        if observer is not None:
+            observed = Observed(observer.sums.numpy(), observer.onto.numpy(), observer.received.numpy())
+        elif self._observe:
+            return 0
         slots = sequence.layer_slots(0)
         numbers = exact_segments(plan)
         for number in numbers:
@@ -120,7 +127,8 @@ class Keeper:
             meta = describe(plan.prompt, number, observed, model=self._model, layout=self._layout, exact=True)
             keys, values = self._pool.read(slots[segment.start : segment.stop])
             self._store.submit(meta, ChunkKV(keys, values))
-            self.received.add(meta.variant_id, observed.received[segment.start : segment.stop])
+            if observed is not None:
+                self.received.add(meta.variant_id, observed.received[segment.start : segment.stop])
             if segment.kind == "chunk":
                 self._on_kept(plan.prompt, segment)
         return len(numbers)

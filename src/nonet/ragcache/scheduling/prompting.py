@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,11 @@ from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.reuse.keys import chunk_key
 from nonet.ragcache.reuse.matching import ChunkMatcher
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment, joined
+from nonet.ragcache.store.names import hash_of
 from nonet.ragcache.store.variant import KVLayout
+
+_MAX_TENANTS = 1000
+"""Whose chunks are found again in plain prompts; those of the tenant who computed least lately are forgotten."""
 
 
 class PromptTooLongError(InputError):
@@ -51,7 +57,8 @@ class PromptMaker:
 
     def __init__(self, model: LoadedModel, max_model_len: int) -> None:
         self._model, self._max_model_len = model, max_model_len
-        self._matchers: dict[str, ChunkMatcher] = {}
+        self._matchers: OrderedDict[str, ChunkMatcher] = OrderedDict()
+        self._lock = threading.Lock()
         shape = model.config
         self.layout = KVLayout(model.dtype, shape.num_layers, shape.num_kv_heads, shape.head_dim)
 
@@ -92,9 +99,24 @@ class PromptMaker:
             prompt: in which it stands.
             segment: its place.
         """
-        matcher = self._matchers.setdefault(prompt.tenant, ChunkMatcher())
+        with self._lock:
+            matcher = self._matchers.setdefault(prompt.tenant, ChunkMatcher())
+            self._matchers.move_to_end(prompt.tenant)
+            if len(self._matchers) > _MAX_TENANTS:
+                self._matchers.popitem(last=False)
         ids = prompt.ids[segment.start : segment.stop]
         matcher.add(segment.key, ids, chunk_id=segment.chunk_id, document=segment.document)
+
+    def forget(self, chunks: Collection[str]) -> None:
+        """Look for these chunks no longer in prompts that do not say where their chunks are.
+
+        Args:
+            chunks: `hash_of` their keys.
+        """
+        for matcher in list(self._matchers.values()) if chunks else ():
+            for key in matcher.known_keys():
+                if hash_of(key) in chunks:
+                    matcher.discard(key)
 
     def text(self, text: str | Sequence[int], *, tenant: str = "") -> Prompt:
         """A plain text, or its token ids; chunks that were computed before are found in it at any offset.
@@ -117,8 +139,9 @@ class PromptMaker:
         ids = [*head, *rest]
         if len(ids) >= self._max_model_len:
             raise PromptTooLongError(too_long(len(ids), self._max_model_len))
-        matcher = self._matchers.setdefault(tenant, ChunkMatcher())
-        if not matcher.match(ids):
+        with self._lock:
+            matcher = self._matchers.get(tenant)
+        if matcher is None or not matcher.match(ids):
             return self._prompt([head, rest], [], tenant)
         return matcher.prompt(ids, lambda piece: self._key(piece, tenant), tenant=tenant)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
 from nonet.common.errors import InputError
 
+REPETITION_RANGE = (0.01, 100.0)
+"""Penalties within it leave no logit infinite."""
 FinishReason = Literal["stop", "length", "cancelled", "timeout", "error"]
 
 
@@ -25,6 +28,13 @@ class SamplingParams:
         seed: of the draws; None is another one each time.
         stop: texts that end the answer and are not part of it.
         ignore_eos: go on after the model's end token (for measurements).
+        top_k: only so many of the likeliest tokens; 0 for all.
+        min_p: only tokens that have at least this share of the likeliest one's probability.
+        repetition_penalty: divides the positive logits of tokens of prompt and answer, multiplies the negative ones.
+        frequency_penalty: taken off a token's logit for each time that it is in the answer.
+        presence_penalty: taken off once when it is there.
+        stop_token_ids: tokens that end the answer and are not part of it.
+        min_tokens: before so many, no token ends the answer, and no stop text is looked for.
 
     Raises:
         InputError: a value outside its range.
@@ -42,6 +52,13 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -54,6 +71,31 @@ class SamplingParams:
             raise InputError(f"seed must fit into 64 bits, not be {self.seed}")
         if any(not text for text in self.stop):
             raise InputError("stop must not hold an empty text")
+        if self.top_k < 0:
+            raise InputError(f"top_k must be 0 (all) or more, not {self.top_k}")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min_p must be within 0 and 1, not {self.min_p:g}")
+        low, high = REPETITION_RANGE
+        if not low <= self.repetition_penalty <= high:
+            raise InputError(f"repetition_penalty must be within {low:g} and {high:g}, not {self.repetition_penalty:g}")
+        for name in ("frequency_penalty", "presence_penalty"):
+            if not -2 <= getattr(self, name) <= 2:
+                raise InputError(f"{name} must be within -2 and 2, not {getattr(self, name):g}")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise InputError(f"min_tokens must be within 0 and max_tokens ({self.max_tokens}), not {self.min_tokens}")
+
+    def check_ids(self, vocab_size: int) -> None:
+        """Refuse ids that are no tokens of a model.
+
+        Args:
+            vocab_size: of the model.
+
+        Raises:
+            InputError: there is one.
+        """
+        wrong = [one for one in self.stop_token_ids if not 0 <= one < vocab_size]
+        if wrong:
+            raise InputError(f"stop_token_ids: {wrong[0]} is no token of this model, whose ids are below {vocab_size}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +238,25 @@ class EndEvent:
 
 
 Event = TokenEvent | EndEvent
+
+
+class Listener:
+    """Hears one request, for whoever waits for its end.
+
+    Attributes:
+        text: so far.
+        end: the last event, None before it.
+        done: set with it.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.end: EndEvent | None = None
+        self.done = threading.Event()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event, as `on_event` of a request."""
+        self.text += event.text
+        if isinstance(event, EndEvent):
+            self.end = event
+            self.done.set()

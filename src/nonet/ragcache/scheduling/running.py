@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import Blocks
-from nonet.ragcache.engine.sampling import Sampler
+from nonet.ragcache.engine.sampling import Penalties, Sampler
 from nonet.ragcache.engine.sequence import Sequence
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.prompt import Prompt
@@ -100,6 +100,8 @@ class Running:
         self.logits: list[torch.Tensor] = []
         self.probe_rows = 0
         self.is_cancelled = False
+        self.is_outdated = False
+        """Whether a document of it was invalidated since it came: nothing that it computes is stored."""
         self.started_s: float | None = None
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
@@ -125,7 +127,14 @@ class Running:
         self.first_token_s = self.first_token_s or now
         self.last_token_s = now
         self.token_ids.append(token_id)
-        return self._answer.push(token_id)
+        return self._answer.push(token_id, may_stop=len(self.token_ids) > self.request.params.min_tokens)
+
+    def is_end(self, token_id: int, eos_ids: Container[int]) -> bool:
+        """Whether a token ends the answer, of which it is no part."""
+        params = self.request.params
+        if self.request.forced:
+            return False
+        return (token_id in eos_ids and not params.ignore_eos) or token_id in params.stop_token_ids
 
     @property
     def is_stopped(self) -> bool:
@@ -188,6 +197,27 @@ class Running:
                 )
             )
         return tuple(reports)
+
+
+def sampler_of(request: Request, eos_ids: tuple[int, ...]) -> Sampler:
+    """What chooses a request's tokens.
+
+    Args:
+        request: what is asked.
+        eos_ids: the model's end tokens.
+    """
+    params = request.params
+    return Sampler(
+        params.temperature,
+        params.top_p,
+        params.seed,
+        top_k=params.top_k,
+        min_p=params.min_p,
+        penalties=Penalties(params.repetition_penalty, params.frequency_penalty, params.presence_penalty),
+        prompt_ids=request.prompt.ids,
+        end_ids=(*params.stop_token_ids, *(() if params.ignore_eos else eos_ids)),
+        min_tokens=params.min_tokens,
+    )
 
 
 def rows_tensor(rows: np.ndarray) -> torch.Tensor:

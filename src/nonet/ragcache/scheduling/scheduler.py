@@ -7,6 +7,7 @@ store is done when nobody waits.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -50,6 +51,7 @@ class Scheduler:
         max_running: requests that are carried out at a time.
         step_tokens: rows of a step.
         with_focus: stop repairing chunks out of the question's focus, where a prompt is computed in one step.
+        probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         on_end: told each request that has ended.
     """
 
@@ -65,6 +67,7 @@ class Scheduler:
         max_running: int = 8,
         step_tokens: int = 512,
         with_focus: bool = False,
+        probe_layers: float = 1.0,
         on_end: Callable[[Running, FinishReason], None] = lambda *_: None,
     ) -> None:
         self._decoder, self._pool, self._store = decoder, pool, store
@@ -72,6 +75,7 @@ class Scheduler:
         self._eos_ids, self._max_running, self._step_tokens = set(eos_ids), max_running, step_tokens
         self._with_focus, self._on_end = with_focus, on_end
         self._num_layers = decoder.config.num_layers
+        self._probe_layers = math.ceil(probe_layers * self._num_layers)
         self.residency = Residency(pool, store, self._num_layers)
         self._lock = threading.Lock()
         self._waiting: deque[Running] = deque()
@@ -116,6 +120,18 @@ class Scheduler:
                 running.is_cancelled = True
                 return True
         return False
+
+    def outdate(self, document: str) -> None:
+        """Let no request that is on its way store anything, where it has chunks of a document; jobs for it end.
+
+        Args:
+            document: that has become invalid.
+        """
+        with self._lock:
+            for running in [*self._waiting, *self._idle, *self._running]:
+                if any(chunk.document == document for chunk in running.request.prompt.chunks):
+                    running.is_outdated = True
+                    running.is_cancelled |= running.request.only_prompt
 
     def step(self) -> bool:
         """Do one step; False when there was nothing to do."""
@@ -173,7 +189,7 @@ class Scheduler:
                 return
             with self._lock:
                 queue.popleft()
-            self._running.append(running)
+                self._running.append(running)
 
     def _begin(self, running: Running) -> bool:
         """Plan a request and get its pages; False when they are not free yet."""
@@ -284,7 +300,8 @@ class Scheduler:
         if plan is None or sequence is None:
             raise NonetError("a request without a plan was to be computed")
         if running.state is State.PROBING:
-            return Slice(sequence, running.pending, want_logits=False, observer=running.probe, keep_kv=False)
+            depth = self._probe_layers
+            return Slice(sequence, running.pending, False, running.probe, keep_kv=False, num_layers=depth)
         if plan.probe == "deviation":
             # The choice is made among all rows in one batch, so they cannot be cut.
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
@@ -344,7 +361,7 @@ class Scheduler:
         if plan is None or probe is None:
             return
         running.probe_rows += num_rows
-        running.plan = self._planner.choose(plan, probe.asked.sum(0).numpy())
+        running.plan = self._planner.choose(plan, probe.asked.numpy())
         running.probe = None
         self._start_prefill(running, running.plan)
 
@@ -361,22 +378,23 @@ class Scheduler:
             overlap = plan.segments[number].overlap
             share = len(plan.segments[number].rows) / max(1, plan.segments[number].segment.num_tokens)
             self._store.used(resident.meta.variant_id, share if overlap is not None else 0.0)
-        if running.observer is not None:
-            self._keeper.keep(plan, sequence, running.observer)
-            running.observer = None
+        with self._lock:  # what is invalidated comes before this, or after and finds what is kept here
+            if running.request.keep and not running.is_outdated:
+                self._store.named((chunk.key, chunk.document) for chunk in plan.prompt.chunks if chunk.document)
+                self._keeper.keep(plan, sequence, running.observer)
+        running.observer = None
 
     def _next_token(self, running: Running, logits: torch.Tensor) -> None:
         token_id = running.take(logits)
-        request, params = running.request, running.request.params
-        is_end = token_id in self._eos_ids and not params.ignore_eos and not request.forced
-        if is_end:
+        request = running.request
+        if running.is_end(token_id, self._eos_ids):
             self._finish(running, "stop")
             return
         text = running.show(token_id)
         request.on_event(TokenEvent(text, token_id))
         if running.is_stopped:
             self._finish(running, "stop")
-        elif len(running.token_ids) >= params.max_tokens:
+        elif len(running.token_ids) >= request.params.max_tokens:
             self._finish(running, "length")
         elif running.sequence is not None:
             running.sequence.append(token_id)

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
+
+from fastapi.responses import JSONResponse
 
 from nonet.ragcache.scheduling.request import EndEvent, RequestReport
 
 _FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "timeout": "length"}
 
 
-def usage(report: RequestReport) -> dict[str, Any]:
-    """Token counts; `cached_tokens` are those that did not go through the layers, at any position."""
+class JsonAnswer(JSONResponse):
+    """JSON in UTF-8; what is half a character in a name is escaped, since UTF-8 has no place for it."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return encoded(content)
+
+
+def encoded(value: Any) -> bytes:
+    """An object as JSON.
+
+    >>> encoded({"a": "\\u00e4\\ud800"}).decode()
+    '{"a":"ä\\\\ud800"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+def usage(reports: Sequence[RequestReport]) -> dict[str, Any]:
+    """Token counts of all prompts; `cached_tokens` are those that did not go through the layers, at any position."""
+    prompt = sum(one.prompt_tokens for one in reports)
+    output = sum(one.output_tokens for one in reports)
     return {
-        "prompt_tokens": report.prompt_tokens,
-        "completion_tokens": report.output_tokens,
-        "total_tokens": report.prompt_tokens + report.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": report.cached_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
+        "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in reports)},
         "nonet": {
-            "prefix": report.prefix_tokens,
-            "reused": report.reused_tokens,
-            "repaired": report.repaired_tokens,
-            "computed": report.computed_tokens,
-            "probe_rows": report.probe_rows,
-            "queue_s": round(report.queue_s, 6),
-            "ttft_s": round(report.ttft_s, 6),
-            "mode": report.mode,
-            "notes": list(report.notes),
+            "prefix": sum(one.prefix_tokens for one in reports),
+            "reused": sum(one.reused_tokens for one in reports),
+            "repaired": sum(one.repaired_tokens for one in reports),
+            "computed": sum(one.computed_tokens for one in reports),
+            "probe_rows": sum(one.probe_rows for one in reports),
+            "queue_s": round(max(one.queue_s for one in reports), 6),
+            "ttft_s": round(max(one.ttft_s for one in reports), 6),
+            "mode": reports[0].mode,
+            "notes": [note for one in reports for note in one.notes],
         },
     }
 
@@ -40,59 +64,65 @@ def chunk_list(report: RequestReport) -> list[dict[str, Any]]:
 class Shape:
     """The objects of one route.
 
+    With several prompts, each choice has its own `chunks` and `request_id` (for an explanation); with one, the object
+    has them.
+
     Args:
-        request_id: becomes the object's id.
+        request_ids: one a prompt; the first becomes the object's id.
         model: name of the model.
         chat: whether for `/v1/chat/completions`, else `/v1/completions`.
     """
 
-    def __init__(self, request_id: str, model: str, *, chat: bool) -> None:
+    def __init__(self, request_ids: Sequence[str], model: str, *, chat: bool) -> None:
         self._chat = chat
-        self._head = {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{request_id}",
-            "created": int(time.time()),
-            "model": model,
-        }
+        self._ids = [f"{'chatcmpl' if chat else 'cmpl'}-{one}" for one in request_ids]
+        self._head = {"id": self._ids[0], "created": int(time.time()), "model": model}
 
-    def whole(self, text: str, end: EndEvent) -> dict[str, Any]:
-        """The answer to a request without `stream`."""
-        reason = _FINISH.get(end.finish_reason, "stop")
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
-        if self._chat:
-            choice["message"] = {"role": "assistant", "content": text, "refusal": None}
-        else:
-            choice["text"] = text
+    def whole(self, texts: Sequence[str], ends: Sequence[EndEvent]) -> dict[str, Any]:
+        """The answer to a request without `stream`; texts and ends in the order of the prompts."""
+        choices = []
+        for index, (text, end) in enumerate(zip(texts, ends, strict=True)):
+            choice = self._choice(index, end)
+            if self._chat:
+                choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+            else:
+                choice["text"] = text
+            choices.append(choice)
         kind = "chat.completion" if self._chat else "text_completion"
-        return {
-            **self._head,
-            "object": kind,
-            "choices": [choice],
-            "usage": usage(end.report),
-            "chunks": chunk_list(end.report),
-        }
+        spent = usage([end.report for end in ends])
+        return {**self._head, "object": kind, "choices": choices, "usage": spent, **self._told(ends[0])}
 
     def opening(self) -> dict[str, Any] | None:
         """The first event of a chat stream, which tells the role."""
-        return self._event({"role": "assistant", "content": ""}, None) if self._chat else None
+        return self._event(0, {"role": "assistant", "content": ""}) if self._chat else None
 
-    def piece(self, text: str) -> dict[str, Any]:
-        """An event with a piece of text."""
-        return self._event({"content": text} if self._chat else text, None)
+    def piece(self, index: int, text: str) -> dict[str, Any]:
+        """An event with a piece of text of one prompt's answer."""
+        return self._event(index, {"content": text} if self._chat else text)
 
-    def closing(self, end: EndEvent) -> dict[str, Any]:
-        """The last event with a choice; it carries the chunks."""
-        last = self._event({} if self._chat else "", _FINISH.get(end.finish_reason, "stop"))
-        return {**last, "chunks": chunk_list(end.report)}
+    def closing(self, index: int, end: EndEvent) -> dict[str, Any]:
+        """The last event of one prompt's answer; it carries the chunks."""
+        return {**self._event(index, {} if self._chat else "", end), **self._told(end)}
 
-    def usage_event(self, end: EndEvent) -> dict[str, Any]:
+    def usage_event(self, ends: Sequence[EndEvent]) -> dict[str, Any]:
         """The event after the last when `stream_options.include_usage` is set."""
-        return {**self._stream_head(), "choices": [], "usage": usage(end.report)}
+        return {**self._stream_head(), "choices": [], "usage": usage([end.report for end in ends])}
+
+    def _told(self, end: EndEvent) -> dict[str, Any]:
+        return {"chunks": chunk_list(end.report)} if len(self._ids) == 1 else {}
+
+    def _choice(self, index: int, end: EndEvent | None) -> dict[str, Any]:
+        reason = _FINISH.get(end.finish_reason, "stop") if end is not None else None
+        choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
+        if end is not None and len(self._ids) > 1:
+            choice |= {"request_id": self._ids[index], "chunks": chunk_list(end.report)}
+        return choice
 
     def _stream_head(self) -> dict[str, Any]:
         return {**self._head, "object": "chat.completion.chunk" if self._chat else "text_completion"}
 
-    def _event(self, content: Any, reason: str | None) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
+    def _event(self, index: int, content: Any, end: EndEvent | None = None) -> dict[str, Any]:
+        choice = self._choice(index, end)
         choice["delta" if self._chat else "text"] = content
         return {**self._stream_head(), "choices": [choice]}
 

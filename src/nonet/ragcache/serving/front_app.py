@@ -20,13 +20,14 @@ from pydantic import ValidationError
 from nonet.common.errors import InputError
 from nonet.common.service import make_app
 from nonet.ragcache.serving.answers import error_body
-from nonet.ragcache.serving.app import gate_error, wrong_input
+from nonet.ragcache.serving.app import gate_error, tenant_of, wrong_input
 from nonet.ragcache.serving.calls import Call, Head, Piece, Whole, whole
 from nonet.ragcache.serving.hints import chat_hint, completion_hint
 from nonet.ragcache.serving.merging import merged_metrics
 from nonet.ragcache.serving.openai_types import ChatBody, ChunkIn, CompletionBody
 from nonet.ragcache.serving.page import page_html
 from nonet.ragcache.serving.routing import RequestHint, RoutingStats
+from nonet.ragcache.serving.tenants import NO_KEYS, KeyRing
 
 if TYPE_CHECKING:
     from nonet.ragcache.front.index import ChunkIndex
@@ -79,11 +80,11 @@ class FrontConfig:
     """What the front allows.
 
     Args:
-        token: bearer token of the API.
+        keys: that clients may send, the same as the replicas'.
         max_body_bytes: of a request.
     """
 
-    token: str | None = None
+    keys: KeyRing = NO_KEYS
     max_body_bytes: int = 8 << 20
 
 
@@ -98,11 +99,11 @@ def build_front(replicas: Replicas, config: FrontConfig, *, index: ChunkIndex | 
     app = make_app(
         "nonet ragcache",
         ready=replicas.why_not_ready,
-        token=config.token,
+        token=config.keys.secrets,
         max_body_bytes=config.max_body_bytes,
         error_body=gate_error,
     )
-    front = _Front(replicas, index)
+    front = _Front(replicas, config.keys, index)
     app.add_api_route("/v1/chat/completions", front.chat, methods=["POST"], response_model=None)
     app.add_api_route("/v1/completions", front.completions, methods=["POST"], response_model=None)
     app.add_api_route("/v1/embeddings", front.any_replica, methods=["POST"], response_model=None)
@@ -117,8 +118,8 @@ def build_front(replicas: Replicas, config: FrontConfig, *, index: ChunkIndex | 
 
 
 class _Front:
-    def __init__(self, replicas: Replicas, index: ChunkIndex | None) -> None:
-        self._replicas, self._index = replicas, index
+    def __init__(self, replicas: Replicas, keys: KeyRing, index: ChunkIndex | None) -> None:
+        self._replicas, self._keys, self._index = replicas, keys, index
         self._searching = asyncio.Lock()
 
     async def chat(self, request: Request) -> Response:
@@ -130,13 +131,15 @@ class _Front:
             return await self._passed_on(request, call, RequestHint())
         if body.retrieve and self._index is not None:
             call, body = await self._retrieved(call, body)
-        return await self._passed_on(request, call, chat_hint(body, _tenant(request)))
+        hint = chat_hint(body, tenant_of(request, self._keys, body.cache_salt))
+        return await self._passed_on(request, call, hint)
 
     async def completions(self, request: Request) -> Response:
         """Pass a plain prompt on."""
         call = await _call_of(request)
         try:
-            hint = completion_hint(CompletionBody.model_validate_json(call.body), _tenant(request))
+            body = CompletionBody.model_validate_json(call.body)
+            hint = completion_hint(body, tenant_of(request, self._keys, body.cache_salt))
         except ValidationError:
             hint = RequestHint()
         return await self._passed_on(request, call, hint)
@@ -161,6 +164,9 @@ class _Front:
         answers = await self._replicas.ask_all(await _call_of(request))
         if not answers:
             return _lost()
+        refused = [one for one in answers.values() if one.status != 200]
+        if refused:
+            return _response(refused[0])
         num = max(int(json.loads(one.body).get("variants", 0)) for one in answers.values())
         return JSONResponse({"id": name, "object": "cache.chunks", "deleted": num > 0, "variants": num})
 
@@ -258,10 +264,6 @@ async def _call_of(request: Request) -> Call:
 def _plain(request: Request) -> tuple[tuple[bytes, bytes], ...]:
     """Without what would ask for another format than the one that is merged."""
     return tuple((name, value) for name, value in request.headers.raw if name == b"authorization")
-
-
-def _tenant(request: Request) -> str:
-    return request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 def _response(answer: Whole) -> Response:

@@ -25,8 +25,8 @@ def chat_hint(body: ChatBody, tenant: str) -> RequestHint:
     >>> [chunk.num_tokens for chunk in chat_hint(body, "").chunks]
     [21, 11]
     """
-    texts = [chunk.text for chunk in body.chunk_list()]
-    turns = [f"{one.role}\n{one.text}\n" for one in body.messages]
+    texts = [chunk.text for chunk in body.chunks]
+    turns = [f"{one.role}\n{one.content}\n" for one in body.messages]
     asked = "".join(turns) + (body.question or "")
     if not texts:
         return RequestHint(_prefix_chunks(asked, tenant), _answer_tokens(body))
@@ -34,14 +34,15 @@ def chat_hint(body: ChatBody, tenant: str) -> RequestHint:
 
 
 def completion_hint(body: CompletionBody, tenant: str) -> RequestHint:
-    """The beginning of a plain prompt, in blocks: two prompts share as many as they are the same from the start.
+    """The beginnings of plain prompts, in blocks: two prompts share as many as they are the same from the start.
 
     Args:
         body: of the request.
         tenant: as for `chat_hint`.
     """
-    text = body.prompt if isinstance(body.prompt, str) else "".join(f"{one:<4x}" for one in body.prompt)
-    return RequestHint(_prefix_chunks(text, tenant), _answer_tokens(body))
+    texts = [one if isinstance(one, str) else "".join(f"{number:<4x}" for number in one) for one in body.prompt]
+    found = {chunk.key: chunk for text in texts for chunk in _prefix_chunks(text, tenant)}
+    return RequestHint(tuple(found.values()), len(texts) * _answer_tokens(body))
 
 
 def _answer_tokens(body: GenerateBody) -> int:

@@ -9,6 +9,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from nonet.ragcache.scheduling.request import RequestReport
+from nonet.ragcache.store.stats import StoreStats
+from nonet.ragcache.store.tiers import FAULT_KINDS
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 _PREFIX = "nonet_ragcache_"
@@ -59,6 +61,22 @@ class Metrics:
             gauge.labels(self._name, tier).set_function(partial(_sum_of, used_bytes, (tier,)))
         if self._lmcache is not None:
             self._lmcache.watch_store(used_bytes)
+
+    def watch_tiers(self, stats: Callable[[], StoreStats]) -> None:
+        """Show what each tier may hold (+Inf without a limit) and what failed in it, asked for at each scrape.
+
+        Args:
+            stats: of the store; always the same tiers.
+        """
+        label, text = ["model_name", "tier"], "What a tier may hold now: less than it was given when it was full."
+        capacity = Gauge(_PREFIX + "store_capacity_bytes", text, label, registry=self.registry)
+        text = "Reads and writes that failed and were done without, by what was wrong."
+        faults = Gauge(_PREFIX + "store_faults", text, [*label, "kind"], registry=self.registry)
+        for number, tier in enumerate(stats().tiers):
+            capacity.labels(self._name, tier.name).set_function(partial(_capacity_of, stats, number))
+            for kind in FAULT_KINDS:
+                failed = partial(_faults_of, stats, f"{tier.name}: {kind}")
+                faults.labels(self._name, tier.name, kind).set_function(failed)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a value that is asked for at each scrape."""
@@ -183,6 +201,15 @@ class _LmcacheNames:
         recent = list(self._recent)
         requested = sum(tokens for _, tokens in recent)
         return sum(found for found, _ in recent) / requested if requested else 0.0
+
+
+def _capacity_of(stats: Callable[[], StoreStats], tier: int) -> float:
+    capacity = stats().tiers[tier].capacity_bytes
+    return float("inf") if capacity is None else float(capacity)
+
+
+def _faults_of(stats: Callable[[], StoreStats], name: str) -> float:
+    return float(stats().faults.get(name, 0))
 
 
 def _sum_of(used_bytes: Callable[[], Mapping[str, int]], tiers: Collection[str]) -> float:

@@ -1,134 +1,191 @@
-"""Bodies of requests as OpenAI's API has them, with the fields for chunks beside them.
-
-What the API knows and this server does not do is refused with the field's name, since an ignored field gives an answer
-to another question than the one that was asked.
-"""
+"""Bodies of requests as OpenAI's API has them, with vLLM's further settings and the fields for chunks beside them."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from nonet.ragcache.scheduling.request import SamplingParams
+from nonet.ragcache.reuse.modes import MODES
+from nonet.ragcache.scheduling.request import REPETITION_RANGE, SamplingParams
+from nonet.ragcache.serving.fields import IGNORED, MESSAGE_IGNORED, MESSAGE_NEUTRAL, NEUTRAL, cleaned, refused
 
 MAX_CHUNKS = 512
-_REFUSED = {
-    "tools": None,
-    "tool_choice": ("none", "auto", None),
-    "functions": None,
-    "logprobs": (False, None, 0),
-    "top_logprobs": (0, None),
-    "logit_bias": ({}, None),
-    "response_format": ({"type": "text"}, None),
-    "frequency_penalty": (0, None),
-    "presence_penalty": (0, None),
-    "best_of": (1, None),
-    "suffix": (None, ""),
-    "echo": (False, None),
-    "audio": None,
-}
-"""Fields that would change the answer, with the values that ask for nothing."""
+MAX_PROMPTS = 128
+_MAX_STOPS = 4
+_MAX_STOP_IDS = 1024
 
 
-class TextPart(BaseModel):
-    """A part of a message's content."""
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a character pair (a lone surrogate) is no text") from error
+    return text
 
-    type: Literal["text"]
-    text: str
+
+def _content(value: Any) -> Any:
+    """Parts of a message's content as one text."""
+    if not isinstance(value, list):
+        return value
+    texts = []
+    for part in value:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            raise ValueError(f'a part of the content must have the type "text", not {kind!r}')
+        if not isinstance(part.get("text"), str):
+            raise ValueError('a part of the type "text" must have a text')
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _prompts(value: Any) -> list[str | list[int]]:
+    """One prompt or several, as several."""
+    found: list[str | list[int]] = []
+    if isinstance(value, str):
+        found = [value]
+    elif isinstance(value, list) and (all(isinstance(one, str) for one in value) or all(map(_is_ids, value))):
+        found = value
+    elif _is_ids(value):
+        found = [value]
+    if not found:
+        raise ValueError("must be a text or token ids, or a list of texts or of lists of token ids, and not empty")
+    if len(found) > MAX_PROMPTS:
+        raise ValueError(f"at most {MAX_PROMPTS} prompts a request, not {len(found)}")
+    return found
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value and not all(isinstance(one, str) for one in value):
+        raise ValueError("must be a text or a list of texts; token ids are not taken")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_encodable)]
+
+
+class _Body(BaseModel):
+    """An object of a request."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, body: Any) -> Any:
+        return cleaned(body, cls.model_fields, IGNORED, NEUTRAL)
 
 
 class Message(BaseModel):
     """One message of a conversation."""
 
-    model_config = ConfigDict(extra="ignore")
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[str, BeforeValidator(_content)]
 
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, body: Any) -> Any:
+        message = cleaned(body, cls.model_fields, MESSAGE_IGNORED, MESSAGE_NEUTRAL)
+        is_silent = isinstance(message, dict) and message.get("role") == "assistant" and "content" not in message
+        return {**message, "content": ""} if is_silent else message
 
 
 class ChunkIn(BaseModel):
     """A retrieved chunk: its text, and a name by which it is reported and can be deleted."""
 
-    model_config = ConfigDict(extra="forbid")
-
     text: str
-    id: str = ""
-    document: str = ""
+    id: Name = ""
+    document: Name = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, chunk: Any) -> Any:
+        return cleaned({"text": chunk} if isinstance(chunk, str) else chunk, cls.model_fields)
 
 
 class StreamOptions(BaseModel):
     """Options of a stream."""
 
-    model_config = ConfigDict(extra="ignore")
-
     include_usage: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, options: Any) -> Any:
+        return cleaned(options, cls.model_fields, {"include_obfuscation"}, {"continuous_usage_stats": (False,)})
 
-class GenerateBody(BaseModel):
+
+class GenerateBody(_Body):
     """What both routes share."""
-
-    model_config = ConfigDict(extra="ignore")
 
     model: str = ""
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
-    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    n: int | None = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=REPETITION_RANGE[0], le=REPETITION_RANGE[1])] = 1.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    stop: Annotated[list[str], BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop)] = []
+    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=_MAX_STOP_IDS)] = []
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    n: int = 1
     ignore_eos: bool = False
-    chunks: Annotated[list[ChunkIn | str], Field(max_length=MAX_CHUNKS)] = []
+    cache_salt: Annotated[Name | None, Field(min_length=1)] = None
+    chunks: Annotated[list[ChunkIn], Field(max_length=MAX_CHUNKS)] = []
     retrieve: Annotated[int, Field(ge=0, le=MAX_CHUNKS)] = 0
     mode: str | None = None
     recompute: Annotated[float | None, Field(ge=0, le=1)] = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse(cls, body: Any) -> Any:
-        if isinstance(body, dict):
-            for name, harmless in _REFUSED.items():
-                if name in body and (harmless is None or body[name] not in harmless):
-                    raise ValueError(f"{name} is not supported by this server; leave it out")
-        return body
-
     @field_validator("n")
     @classmethod
-    def _one(cls, n: int | None) -> int | None:
-        if n not in (None, 1):
-            raise ValueError("n must be 1: this server gives one answer a request")
+    def _one(cls, n: int) -> int:
+        if n != 1:
+            raise ValueError("n must be 1: this server gives one answer to a prompt")
         return n
 
     @field_validator("stop")
     @classmethod
-    def _few(cls, stop: str | list[str] | None) -> str | list[str] | None:
-        if isinstance(stop, list) and len(stop) > 4:
-            raise ValueError("stop takes at most 4 texts")
+    def _few(cls, stop: list[str]) -> list[str]:
+        if len(stop) > _MAX_STOPS:
+            raise ValueError(f"stop takes at most {_MAX_STOPS} texts")
         return stop
+
+    @field_validator("mode")
+    @classmethod
+    def _known(cls, mode: str | None) -> str | None:
+        if mode is not None:
+            MODES[mode]
+        return mode
 
     def sampling(self, default_max_tokens: int, max_tokens: int | None = None) -> SamplingParams:
         """How tokens are chosen; the temperature is 0 unless asked for, since answers from documents want no dice."""
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return SamplingParams(
-            max_tokens=max_tokens or self.max_tokens or default_max_tokens,
-            temperature=self.temperature or 0.0,
-            top_p=self.top_p or 1.0,
+            max_tokens=max_tokens or self.max_tokens or max(default_max_tokens, self.min_tokens),
+            temperature=self.temperature,
+            top_p=self.top_p,
             seed=self.seed,
-            stop=tuple(text for text in stops if text),
+            stop=tuple(text for text in self.stop if text),
             ignore_eos=self.ignore_eos,
+            top_k=max(0, self.top_k),
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            stop_token_ids=tuple(self.stop_token_ids),
+            min_tokens=self.min_tokens,
         )
 
     def chunk_list(self) -> list[ChunkIn]:
         """The chunks, each with a name."""
-        named = [ChunkIn(text=chunk) if isinstance(chunk, str) else chunk for chunk in self.chunks]
-        return [chunk if chunk.id else chunk.model_copy(update={"id": f"chunk-{n}"}) for n, chunk in enumerate(named)]
+        named = enumerate(self.chunks)
+        return [chunk if chunk.id else chunk.model_copy(update={"id": f"chunk-{n}"}) for n, chunk in named]
 
 
 class ChatBody(GenerateBody):
@@ -141,30 +198,28 @@ class ChatBody(GenerateBody):
     @model_validator(mode="after")
     def _ends_with_user(self) -> ChatBody:
         if self.question is None and self.messages[-1].role != "user":
-            raise ValueError('the last message must be from "user", or give the field question')
+            raise refused("messages", 'the last message must be from "user", or give the field question')
         return self
 
     def parts(self) -> tuple[str | None, list[tuple[str, str]], str]:
         """The system text, the turns before, and the question."""
-        system = [one.text for one in self.messages if one.role in ("system", "developer")]
+        system = [one.content for one in self.messages if one.role in ("system", "developer")]
         turns: list[tuple[str, str]] = [
-            (one.role, one.text) for one in self.messages if one.role in ("user", "assistant")
+            (one.role, one.content) for one in self.messages if one.role in ("user", "assistant")
         ]
         question = self.question if self.question is not None else turns.pop()[1]
         return ("\n\n".join(system) if system else None), turns, question
 
 
 class CompletionBody(GenerateBody):
-    """Body of `/v1/completions`: a text, or token ids."""
+    """Body of `/v1/completions`: texts, or token ids; one prompt is a list of one here."""
 
-    prompt: str | list[int]
+    prompt: Annotated[list[str | list[int]], PlainValidator(_prompts)]
 
 
-class EmbeddingBody(BaseModel):
+class EmbeddingBody(_Body):
     """Body of `/v1/embeddings`."""
 
-    model_config = ConfigDict(extra="ignore")
-
     model: str = ""
-    input: str | Annotated[list[str], Field(min_length=1, max_length=2048)]
+    input: Annotated[list[str], BeforeValidator(_texts), Field(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] = "float"

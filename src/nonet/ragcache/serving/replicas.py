@@ -234,7 +234,7 @@ def application(settings: ReplicaSettings) -> Any:
 
     def front() -> Any:
         handle = serve.get_deployment_handle(ENGINES, app_name=APP)
-        config = FrontConfig(server.token, server.max_body_bytes)
+        config = FrontConfig(server.keys, server.max_body_bytes)
         return build_front(RayReplicas(handle), config, index=_index(settings.index_folder))
 
     fronts = serve.deployment(serve.ingress(front)()).options(
@@ -279,7 +279,7 @@ class ReplicatedServer:
     def __init__(self, settings: ReplicaSettings, address: Address | None = None) -> None:
         _ray_serve()
         place = address or Address()
-        if place.host not in ("127.0.0.1", "::1", "localhost") and not settings.serve.server.token:
+        if place.host not in ("127.0.0.1", "::1", "localhost") and not settings.serve.server.keys.keys:
             raise InputError(f"service on {place.host}: everybody could reach it; give it a token, or bind 127.0.0.1")
         self._settings, self._host, self._port = settings, place.host, _free_port(place.host, place.port)
         self.address = f"http://{f'[{place.host}]' if ':' in place.host else place.host}:{self._port}"

@@ -79,6 +79,7 @@ class ServedEngine:
         metrics.watch("pages_used_ratio", "Share of the pages that is taken.", lambda: engine.pages_used)
         metrics.watch("stored_variants", "Variants in the store.", lambda: engine.store_stats()["num_variants"])
         metrics.watch_store(lambda: {tier.name: tier.used_bytes for tier in engine.store.stats().tiers})
+        metrics.watch_tiers(engine.store.stats)
         metrics.watch("shadow_kl_nats", "Mean KL of full recomputation and service.", lambda: engine.shadow.mean)
         metrics.watch("shadow_checks", "Shadow checks so far.", lambda: engine.shadow.num_checks)
         metrics.watch("shadow_alarm", "1 while that mean is above its limit.", lambda: float(engine.shadow.is_alarmed))
@@ -124,7 +125,7 @@ class RagServer:
     ) -> None:
         place = address or Address()
         self._served = ServedEngine(engine, config, index_folder=index_folder, metrics_compat=metrics_compat)
-        self._service = Service(self._served.app, place.host, place.port, has_token=config.token is not None)
+        self._service = Service(self._served.app, place.host, place.port, has_token=bool(config.keys.keys))
         self.address = self._service.address
 
     def start(self) -> RagServer:

@@ -16,6 +16,7 @@ from nonet.ragcache.store.discovery import Discovery
 from nonet.ragcache.store.eviction import EVICTIONS, Eviction
 from nonet.ragcache.store.index import Identity, Index, identity_of
 from nonet.ragcache.store.layout import Packed, check_fit, pack
+from nonet.ragcache.store.names import hash_of
 from nonet.ragcache.store.placing import Placing
 from nonet.ragcache.store.preload import BandwidthMeter
 from nonet.ragcache.store.reading import Copy, Loader, StoredReader
@@ -25,7 +26,9 @@ from nonet.ragcache.store.tiers import Tier
 from nonet.ragcache.store.variant import ChunkKV, VariantMeta, VariantUnavailable
 from nonet.ragcache.store.write_back import WriteBack
 
-_PROMOTE, _STORE, _COPY = 0, 1, 2
+_NAME, _PROMOTE, _STORE, _COPY = 0, 0, 1, 2
+OnInvalidated = Callable[[set[str], set[str]], None]
+"""Told the ids of variants that became invalid, and the chunks of the document, as `hash_of` their keys."""
 
 
 class ChunkStore:
@@ -84,7 +87,10 @@ class ChunkStore:
         self._pending: dict[Identity, VariantMeta] = {}
         self._work = WriteBack(max_pending_bytes)
         self._is_closed = False
-        self._discovery = Discovery(self._tiers, self._index, self._placing)
+        self._on_invalidated: list[OnInvalidated] = []
+        self._discovery = Discovery(
+            self._tiers, self._index, self._placing, lambda variant_ids: self._tell(variant_ids, set())
+        )
         self._discovery.look()
         self._work.add(self._placing.trim, rank=_STORE)
         self._discovery.keep_looking(refresh_s)
@@ -173,16 +179,44 @@ class ChunkStore:
         identity = identity_of(meta)
         with self._index.lock:
             self._placing.counts["submitted"] += 1
-            if identity in self._pending or self._index.same(identity) is not None:
+            same = self._index.get(self._index.same(identity) or "")
+            # One without statistics is described anew by one that has them.
+            is_better = same is not None and same.meta.variant_id == meta.variant_id and _adds(meta, same.meta)
+            if identity in self._pending or (same is not None and not is_better):
                 self._placing.counts["duplicates"] += 1
+                self.named((meta.chunk_key, document) for document in meta.documents)
                 return
-            if meta.variant_id in self._index:
+            if meta.variant_id in self._index and not is_better:
                 raise InputError(f"variant_id {meta.variant_id} is another variant's; make ids with variant_id_of")
             self._pending[identity] = meta
+            self._index.names.refer(meta)
         if not self._work.add(partial(self._store, meta, kv), num_bytes=meta.num_bytes, rank=_STORE):
             with self._index.lock:
-                self._pending.pop(identity, None)
+                self._unwait(meta)
                 self._placing.counts["refused"] += 1
+
+    def named(self, names: Iterable[tuple[str, str]]) -> None:
+        """Note that chunks came as parts of documents, so that their KV goes with each of these; returns at once.
+
+        It holds for KV that is there and for KV that is submitted later, by whatever name, as long as some depends on
+        the chunk. To be called before `submit`, for all chunks of a prompt: a variant carries what was before it. A
+        chunk that already has 256 names loses its KV, rather than a name; the next one who needs it computes it.
+
+        Args:
+            names: keys of chunks, and the document of each.
+        """
+        new = []
+        for chunk_key, document in names:
+            with self._index.lock:
+                is_full = self._index.names.is_full(chunk_key, document)
+            if is_full:
+                self.invalidate(chunk_key=chunk_key)
+            with self._index.lock:
+                if self._index.names.add(chunk_key, document):
+                    new.append((hash_of(document), hash_of(chunk_key)))
+        if new and self._placing.names.lasting:
+            self._placing.names.owe(new)
+            self._work.add(self._placing.write_names, rank=_NAME)
 
     def used(self, variant_id: str, cfo: float) -> None:
         """Count a use of a variant; what is gone by now is no error.
@@ -247,13 +281,15 @@ class ChunkStore:
         self._layer_s = max(0.0, layer_s)
 
     def invalidate(self, *, document: str | None = None, chunk_key: str | None = None) -> int:
-        """Drop the variants of a document or of a chunk from all tiers; how many there were.
+        """Drop the variants that depend on a document or on a chunk from all tiers; how many there were.
 
-        A variant that waits to be stored meanwhile is dropped too. Other machines with the same shared tier drop theirs
-        when they next look at it.
+        Those are the variants of its chunks, under whatever name they were computed, and those of other chunks that
+        were computed behind them: their KV carries its content. A variant that waits to be stored meanwhile is dropped
+        too. Other machines with the same shared tier drop theirs when they next look at it. A tier that does not answer
+        is told again before anything else goes there, as long as this process lives.
 
         Args:
-            document: id of a document.
+            document: one of the names under which its chunks came.
             chunk_key: key of a chunk.
 
         Raises:
@@ -261,18 +297,29 @@ class ChunkStore:
         """
         if (document is None) == (chunk_key is None):
             raise InputError("invalidate takes either a document or a chunk_key")
+        chunks = self._placing.noted(document) if document is not None else {hash_of(str(chunk_key))}
         with self._index.lock:
-            waiting = [one for one in self._pending.values() if one.chunk_key == chunk_key or document in one.documents]
+            if document is not None:
+                chunks |= self._index.names.chunks_of(document)
+            ids = self._index.names.dependents(chunks)
+            waiting = [one for one in self._pending.values() if one.variant_id in ids]
             for meta in waiting:
-                del self._pending[identity_of(meta)]
-            if chunk_key is not None:
-                entries = self._index.of_chunk(chunk_key)
-            else:
-                entries = self._index.of_document(str(document))
-        num = sum(self._placing.invalidate(entry.meta.variant_id) for entry in entries) + len(waiting)
+                self._unwait(meta)
+        num = sum(self._placing.invalidate(one) for one in ids) + len(waiting)
+        if document is not None:
+            self._placing.forget_names(document, chunks)
         with self._index.lock:
             self._placing.counts["invalidated"] += num
+        self._tell(ids, chunks)
         return num
+
+    def on_invalidated(self, callback: OnInvalidated) -> None:
+        """Be told what became invalid, here or on another machine, so that copies of it can go too.
+
+        Args:
+            callback: must not call the store.
+        """
+        self._on_invalidated.append(callback)
 
     def refresh(self) -> None:
         """Learn what other machines have written to or removed from the tiers that are shared with them."""
@@ -294,7 +341,7 @@ class ChunkStore:
                     one.name,
                     self._index.num_in(tier),
                     self._index.used_bytes(tier),
-                    one.capacity_bytes,
+                    self._placing.rooms.capacity_bytes(tier),
                     self._num_opened[tier],
                     self._meters[tier].total_bytes,
                     self._meters[tier].bytes_per_s,
@@ -317,11 +364,13 @@ class ChunkStore:
         Raises:
             RuntimeError: what does not agree.
         """
-        self._index.check_integrity()
+        with self._index.lock:
+            self._index.check_integrity(self._pending.values())
         for tier, one in enumerate(self._tiers):
             if one.ids() != self._index.ids_in(tier):
                 raise RuntimeError(f"{one.name} does not hold what the index says")
-            if one.capacity_bytes is not None and self._index.used_bytes(tier) > one.capacity_bytes:
+            capacity = self._placing.rooms.capacity_bytes(tier)
+            if capacity is not None and self._index.used_bytes(tier) > capacity:
                 raise RuntimeError(f"{one.name} is over its capacity")
 
     def close(self, timeout_s: float = 30.0) -> None:
@@ -346,15 +395,30 @@ class ChunkStore:
             packed = pack(meta, kv)
         except Exception:
             with self._index.lock:
-                self._pending.pop(identity_of(meta), None)
+                self._unwait(meta)
             raise
         with self._index.lock:
             if self._pending.pop(identity_of(meta), None) is None:
                 return  # invalidated while it waited
+            known = self._index.get(meta.variant_id)
+            names = self._index.names.of_variant(meta)
+            if known is not None and _adds(meta, known.meta):
+                self._placing.drop(meta.variant_id, is_victim=False)
+            # From now on this entry keeps the names of its chunks, not the waiting variant.
             self._index.add(meta)
+            for name in names:
+                self._index.names.restore(name)
         self._placing.insert(packed)
         if len(self._tiers) > 1:
             self._work.add(partial(self._placing.copy_down, meta.variant_id), rank=_COPY)
+
+    def _unwait(self, meta: VariantMeta) -> None:
+        if self._pending.pop(identity_of(meta), None) is not None:
+            self._index.names.release(meta)
+
+    def _tell(self, variant_ids: set[str], chunks: set[str]) -> None:
+        for callback in self._on_invalidated:
+            callback(variant_ids, chunks)
 
     def _promote(self, pinned: Sequence[str]) -> None:
         # All stay pinned until the last is there, or they would push each other out.
@@ -373,3 +437,7 @@ class ChunkStore:
         if packed is not None and self._tiers[0].is_memory:
             job = partial(self._placing.promote, variant_id, packed)
             self._work.add(job, num_bytes=packed.meta.num_bytes, rank=_PROMOTE)
+
+
+def _adds(meta: VariantMeta, known: VariantMeta) -> bool:
+    return meta.observed and not known.observed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from nonet.common.errors import InputError
@@ -23,10 +23,13 @@ class Discovery:
         tiers: the fastest first.
         index: the books.
         placing: is told of what failed.
+        on_buried: told the ids of variants that another machine has invalidated.
     """
 
-    def __init__(self, tiers: Sequence[Tier], index: Index, placing: Placing) -> None:
-        self._tiers, self._index, self._placing = tiers, index, placing
+    def __init__(
+        self, tiers: Sequence[Tier], index: Index, placing: Placing, on_buried: Callable[[set[str]], None]
+    ) -> None:
+        self._tiers, self._index, self._placing, self._on_buried = tiers, index, placing, on_buried
         self._is_closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -34,11 +37,16 @@ class Discovery:
         """Enter everything that is in any tier; what is damaged is removed and counted."""
         for tier in range(len(self._tiers)):
             self._look_into(tier)
+        for tier in range(len(self._tiers)):
+            try:
+                self._placing.names.restore(tier)
+            except TierFault as error:
+                self._placing.read_failed(tier, "", error)
 
     def look_again(self) -> None:
         """Learn what other machines have written to, removed from or invalidated in the tiers that are shared."""
         for tier, one in enumerate(self._tiers):
-            if one.is_shared:
+            if one.is_shared and self._placing.settle(tier):
                 self._look_into(tier)
                 self._forget_buried(tier, cast(SharedTier, one))
 
@@ -84,8 +92,9 @@ class Discovery:
         except TierFault as error:
             self._placing.read_failed(tier, "", error)
             return
-        for variant_id in buried:
-            self._placing.drop(variant_id, is_victim=False)
+        known = {variant_id for variant_id in buried if self._placing.drop(variant_id, is_victim=False)}
+        if known:
+            self._on_buried(known)
 
     def _meta(self, tier: int, variant_id: str) -> VariantMeta | None:
         try:

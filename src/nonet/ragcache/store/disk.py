@@ -6,27 +6,33 @@ the process, under `pread` it is an error like any other. A folder may be shared
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import tempfile
 import zlib
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
+from nonet.ragcache.store.disk_names import NameFolder, sync_folder
 from nonet.ragcache.store.layout import PAGE_BYTES, Head, Packed, decode_head, file_bytes, head_bytes, padded
-from nonet.ragcache.store.tiers import TierFault, VariantDamaged, VariantGone
+from nonet.ragcache.store.tiers import Name, TierFault, TierFull, VariantDamaged, VariantGone
 from nonet.ragcache.store.variant import VariantMeta, is_variant_id
 
 _SUFFIX = ".kv"
 _TEMPORARY = ".tmp-"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_T = TypeVar("_T")
 
 
 class DiskTier:
-    """Variants as files of a folder, spread over 256 sub-folders.
+    """Variants as files of a folder, spread over 256 sub-folders; names of documents as empty files below `names/`.
 
     Args:
         folder: created when it is not there; what crashed writers left in it is cleared away.
@@ -48,6 +54,7 @@ class DiskTier:
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._folder = Path(folder)
+        self._names = NameFolder(self._folder / "names")
         self._flags = os.O_RDONLY | (os.O_DIRECT if direct else 0)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +107,7 @@ class DiskTier:
             _write_all(handle, packed)
             os.fsync(handle)
             Path(name).replace(final)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
         except OSError as error:
             with suppress(OSError):
                 Path(name).unlink()
@@ -135,11 +142,34 @@ class DiskTier:
         except OSError as error:
             raise self._fault("remove from", error) from error
 
+    def note(self, names: Collection[Name]) -> None:
+        """See `Tier`; the names are on the disk when this returns."""
+        self._ask("write", lambda: self._names.note(names))
+
+    def noted(self, document: str) -> set[str]:
+        """See `Tier`."""
+        return self._ask("list", lambda: self._names.noted(document))
+
+    def notes(self) -> dict[Name, float]:
+        """See `Tier`."""
+        return self._ask("list", self._names.notes)
+
+    def unnote(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        self._ask("remove from", lambda: self._names.unnote(names))
+
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _ask(self, verb: str, ask: Callable[[], _T]) -> _T:
+        try:
+            return ask()
+        except OSError as error:
+            raise self._fault(verb, error) from error
+
     def _fault(self, verb: str, error: OSError) -> TierFault:
-        return TierFault(f"cannot {verb} {self._folder}: {error.strerror or error}")
+        kind = TierFull if error.errno in _FULL else TierFault
+        return kind(f"cannot {verb} {self._folder}: {error.strerror or error}")
 
     def _clear_leftovers(self) -> None:
         for path in self._folder.glob(f"??/{_TEMPORARY}*"):
@@ -215,11 +245,3 @@ def _pread(handle: int, offset: int, size: int) -> NDArray[np.uint8]:
             raise VariantDamaged(f"cut short: {size - done} bytes are missing at {offset + done}")
         done += num
     return data
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

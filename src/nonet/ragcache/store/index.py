@@ -1,4 +1,4 @@
-"""What the store knows: each variant, the tiers that have it, and who goes first.
+"""What the store knows: each variant, the tiers that have it, who goes first, and under what names chunks came.
 
 Only bookkeeping, no reading or writing; every method takes the one lock, so a caller may hold it over several.
 """
@@ -6,11 +6,12 @@ Only bookkeeping, no reading or writing; every method takes the one lock, so a c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from nonet.common.errors import InputError
 from nonet.ragcache.store.eviction import Eviction, Victims
+from nonet.ragcache.store.names import Names
 from nonet.ragcache.store.tiers import Tier
 from nonet.ragcache.store.variant import VariantMeta
 
@@ -40,12 +41,15 @@ def identity_of(meta: VariantMeta) -> Identity:
 
 
 class Index:
-    """Entries by id, chunk, document and identity; bytes and victims by tier.
+    """Entries by id, chunk and identity; bytes and victims by tier.
 
     Args:
         tiers: the fastest first.
         eviction: gives priorities.
         clock: seconds that only grow.
+
+    Attributes:
+        names: documents of chunks; what waits to be stored refers to them too.
     """
 
     def __init__(self, tiers: Sequence[Tier], eviction: Eviction, clock: Callable[[], float]) -> None:
@@ -57,6 +61,7 @@ class Index:
         self._victims = [Victims() for _ in tiers]
         self._pinned: set[str] = set()
         self._used_bytes = [0] * len(tiers)
+        self.names = Names()
 
     def __contains__(self, variant_id: object) -> bool:
         return variant_id in self._entries
@@ -91,11 +96,6 @@ class Index:
         with self.lock:
             return [self._entries[variant_id] for variant_id in self._chunks.get(chunk_key, ())]
 
-    def of_document(self, document: str) -> list[Entry]:
-        """The variants of the chunks of a document."""
-        with self.lock:
-            return [entry for entry in self._entries.values() if document in entry.meta.documents]
-
     def same(self, identity: Identity) -> str | None:
         """The id of the variant with this identity."""
         return self._identities.get(identity)
@@ -116,6 +116,7 @@ class Index:
             self._entries[meta.variant_id] = entry
             self._chunks.setdefault(meta.chunk_key, {})[meta.variant_id] = None
             self._identities[identity_of(meta)] = meta.variant_id
+            self.names.refer(meta)
             return entry
 
     def place(self, variant_id: str, tier: int, num_bytes: int) -> bool:
@@ -171,6 +172,7 @@ class Index:
             if not siblings:
                 del self._chunks[entry.meta.chunk_key]
             self._pinned.discard(variant_id)
+            self.names.release(entry.meta)
             self._eviction.dropped(variant_id, is_victim=is_victim)
             return list(entry.places)
 
@@ -240,13 +242,17 @@ class Index:
             ]
             return list(self._chunks[min(free)[1]]) if free else []
 
-    def check_integrity(self) -> None:
+    def check_integrity(self, waiting: Iterable[VariantMeta] = ()) -> None:
         """Raise when the books do not agree with each other.
+
+        Args:
+            waiting: variants that refer to names but are not entered yet.
 
         Raises:
             RuntimeError: which ones.
         """
         with self.lock:
+            self.names.check_integrity([*(entry.meta for entry in self._entries.values()), *waiting])
             for tier in range(len(self._tiers)):
                 here = {one: entry for one, entry in self._entries.items() if tier in entry.places}
                 if sum(entry.places[tier] for entry in here.values()) != self._used_bytes[tier]:

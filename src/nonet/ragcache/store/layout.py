@@ -277,6 +277,7 @@ def _meta_of(record: Mapping[str, Any]) -> VariantMeta:
         num_tokens=_one(record, "num_tokens", int),
         num_bytes=_one(record, "num_bytes", int),
         exact=_one(record, "exact", bool),
+        observed=_checked(record.get("observed", True), "observed", bool),
         tau=tau,
     )
 

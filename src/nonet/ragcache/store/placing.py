@@ -14,10 +14,13 @@ from typing import cast
 
 from nonet.ragcache.store.index import Entry, Index
 from nonet.ragcache.store.layout import Packed, checksum
-from nonet.ragcache.store.tiers import SharedTier, Tier, TierFault, VariantDamaged, VariantGone
+from nonet.ragcache.store.rooms import Rooms
+from nonet.ragcache.store.tier_names import TierNames
+from nonet.ragcache.store.tiers import SharedTier, Tier, TierFault, TierFull, VariantDamaged, VariantGone
 from nonet.ragcache.store.variant import KVLayout, VariantMeta, VariantUnavailable
 
 _LOG = logging.getLogger(__name__)
+_FULL_TRIES = 4
 
 COUNTS = (
     "submitted",
@@ -47,6 +50,8 @@ class Placing:
     Attributes:
         faults: how often what failed where, as "disk: damaged".
         counts: what was done, as "demoted".
+        names: of documents, in the tiers.
+        rooms: how much each tier may hold.
     """
 
     def __init__(
@@ -56,6 +61,10 @@ class Placing:
         self._max_variants, self._max_chunks, self._retry_s = max_variants, max_chunks, retry_s
         self._no_reads_until_s = [0.0] * len(tiers)
         self._no_writes_until_s = [0.0] * len(tiers)
+        self.names, self.rooms = TierNames(tiers, index), Rooms(tiers)
+        # Word of what became invalid that a tier could not take; told again before anything else goes there.
+        self._owed_ids: list[set[str]] = [set() for _ in tiers]
+        self._owed_documents: list[set[str]] = [set() for _ in tiers]
         self.faults: Counter[str] = Counter()
         self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
 
@@ -93,15 +102,94 @@ class Placing:
         """
         meta = packed.meta
         size = self._tiers[tier].stored_bytes(meta)
-        if time.monotonic() < self._no_writes_until_s[tier] or not self._make_room(tier, size, floor):
+        if not self._is_writable(tier) or not self.settle(tier) or not self._make_room(tier, size, floor):
             return False
         try:
-            self._tiers[tier].put(packed)
+            if not self._write(packed, tier, size, floor):
+                return False
         except VariantUnavailable as error:
             self.write_failed(tier, error)
             return False
         if not self._index.place(meta.variant_id, tier, size):
             self._remove(meta.variant_id, tier)  # invalidated while it was being written
+            return False
+        return True
+
+    def _write(self, packed: Packed, tier: int, size: int, floor: float | None) -> bool:
+        """Write a variant, the names of its chunks first; a tier that is full makes room a few times."""
+        for _ in range(_FULL_TRIES):
+            try:
+                self.names.write(tier, packed.meta)
+                self._tiers[tier].put(packed)
+            except TierFull as error:
+                self._is_full(tier, error)
+                if not self._make_room(tier, size, floor):
+                    return False
+            else:
+                return True
+        self._no_writes_until_s[tier] = time.monotonic() + self._retry_s
+        return False
+
+    def write_names(self) -> None:
+        """Bring names that came late to the tiers; what a tier cannot take now goes with its next variant."""
+        for tier in self.names.lasting:
+            if self._is_writable(tier):
+                try:
+                    self.names.write(tier)
+                except TierFull as error:
+                    self._is_full(tier, error)
+                except TierFault as error:
+                    self.write_failed(tier, error)
+
+    def noted(self, document: str) -> set[str]:
+        """The chunks, as hashes, that any tier knows of a document; a tier that does not answer is asked later.
+
+        Args:
+            document: its name.
+        """
+        found: set[str] = set()
+        for tier in self.names.lasting:
+            try:
+                found |= self.names.noted(tier, document)
+            except TierFault as error:
+                self.read_failed(tier, "", error)
+                self._owed_documents[tier].add(document)
+        return found
+
+    def forget_names(self, document: str, chunks: set[str]) -> None:
+        """Remove a document's names, once its variants are gone.
+
+        Args:
+            document: its name.
+            chunks: hashes.
+        """
+        with self._index.lock:
+            self._index.names.forget(document)
+        for tier in self.names.lasting:
+            try:
+                self.names.forget(tier, document, chunks)
+            except TierFault as error:
+                self._count(tier, error)
+                self._owed_documents[tier].add(document)
+
+    def settle(self, tier: int) -> bool:
+        """Repeat to a tier what it was told to forget while it did not answer; False when it still does not.
+
+        Args:
+            tier: position of the tier.
+        """
+        try:
+            for variant_id in list(self._owed_ids[tier]):
+                self._bury(tier, variant_id)
+                self._owed_ids[tier].discard(variant_id)
+            for document in list(self._owed_documents[tier]):
+                chunks = self.names.noted(tier, document)
+                for variant_id in self._index.names.dependents(chunks):
+                    self.invalidate(variant_id)
+                self.names.forget(tier, document, chunks)
+                self._owed_documents[tier].discard(document)
+        except TierFault as error:
+            self.read_failed(tier, "", error)
             return False
         return True
 
@@ -161,14 +249,24 @@ class Placing:
         Args:
             variant_id: which.
         """
-        is_known = self.drop(variant_id, is_victim=False)
+        with self._index.lock:
+            is_known = variant_id in self._index
+            places = self._index.drop(variant_id, is_victim=False)
         for tier, one in enumerate(self._tiers):
-            if one.is_shared:
+            if tier in places or one.is_shared:
                 try:
-                    cast(SharedTier, one).bury(variant_id)
+                    self._bury(tier, variant_id)
                 except TierFault as error:
                     self.read_failed(tier, variant_id, error)
+                    self._owed_ids[tier].add(variant_id)
         return is_known
+
+    def _bury(self, tier: int, variant_id: str) -> None:
+        one = self._tiers[tier]
+        if one.is_shared:
+            cast(SharedTier, one).bury(variant_id)
+        else:
+            one.remove(variant_id)
 
     def drop(self, variant_id: str, *, is_victim: bool) -> bool:
         """Forget a variant everywhere; whether it was known.
@@ -209,6 +307,14 @@ class Placing:
         self._count(tier, error)
         self._no_writes_until_s[tier] = time.monotonic() + self._retry_s
 
+    def _is_writable(self, tier: int) -> bool:
+        return time.monotonic() >= self._no_writes_until_s[tier]
+
+    def _is_full(self, tier: int, error: TierFull) -> None:
+        with self._index.lock:
+            self.faults[f"{self._tiers[tier].name}: {error.kind}"] += 1
+        self.rooms.is_full(tier, self._index.used_bytes(tier), str(error))
+
     def _count(self, tier: int, error: VariantUnavailable) -> None:
         name = self._tiers[tier].name
         with self._index.lock:
@@ -224,7 +330,7 @@ class Placing:
             self.counts["evicted"] += 1
 
     def _make_room(self, tier: int, num_bytes: int, floor: float | None) -> bool:
-        capacity = self._tiers[tier].capacity_bytes
+        capacity = self.rooms.capacity_bytes(tier)
         if capacity is None:
             return True
         if num_bytes > capacity:
@@ -245,7 +351,7 @@ class Placing:
         self.counts["evicted"] += variant_id not in self._index
 
     def _demote(self, victim: Entry, tier: int) -> bool:
-        lower = [one for one in range(tier + 1, len(self._tiers)) if time.monotonic() >= self._no_writes_until_s[one]]
+        lower = [one for one in range(tier + 1, len(self._tiers)) if self._is_writable(one)]
         packed = self.fetch(victim) if lower else None
         return packed is not None and any(self.put(packed, one, victim.priority) for one in lower)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nonet.ragcache.store.layout import Packed
-from nonet.ragcache.store.tiers import LayerSource, VariantGone
+from nonet.ragcache.store.tiers import LayerSource, Name, VariantGone
 from nonet.ragcache.store.variant import VariantMeta
 
 
@@ -30,6 +32,7 @@ class RamTier:
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._kept: dict[str, Packed] = {}
+        self._names: dict[Name, float] = {}
         self._lock = threading.Lock()
 
     def ids(self) -> set[str]:
@@ -59,10 +62,31 @@ class RamTier:
         with self._lock:
             self._kept.pop(variant_id, None)
 
+    def note(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        with self._lock:
+            self._names |= dict.fromkeys(names, time.time())
+
+    def noted(self, document: str) -> set[str]:
+        """See `Tier`."""
+        return {chunk for name, chunk in self.notes() if name == document}
+
+    def notes(self) -> dict[Name, float]:
+        """See `Tier`."""
+        with self._lock:
+            return dict(self._names)
+
+    def unnote(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        with self._lock:
+            for name in names:
+                self._names.pop(name, None)
+
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
             self._kept.clear()
+            self._names.clear()
 
     def _get(self, variant_id: str) -> Packed:
         with self._lock:

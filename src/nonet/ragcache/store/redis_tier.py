@@ -7,7 +7,7 @@ gone as a whole too. Nothing is ever unpickled.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError, MissingExtraError
 from nonet.ragcache.store.layout import Head, Packed, decode_head
-from nonet.ragcache.store.tiers import TierFault, VariantDamaged, VariantGone
+from nonet.ragcache.store.tiers import Name, TierFault, TierFull, VariantDamaged, VariantGone
 from nonet.ragcache.store.variant import VariantMeta, is_variant_id
 
 _T = TypeVar("_T")
@@ -23,7 +23,10 @@ _BURIED_S = 86400.0
 
 
 class RedisTier:
-    """Variants on a Redis server, shared by all machines that name it.
+    """Variants on a Redis server, shared by all machines that name it; names of documents in two sorted sets.
+
+    The server should not be told to evict whatever key it likes (`maxmemory-policy allkeys-*`): the sets that list ids
+    and names would be among them.
 
     Args:
         url: as "redis://host:6379/0".
@@ -61,7 +64,10 @@ class RedisTier:
         self.name = name
         self.capacity_bytes = capacity_bytes
         self._error = redis.exceptions.RedisError
+        self._full = redis.exceptions.OutOfMemoryError
         self._ids, self._dead = f"{prefix}:kv-ids", f"{prefix}:kv-dead"
+        # The same members twice, "document/chunk": by time, and all with score 0, which sorts them by name.
+        self._name_times, self._names = f"{prefix}:kv-name-times", f"{prefix}:kv-names"
         self._prefix = prefix
         try:
             self._client = client or redis.Redis.from_url(
@@ -138,6 +144,37 @@ class RedisTier:
         """See `SharedTier`."""
         return self._texts(lambda: self._client.zrange(self._dead, 0, -1))
 
+    def note(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        if not names:
+            return
+        now_s = time.time()
+        members = ["/".join(name) for name in names]
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.zadd(self._name_times, dict.fromkeys(members, now_s))
+        pipeline.zadd(self._names, dict.fromkeys(members, 0.0))
+        self._ask(pipeline.execute)
+
+    def noted(self, document: str) -> set[str]:
+        """See `Tier`."""
+        first, behind = f"[{document}/", f"({document}0"  # "0" comes right after "/"
+        return {_name(member)[1] for member in self._ask(lambda: self._client.zrangebylex(self._names, first, behind))}
+
+    def notes(self) -> dict[Name, float]:
+        """See `Tier`."""
+        found: Any = self._ask(lambda: self._client.zrange(self._name_times, 0, -1, withscores=True))
+        return {_name(member): float(time_s) for member, time_s in found}
+
+    def unnote(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        if not names:
+            return
+        members = ["/".join(name) for name in names]
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.zrem(self._name_times, *members)
+        pipeline.zrem(self._names, *members)
+        self._ask(pipeline.execute)
+
     def close(self) -> None:
         """See `Tier`."""
         self._client.close()
@@ -152,8 +189,16 @@ class RedisTier:
     def _ask(self, ask: Callable[[], _T]) -> _T:
         try:
             return ask()
+        except self._full as error:
+            raise TierFull(f"Redis has no room: {error}") from error
         except (self._error, OSError) as error:
             raise TierFault(f"Redis does not serve: {error}") from error
+
+
+def _name(member: Any) -> Name:
+    text = member.decode("ascii", "replace") if isinstance(member, bytes) else str(member)
+    document, _, chunk = text.partition("/")
+    return document, chunk
 
 
 class _RedisSource:

@@ -1,12 +1,14 @@
 """The tier in S3, or what speaks its protocol: an object a variant, with the bytes of a file on disk.
 
-An object appears when its upload is complete, and layers are read as ranges of it.
+An object appears when its upload is complete, and layers are read as ranges of it. Names of documents are empty objects
+below `names/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import MissingExtraError
 from nonet.ragcache.store.layout import Head, Packed, decode_head, file_bytes, head_bytes, padded
-from nonet.ragcache.store.tiers import TierFault, VariantDamaged, VariantGone
+from nonet.ragcache.store.tiers import Name, TierFault, VariantDamaged, VariantGone
 from nonet.ragcache.store.variant import VariantMeta, is_variant_id
 
 _T = TypeVar("_T")
@@ -78,7 +80,7 @@ class S3Tier:
 
     def ids(self) -> set[str]:
         """See `Tier`; what could not name a variant is left out."""
-        return set(self._list("kv/"))
+        return set(self._ids_in("kv/"))
 
     def meta(self, variant_id: str) -> VariantMeta:
         """See `Tier`."""
@@ -137,12 +139,33 @@ class S3Tier:
 
     def buried(self) -> set[str]:
         """See `SharedTier`; older notes are cleared away."""
-        found = self._list("dead/")
+        found = self._ids_in("dead/")
         since = datetime.now(UTC) - _BURIED
         for variant_id, when in found.items():
             if when < since:
                 self._delete("dead/", variant_id)
         return {variant_id for variant_id, when in found.items() if when >= since}
+
+    def note(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        for document, chunk in names:
+            key = f"{self._prefix}names/{document}/{chunk}"
+            self._ask(partial(self._client.put_object, Bucket=self._bucket, Key=key, Body=b""))
+
+    def noted(self, document: str) -> set[str]:
+        """See `Tier`."""
+        return set(self._list(f"names/{document}/"))
+
+    def notes(self) -> dict[Name, float]:
+        """See `Tier`."""
+        pairs = ((one.partition("/"), when) for one, when in self._list("names/").items())
+        return {(document, chunk): when.timestamp() for (document, _, chunk), when in pairs}
+
+    def unnote(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        for document, chunk in names:
+            key = f"{self._prefix}names/{document}/{chunk}"
+            self._ask(partial(self._client.delete_object, Bucket=self._bucket, Key=key))
 
     def close(self) -> None:
         """See `Tier`."""
@@ -169,12 +192,16 @@ class S3Tier:
             prefix = f"{self._prefix}{kind}"
             pager = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             return {
-                one["Key"].removeprefix(prefix).removesuffix(_SUFFIX): one["LastModified"]
+                one["Key"].removeprefix(prefix): one["LastModified"]
                 for page in pager
                 for one in page.get("Contents", ())
             }
 
-        return {variant_id: when for variant_id, when in self._ask(pages).items() if is_variant_id(variant_id)}
+        return self._ask(pages)
+
+    def _ids_in(self, kind: str) -> dict[str, datetime]:
+        found = {name.removesuffix(_SUFFIX): when for name, when in self._list(kind).items()}
+        return {variant_id: when for variant_id, when in found.items() if is_variant_id(variant_id)}
 
     def _ask(self, ask: Callable[[], _T]) -> _T:
         try:

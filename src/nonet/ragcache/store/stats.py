@@ -13,7 +13,7 @@ class TierStats:
         name: of the tier.
         num_variants: in it.
         used_bytes: by them.
-        capacity_bytes: None for no limit.
+        capacity_bytes: what it may hold now, less than it was given when it was full before that; None for no limit.
         num_opened: readers that began with it.
         read_bytes: read from it in all; not counted where reading costs nothing.
         read_bytes_per_s: moving average.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.ragcache.store.layout import Packed
-from nonet.ragcache.store.tiers import LayerSource, Tier
+from nonet.ragcache.store.tiers import LayerSource, Name, Tier
 from nonet.ragcache.store.variant import VariantMeta
 
 
@@ -61,6 +62,22 @@ class ThrottledTier:
     def remove(self, variant_id: str) -> None:
         """See `Tier`."""
         self._tier.remove(variant_id)
+
+    def note(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        self._tier.note(names)
+
+    def noted(self, document: str) -> set[str]:
+        """See `Tier`."""
+        return self._tier.noted(document)
+
+    def notes(self) -> dict[Name, float]:
+        """See `Tier`."""
+        return self._tier.notes()
+
+    def unnote(self, names: Collection[Name]) -> None:
+        """See `Tier`."""
+        self._tier.unnote(names)
 
     def close(self) -> None:
         """See `Tier`."""

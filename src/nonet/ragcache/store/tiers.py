@@ -6,6 +6,7 @@ a tier hands out is judged by the reader's checksums, so a tier need not be trus
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nonet.ragcache.store.layout import Packed
+
+
+Name = tuple[str, str]
+"""A document and one of its chunks, both as hashes of 32 hex digits."""
 
 
 class VariantGone(VariantUnavailable):
@@ -34,6 +39,16 @@ class TierFault(VariantUnavailable):
     """The tier does not answer, or cannot take more: a full disk, a server that is gone."""
 
     kind = "fault"
+
+
+class TierFull(TierFault):
+    """The tier has no more room, whatever its capacity says."""
+
+    kind = "full"
+
+
+FAULT_KINDS = tuple(one.kind for one in (VariantGone, VariantDamaged, TierFault, TierFull))
+"""How a store counts what failed in a tier."""
 
 
 class LayerSource(Protocol):
@@ -98,7 +113,8 @@ class Tier(Protocol):
         """Keep a variant; it is here as a whole or not at all, also after a crash. One that is here is replaced.
 
         Raises:
-            TierFault: no room, or no answer.
+            TierFull: no room.
+            TierFault: no answer.
         """
 
     def open(self, variant_id: str) -> LayerSource:
@@ -110,6 +126,46 @@ class Tier(Protocol):
 
     def remove(self, variant_id: str) -> None:
         """Forget a variant; one that is not here is no error.
+
+        Raises:
+            TierFault: it does not answer.
+        """
+
+    def note(self, names: Collection[Name]) -> None:
+        """Write down that chunks came under the names of documents, each name as a whole or not at all.
+
+        They outlive the process if variants do. A name that is here already is as if it had been written now.
+
+        Args:
+            names: documents and chunks.
+
+        Raises:
+            TierFull: no room.
+            TierFault: no answer.
+        """
+
+    def noted(self, document: str) -> set[str]:
+        """The chunks that were noted for a document.
+
+        Args:
+            document: its hash.
+
+        Raises:
+            TierFault: it does not answer.
+        """
+
+    def notes(self) -> dict[Name, float]:
+        """All names, and when each was written last, in seconds since 1970.
+
+        Raises:
+            TierFault: it does not answer.
+        """
+
+    def unnote(self, names: Collection[Name]) -> None:
+        """Forget names, there or not.
+
+        Args:
+            names: documents and chunks.
 
         Raises:
             TierFault: it does not answer.

@@ -102,6 +102,8 @@ class VariantMeta:
         model: fingerprint of the weights.
         layout: `str(KVLayout)`.
         num_bytes: bytes of its KV in all layers.
+        observed: whether attention was observed; without that its statistics are zeros, and it serves as an exact
+            prefix only.
     """
 
     variant_id: str
@@ -121,6 +123,7 @@ class VariantMeta:
     model: str
     layout: str
     num_bytes: int
+    observed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

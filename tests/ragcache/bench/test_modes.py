@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from nonet.ragcache.bench.modes import SHARES, quality_findings
+from nonet.ragcache.bench.questions import Case, evaluation_of
+from nonet.ragcache.bench.trace import trace_findings, trace_hits
+from nonet.ragcache.models.toy import toy_model
+
+
+def towns(num_questions=24, num_chunks=6):
+    texts = {f"c{n}": f"town {n} lies by river {n * 7} and trades in {n * 3} sorts of grain" for n in range(num_chunks)}
+    draws = np.random.default_rng(3)
+    cases = [
+        Case(
+            f"what does town {n % num_chunks} trade",
+            "grain",
+            tuple(f"c{c}" for c in draws.permutation(num_chunks)[:3]),
+        )
+        for n in range(num_questions)
+    ]
+    return cases, texts
+
+
+@pytest.fixture(scope="module")
+def found():
+    cases, texts = towns()
+    evaluation = evaluation_of("towns", cases, texts, num_warming=12, num_asked=5)
+    findings, share = quality_findings(toy_model(), evaluation, max_tokens=3, num_calibrating=1)
+    return {one.name: one for one in findings}, share
+
+
+def test_calibrating_questions_are_not_reported(found):
+    findings, share = found
+    assert "4 questions" in findings["kl_reuse_towns"].input
+    assert share in {*SHARES, 1.0}
+    assert findings["calibrated_share_towns"].value == share
+
+
+def test_more_repair_is_closer_and_few_questions_promise_nothing(found):
+    findings, _ = found
+    for mode in ("cachecraft", "guided"):
+        assert 0 <= findings[f"kl_{mode}_30_towns"].value < findings["kl_reuse_towns"].value
+    assert all(one.promise is None for one in findings.values())
+
+
+def test_a_charged_setting_may_repair_what_a_probe_costs(found):
+    findings, _ = found
+
+    def computed(name):
+        return float(findings[name].note.rsplit(", ", 1)[-1].split("%")[0])
+
+    assert computed("kl_cachecraft_15_rows_towns") > computed("kl_cachecraft_15_towns")
+    assert abs(computed("kl_cachecraft_30_rows_towns") - computed("kl_guided_30_towns")) <= 2
+
+
+def test_hits_of_a_trace_by_a_plain_set():
+    cases, texts = towns(40)
+    hits = trace_hits(cases, seed=0)
+    names = [one.name for one in trace_findings(toy_model(), cases, texts, recompute=0.3, source="towns")]
+    assert names == ["trace_chunk_hit", "trace_prefix_hit", "tokens_vs_prefix", "tokens_vs_full"]
+    import random
+
+    order = list(cases)
+    random.Random(0).shuffle(order)
+    met, prefixes, chunk, prefix = set(), set(), 0, 0
+    for case in order:
+        chunk += sum(one in met for one in case.chunks)
+        starts = [case.chunks[: n + 1] for n in range(len(case.chunks))]
+        prefix += sum(start in prefixes for start in starts)
+        met.update(case.chunks)
+        prefixes.update(starts)
+    assert hits.chunk == pytest.approx(chunk / 120)
+    assert hits.prefix == pytest.approx(prefix / 120)

@@ -1,0 +1,253 @@
+"""Pages, shares and pieces of requests, step by step."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+
+from nonet.ragcache.reuse.focus import FocusSelector
+from nonet.ragcache.scheduling.keeping import exact_segments
+from nonet.ragcache.scheduling.request import Listener, SamplingParams
+from nonet.ragcache.scheduling.running import State
+from nonet.ragcache.store.chunk_store import ChunkStore
+from nonet.ragcache.store.disk import DiskTier
+from nonet.ragcache.store.throttle import ThrottledTier
+from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, text_of, toy_engine
+
+LONG = SamplingParams(max_tokens=200, ignore_eos=True)
+
+
+@pytest.fixture
+def make_engine():
+    made = []
+
+    def make(*args, **options):
+        made.append(toy_engine(*args, **options))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.stop(0)
+
+
+def warmed(engine, *groups):
+    for group in groups:
+        engine.generate("Be brief.", [CHUNKS[number] for number in group], "why?", "full", params=SHORT)
+    engine.finish_background()
+
+
+def prompt_of(engine, *numbers, question="what?"):
+    return engine.prompt("Be brief.", [CHUNKS[number] for number in numbers], question)
+
+
+def submitted(engine, prompt, params=SHORT, **options):
+    heard = Listener()
+    request_id = engine.submit(prompt, params, on_event=heard, **options)
+    return request_id, heard
+
+
+def step_until(engine, condition, limit=2000):
+    for _ in range(limit):
+        if condition():
+            return
+        engine._scheduler.step()
+    raise AssertionError("it never came to that")
+
+
+def running_of(engine, request_id):
+    return next((one for one in engine._scheduler._running if one.request.request_id == request_id), None)
+
+
+def is_in(engine, request_id, state):
+    running = running_of(engine, request_id)
+    return running is not None and running.state is state
+
+
+@pytest.mark.parametrize("mode", ["guided", "qsel"])
+@pytest.mark.parametrize("how", ["cancelled", "timeout"])
+def test_a_request_that_ends_while_it_probes_gives_all_pages_back(make_engine, mode, how):
+    engine = make_engine(step_tokens=1, background=False)
+    warmed(engine, [3, 0, 2], [5, 1])
+    engine.drop_pages()
+    assert engine.pages_used == 0
+    first, first_heard = submitted(engine, prompt_of(engine, 7), LONG, mode="full")
+    step_until(engine, lambda: is_in(engine, first, State.DECODE))  # from now on it takes the one row of each step
+    second, heard = submitted(engine, prompt_of(engine, 0, 1, 2), mode=mode, recompute=0.3, timeout_s=1e6)
+    step_until(engine, lambda: is_in(engine, second, State.PROBING))
+    assert running_of(engine, second).spare is not None
+    if how == "timeout":
+        running_of(engine, second).request.deadline_s = time.monotonic() - 1
+    else:
+        assert engine.cancel(second)
+    engine._scheduler.step()
+    assert heard.end.finish_reason == how and not first_heard.done.is_set()
+    engine.cancel(first)
+    engine._scheduler.step()
+    engine.drop_pages()
+    assert engine.pages_used == 0 and engine.num_running == 0
+
+
+def test_a_request_that_ends_while_it_loads_gives_all_pages_back(make_engine, tmp_path):
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warmed(warm, [3, 0, 2], [5, 1])
+    warm.stop(0)
+    slow = ThrottledTier(DiskTier(tmp_path), 2e5, latency_s=0.01)
+    engine = make_engine(ChunkStore([slow]), background=False)
+    request_id, heard = submitted(engine, prompt_of(engine, 0, 1, 2), mode="guided", recompute=0.3)
+    step_until(engine, lambda: is_in(engine, request_id, State.LOADING))
+    assert running_of(engine, request_id).spare is not None
+    engine.cancel(request_id)
+    engine._scheduler.step()
+    assert heard.end.finish_reason == "cancelled"
+    deadline_s = time.monotonic() + 20
+    while engine.pages_used and time.monotonic() < deadline_s:
+        engine.drop_pages()
+        time.sleep(0.01)
+    assert engine.pages_used == 0
+
+
+def damage(folder, variant_id):
+    """Zero bytes in the last layer of a stored variant."""
+    (path,) = folder.rglob(f"{variant_id}.kv")
+    with path.open("r+b") as file:
+        file.seek(-4096, 2)
+        file.write(bytes(64))
+
+
+@pytest.mark.parametrize("mode", ["guided", "cachecraft", "blend"])
+def test_a_request_that_starts_again_gives_all_pages_back_and_is_right(make_engine, tmp_path, mode):
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warmed(warm, [3, 0, 2], [5, 1])
+    keys = [key_of(warm, CHUNKS[number]) for number in (0, 1, 2)]
+    variants = [warm.store.variants(key)[0].variant_id for key in keys]
+    warm.stop(0)
+    damage(tmp_path, variants[0])
+    engine = make_engine(f"disk:{tmp_path}:100MB", background=False)
+    prompt = prompt_of(engine, 0, 1, 2)
+    done = engine.complete(prompt, mode=mode, recompute=0.3, params=SHORT, keep=False)
+    assert done.report.chunks[0].decision == "computed" and len(done.report.notes) == 1
+    assert done.report.repaired_tokens > 0
+    engine.drop_pages()
+    assert engine.pages_used == 0
+    again = engine.complete(prompt, mode=mode, recompute=0.3, params=SHORT, keep=False)
+    assert again.token_ids == done.token_ids and again.report.notes == ()
+
+
+@pytest.mark.parametrize("state", [State.PREFILL, State.DECODE])
+def test_a_request_that_ends_later_gives_all_pages_back(make_engine, state):
+    engine = make_engine(step_tokens=24, background=False)
+    warmed(engine, [3, 0, 2], [5, 1])
+    request_id, heard = submitted(engine, prompt_of(engine, 0, 1, 2, 6), LONG, mode="guided", recompute=0.3)
+    step_until(engine, lambda: is_in(engine, request_id, state))
+    engine.cancel(request_id)
+    engine._scheduler.step()
+    assert heard.end.finish_reason == "cancelled"
+    engine.drop_pages()
+    assert engine.pages_used == 0
+
+
+def test_computing_waits_for_the_variant_that_is_loaded_least(make_engine, tmp_path):
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warmed(warm, [3, 0, 2], [5, 1])
+    warm.stop(0)
+    engine = make_engine(ChunkStore([ThrottledTier(DiskTier(tmp_path), 2e5, latency_s=0.01)]), background=False)
+    request_id, heard = submitted(engine, prompt_of(engine, 0, 1, 2), mode="reuse")
+    step_until(engine, lambda: is_in(engine, request_id, State.LOADING))
+    scheduler, running = engine._scheduler, running_of(engine, request_id)
+    layers = engine.model.config.num_layers
+    step_until(engine, lambda: heard.done.is_set() or all(not one.is_loading for one in running.residents.values()))
+    now_s = time.monotonic()
+    for least, can in ((0, False), (layers, True)):
+        for number, one in enumerate(running.residents.values()):
+            one.is_loading, one.ready_layers, one.began_s = True, least if number == 1 else layers, now_s - 100
+        assert scheduler._can_start(running, running.plan) == can
+    for one in running.residents.values():
+        one.is_loading, one.ready_layers = False, layers
+    step_until(engine, heard.done.is_set)
+
+
+def test_focus_is_left_out_where_a_prompt_is_cut(make_engine, monkeypatch):
+    drops = []
+    after_layer = FocusSelector.after_layer
+
+    def counted(self, *shown):
+        keep = after_layer(self, *shown)
+        drops.append(0 if keep is None else int((~keep).sum()))
+        return keep
+
+    monkeypatch.setattr(FocusSelector, "after_layer", counted)
+    logits = {}
+    for name, options in {
+        "whole": {"focus": True},
+        "cut": {"focus": True, "step_tokens": 20},
+        "without": {"focus": False},
+    }.items():
+        engine = make_engine(background=False, **options)
+        warmed(engine, [3, 0, 2], [5, 1, 4])
+        drops.clear()
+        prompt = prompt_of(engine, 0, 1, 2, 4)
+        logits[name], report = engine.score(prompt, [5, 6, 7, 8], mode="cachecraft", recompute=0.4)
+        assert report.repaired_tokens > 20
+        assert bool(drops) == (name == "whole"), name
+    assert (torch.from_numpy(logits["cut"]) - torch.from_numpy(logits["without"])).abs().max() < 1e-4
+
+
+def test_the_store_is_told_the_share_that_was_repaired(make_engine, monkeypatch):
+    engine = make_engine(background=False)
+    warmed(engine, [3, 0, 2], [5, 1])
+    told = {}
+    monkeypatch.setattr(engine.store, "used", told.__setitem__)
+    for mode in ("cachecraft", "guided", "blend", "reuse"):
+        told.clear()
+        report = engine.complete(prompt_of(engine, 0, 1, 2), mode=mode, recompute=0.3, params=SHORT).report
+        shares = {one.variant_id: one.num_computed / one.num_tokens for one in report.chunks}
+        system = told.keys() - shares.keys()
+        assert len(system) == 1 and told == {**shares, **dict.fromkeys(system, 0.0)}
+        assert (sum(shares.values()) > 0) == (mode != "reuse")
+
+
+def test_what_needs_much_repair_is_evicted_before_what_needs_little(make_engine):
+    engine = make_engine(background=False)
+    warmed(engine, [0], [1], [2])
+    cheap, dear, filler = (engine.store.variants(key_of(engine, CHUNKS[number]))[0] for number in range(3))
+    system = engine.store.variants(engine.prompt("Be brief.", [], "x").system.key)[0]
+    capacity = sum(one.num_bytes for one in (cheap, dear, filler, system))
+    small = make_engine(f"ram:{capacity}", background=False)
+    warmed(small, [0], [1], [2])
+    for number, share, times in ((0, 0.0, 1), (1, 0.9, 4), (2, 0.0, 3)):
+        # Behind a chunk that is computed, so that nothing is an exact prefix; and that is not stored either.
+        for turn in range(times):
+            prompt = small.prompt("Be brief.", [text_of(100 + turn), CHUNKS[number]], "what?")
+            small.complete(prompt, mode="cachecraft", recompute=share, params=SHORT, keep=False)
+    small.generate("Be brief.", [CHUNKS[3]], "why?", "prefix", params=SHORT)
+    small.finish_background()
+    assert small.store.stats().counts["evicted"] >= 1
+    left = [bool(small.store.variants(key_of(small, CHUNKS[number]))) for number in range(3)]
+    assert left == [True, False, True]
+
+
+def test_nothing_is_stored_behind_a_chunk_that_comes_twice(make_engine):
+    engine = make_engine(background=False)
+    prompt = prompt_of(engine, 0, 1, 0, 2, 1, 3)
+    assert exact_segments(engine.planner.plan(prompt, "full")) == [0, 1, 2]
+    engine.complete(prompt, mode="full", params=SHORT)
+    engine.finish_background()
+    stored = [one for number in range(4) for one in engine.store.variants(key_of(engine, CHUNKS[number]))]
+    assert [len(one.prefix_keys) for one in stored] == [0, 1]
+    assert exact_segments(engine.planner.plan(prompt, "prefix")) == []
+
+
+def test_admission_goes_by_arrival_and_never_beyond_the_limit(make_engine):
+    engine = make_engine(max_running=2, background=False)
+    heard = [submitted(engine, prompt_of(engine, number), mode="full")[1] for number in range(5)]
+    ends = []
+    for number, one in enumerate(heard):
+        original = one.done.set
+        one.done.set = lambda number=number, original=original: (ends.append(number), original())
+    while not all(one.done.is_set() for one in heard):
+        engine._scheduler.step()
+        assert engine.num_running <= 2
+    assert all(first <= second + 1 for first, second in pairwise(ends)) and sorted(ends) == list(range(5))
