@@ -157,7 +157,7 @@ def rate_findings(*, rounds: int) -> list[Finding]:
     Args:
         rounds: of each; the best counts.
     """
-    from nonet.recsys.freshness.rates import train_rates
+    from nonet.recsys.bench.rates import train_rates
 
     if (found := log_of(ML_100K)) is None:
         return []

@@ -6,6 +6,5 @@
 - `charts`: plots of it;
 - `drift`: a synthetic stream whose truth moves with a known half-life, with the best AUC that is possible;
 - `collisions`: the collisionless table against hashed ids;
-- `log_odds`: negative sampling with and without its correction;
-- `rates`: examples per second beside river and plain torch.
+- `log_odds`: negative sampling with and without its correction.
 """
