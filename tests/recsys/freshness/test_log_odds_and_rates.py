@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.recsys.bench.rates import train_rates
 from nonet.recsys.freshness.drift import Drift
 from nonet.recsys.freshness.log_odds import implicit_negatives, log_odds
-from nonet.recsys.bench.rates import train_rates
 from nonet.recsys.freshness.setup import Setup
 from tests.recsys.training.batches import random_batch
 

@@ -1,8 +1,8 @@
 """The headline experiments of the room: the table and its rivals, learning online, the joiner, sync, serving, failure.
 
 Files: `tables` (speed beside TFRA, TorchRec and torch; memory), `our_table`, `tfra_rival`, `mch_rival` (run in
-processes), `learning` (collisions, Algorithm 1, log-odds), `rates` (training beside river and torch), `loop` (joiner, sync, freshness, failure,
-retrieval).
+processes), `learning` (collisions, Algorithm 1, log-odds), `rates` (training beside river and torch), `loop` (joiner,
+sync, freshness, failure, retrieval).
 """
 
 from __future__ import annotations
