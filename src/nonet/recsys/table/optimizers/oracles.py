@@ -208,3 +208,34 @@ def largest_error(
         trained.train(which, summed[which])
     error = np.abs(table.lookup(keys) - trained.weights)
     return float(np.max(error / np.maximum(np.abs(trained.weights), 0.01 * np.abs(trained.weights).max())))
+
+
+def is_restored_bitwise(optimizer: Optimizer, *, steps: int = 200, num_keys: int = 60, dim: int = 4) -> bool:
+    """Stop half way, go on from a snapshot on disk: whether all bytes equal those of the run without a stop.
+
+    Args:
+        optimizer: of the table.
+        steps: batches, with repeated keys.
+        num_keys: to draw from.
+        dim: floats a row.
+
+    >>> is_restored_bitwise(Adam(), steps=20)
+    True
+    """
+    from tempfile import TemporaryDirectory
+
+    from nonet.recsys.table.embedding_table import EmbeddingTable
+
+    rng = np.random.default_rng(1)
+    whole, half = EmbeddingTable(dim, optimizer=optimizer), EmbeddingTable(dim, optimizer=optimizer)
+    for at in range(steps):
+        keys = rng.integers(num_keys, size=40)
+        gradients = rng.standard_normal((40, dim), np.float32)
+        if at == steps // 2:
+            with TemporaryDirectory(prefix="nonet-recsys-") as folder:
+                half.snapshot(folder)
+                half = EmbeddingTable.restore(folder)
+        for table in (whole, half):
+            table.apply_gradients(keys, gradients, now_s=at)
+    pairs = zip(whole.export(), half.export(), strict=True)
+    return all(one.tobytes() == other.tobytes() for one, other in pairs)
