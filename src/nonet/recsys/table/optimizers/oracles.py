@@ -238,4 +238,4 @@ def is_restored_bitwise(optimizer: Optimizer, *, steps: int = 200, num_keys: int
         for table in (whole, half):
             table.apply_gradients(keys, gradients, now_s=at)
     pairs = zip(whole.export(), half.export(), strict=True)
-    return all(one.tobytes() == other.tobytes() for one, other in pairs)
+    return all(np.asarray(one).tobytes() == np.asarray(other).tobytes() for one, other in pairs)
