@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -105,7 +105,7 @@ def decode(payload: bytes, kind: type[Row]) -> Row:
         InputError: not a row of this kind.
     """
     try:
-        return _decoders[kind].decode(payload)
+        return cast(Row, _decoders[kind].decode(payload))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not a {kind.__name__} in MessagePack: {error}") from error
 

@@ -17,8 +17,9 @@ def test_replay_ends_as_a_run_without_failure() -> None:
     assert 0 < trial.rows_again <= 1024
 
 
-def test_snapshot_mode_loses_one_interval_of_one_shard() -> None:
-    trial = failure_trial("snapshot", "process", **SMALL)
+@pytest.mark.parametrize("backend", ["thread", pytest.param("process", marks=pytest.mark.slow)])
+def test_snapshot_mode_loses_one_interval_of_one_shard(backend: str) -> None:
+    trial = failure_trial("snapshot", backend, **SMALL)
     assert not trial.is_equal
     assert trial.changed_elsewhere == 0
     assert 0 < trial.lost_share <= 0.35

@@ -131,6 +131,24 @@ def prefetch_tags(view, hashed):
 
 
 @kernel
+def prefetch_home(view, hashed):
+    """Ask for the tags of the home alone."""
+    prefetch(address_of(view.tags) + np.int64(home_of(hashed, view.num_buckets) * EIGHT))
+
+
+@kernel
+def candidate_at_home(view, hashed):
+    """The first slot of the home with the key's tag; if there is none, -1, and the alternative's tags are asked for."""
+    home = home_of(hashed, view.num_buckets)
+    tag = tag_of(hashed)
+    marks = matches(tag_word(view, home), tag)
+    if marks != np.uint64(0):
+        return first_slot(home, marks)
+    prefetch(address_of(view.tags) + np.int64(alternative(home, tag, view.num_buckets) * EIGHT))
+    return -1
+
+
+@kernel
 def candidate(view, hashed):
     """The first slot with the key's tag, from the tags alone; -1 if there is none."""
     tag = tag_of(hashed)

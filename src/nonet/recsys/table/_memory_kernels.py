@@ -59,6 +59,18 @@ def copy_bytes(typing, target, source, num_bytes):
     return types.none(types.int64, types.int64, types.int64), generate
 
 
+@intrinsic
+def copy_line(typing, target, source):
+    """Copy 64 bytes between addresses that do not overlap: a load and a store where registers are that wide."""
+
+    def generate(context, builder, signature, args):
+        target, source = args
+        cgutils.raw_memcpy(builder, _pointer(builder, target, _BYTE), _pointer(builder, source, _BYTE), _INT64(64), 1)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), generate
+
+
 def _load(kind, bits, ordering):
     width = ir.IntType(bits)
 

@@ -12,9 +12,11 @@ import numpy as np
 from nonet.common.kernels import kernel
 from nonet.recsys.table._hash_kernels import (
     candidate,
+    candidate_at_home,
     landing,
     lock,
     mix64,
+    prefetch_home,
     prefetch_slot,
     prefetch_tags,
     slot_of,
@@ -42,6 +44,7 @@ from nonet.recsys.table._index_kernels import (
 from nonet.recsys.table._memory_kernels import (
     address_of,
     copy_bytes,
+    copy_line,
     fence_acquire,
     load_u32,
     load_u64,
@@ -81,6 +84,15 @@ def count_address(view, row):
 def _prefetch_floats(address, num_floats):
     for line in range(0, num_floats << 2, LINE_BYTES):
         prefetch(address + line)
+
+
+@kernel
+def _copy_row(target, source, num_bytes):
+    whole = num_bytes & ~(LINE_BYTES - 1)
+    for at in range(0, whole, LINE_BYTES):
+        copy_line(target + at, source + at)
+    if whole < num_bytes:
+        copy_bytes(target + whole, source + whole, num_bytes - whole)
 
 
 @kernel
@@ -134,16 +146,20 @@ def _locate_block(view, keys, first, last, hashes, marks):
         mixed = mix64(keys[at])
         hashes[at - first] = mixed * view.multiplier
         marks[0, at - first] = stripe_address(view, mixed)
-        prefetch_tags(view, hashes[at - first])
+        prefetch_home(view, hashes[at - first])
     for i in range(last - first):
         marks[1, i] = load_u32(marks[0, i])
     if load_u32(address_of(view.retired)) != 0:
         return False
     for i in range(last - first):
-        slot = candidate(view, hashes[i])
-        marks[2, i] = slot
-        if slot >= 0:
-            prefetch_slot(view, slot)
+        marks[2, i] = candidate_at_home(view, hashes[i])
+        if marks[2, i] >= 0:
+            prefetch_slot(view, marks[2, i])
+    for i in range(last - first):
+        if marks[2, i] < 0:
+            marks[2, i] = candidate(view, hashes[i])
+            if marks[2, i] >= 0:
+                prefetch_slot(view, marks[2, i])
     for at in range(first, last):
         i = at - first
         slot = marks[2, i]
@@ -183,7 +199,7 @@ def lookup(view, keys, start, out, found, hashes, marks):
             source = marks[2, i]
             target = address_of(out) + at * num_bytes if wants_rows else 0
             if source > 0 and wants_rows:
-                copy_bytes(target, source, num_bytes)
+                _copy_row(target, source, num_bytes)
             fence_acquire()
             present = 1 if source > 0 else 0
             if source == _STALE or (marks[1, i] & 1) or load_u32(marks[0, i]) != marks[1, i]:

@@ -1,0 +1,298 @@
+"""The table beside TFRA, TorchRec's MCH and a plain `index_select`: the same keys, by turns, each in its own process.
+
+TFRA needs TensorFlow and TorchRec another build of torch, so each lives in an environment of its own, made by `make
+bench`; `NONET_TFRA_PYTHON` and `NONET_TORCHREC_PYTHON` name other interpreters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nonet.common.errors import GateFailedError, MissingExtraError
+from nonet.common.findings import Finding, Rival
+from nonet.recsys.table.embedding_table import EmbeddingTable
+from nonet.recsys.table.optimizers import SGD
+
+_HERE = Path(__file__).parent
+_TIMEOUT_S = 600
+_RIVALS = {"tfra": "NONET_TFRA_PYTHON", "torchrec": "NONET_TORCHREC_PYTHON"}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Keys to insert and to look up.
+
+    Args:
+        num_keys: in the table.
+        num_lookups: of each kind.
+        dim: floats a row.
+        batch: keys a call.
+        zipf: exponent of the skewed lookups.
+        seed: of all.
+    """
+
+    num_keys: int = 1_000_000
+    num_lookups: int = 1_000_000
+    dim: int = 16
+    batch: int = 1_000_000
+    zipf: float = 1.2
+    seed: int = 0
+
+    def write(self, folder: Path) -> None:
+        """Put the arrays into a folder, for processes to read."""
+        rng = np.random.default_rng(self.seed)
+        bounds = np.iinfo(np.int64)
+        new = rng.integers(bounds.min, bounds.max, self.num_keys)
+        odds = np.cumsum(1.0 / np.arange(1, self.num_keys + 1) ** self.zipf)
+        arrays: dict[str, NDArray[Any]] = {
+            "new": new,
+            "uniform": new[rng.integers(0, self.num_keys, self.num_lookups)],
+            "zipf": new[np.searchsorted(odds / odds[-1], rng.random(self.num_lookups))],
+            "rows": rng.standard_normal((self.num_keys, self.dim), np.float32),
+        }
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        (folder / "sizes.json").write_text(json.dumps({"batch": self.batch}))
+
+    def __str__(self) -> str:
+        return f"synthetic: {self.num_keys:,} keys of 64 bits, dim {self.dim}, batches of {self.batch:,}"
+
+
+def interpreter_of(rival: str) -> Path:
+    """The interpreter that has a rival.
+
+    Raises:
+        MissingExtraError: there is none; says how to make it.
+    """
+    named = os.environ.get(_RIVALS[rival])
+    found = Path(named) if named else Path(sys.prefix) / "rivals" / rival / "bin" / "python"
+    if not found.exists():
+        raise MissingExtraError(f"no interpreter with {rival} at {found}; `make bench` installs it")
+    return found
+
+
+def times_of(python: Path, script: str, folder: Path) -> dict[str, float]:
+    """Run a timed script over a workload's folder in a process of its own.
+
+    Raises:
+        GateFailedError: it failed; gives the end of what it said.
+    """
+    done = subprocess.run(
+        [str(python), str(_HERE / script), str(folder)], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise GateFailedError(f"{script} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return {name: float(value) for name, value in json.loads(lines[-1]).items()}
+
+
+def speed_findings(workload: Workload, *, rounds: int = 5) -> list[Finding]:
+    """Inserting and looking up beside TFRA, TorchRec's MCH and `index_select`, findings `*_vs_*`.
+
+    A rival that is not installed is said on stderr and leaves its findings out.
+
+    Args:
+        workload: keys.
+        rounds: by turns, each contestant in a fresh process; medians count.
+    """
+    from nonet.common.console import note, track
+
+    contestants: dict[str, tuple[Path, str]] = {"ours": (Path(sys.executable), "our_table.py")}
+    for rival, script in (("tfra", "tfra_rival.py"), ("torchrec", "mch_rival.py")):
+        try:
+            contestants[rival] = interpreter_of(rival), script
+        except MissingExtraError as error:
+            note(f"bench: {error}")
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
+    with tempfile.TemporaryDirectory(prefix="nonet-recsys-") as place:
+        workload.write(Path(place))
+        for _ in track(range(rounds), "tables by turns"):
+            for name, (python, script) in contestants.items():
+                times[name].append(times_of(python, script, Path(place)))
+
+    def median_s(name: str, step: str) -> float:
+        return statistics.median(one[step] for one in times[name])
+
+    return _compared(workload, contestants, median_s, rounds)
+
+
+def _compared(
+    workload: Workload, contestants: Mapping[str, object], median_s: Callable[[str, str], float], rounds: int
+) -> list[Finding]:
+    source = f"{workload}; medians of {rounds} interleaved runs"
+    findings = []
+
+    def ratio(
+        name: str, step: str, rival: str, its_step: str, label: str, promise: float, size: int, more: str = ""
+    ) -> None:
+        ours, theirs = size / median_s("ours", step), size / median_s(rival, its_step)
+        note = f"{ours / 1e6:.2f} M/s here, {theirs / 1e6:.2f} M/s there{more}"
+        beside = (Rival(f"{label} (keys/s)", theirs, "measured"),)
+        findings.append(Finding("recsys", name, ours / theirs, "x", "higher", source, beside, promise, note))
+
+    if "tfra" in contestants:
+        told = median_s("tfra", "upsert_presized_s") / median_s("ours", "upsert_presized_s")
+        more = f"; both told the number of keys beforehand: {told:.2f}x"
+        label = "TFRA 0.8.1, CPU"
+        ratio("upsert_vs_tfra", "upsert_growing_s", "tfra", "upsert_growing_s", label, 4.0, workload.num_keys, more)
+        for kind in ("uniform", "zipf"):
+            step = f"lookup_{kind}_s"
+            ratio(f"lookup_{kind}_vs_tfra", step, "tfra", step, label, 3.0, workload.num_lookups)
+    if "torchrec" in contestants:
+        step, label = "lookup_uniform_s", "TorchRec MCH, CPU remap and index_select"
+        ratio("lookup_vs_torchrec_mch", step, "torchrec", step, label, 10.0, workload.num_lookups)
+    step, its, label = "lookup_uniform_s", "index_select_s", "torch.index_select, rows known"
+    ratio("lookup_vs_index_select", step, "ours", its, label, 0.5, workload.num_lookups)
+    return findings
+
+
+def memory_findings(num_keys: int, *, rounds: int = 5, dim: int = 16) -> list[Finding]:
+    """`bytes_per_key_ratio` and `rss_growth_after_expiry`.
+
+    Args:
+        num_keys: in the table.
+        rounds: of expiring 90 % and refilling with new keys.
+        dim: floats a row; Adagrad's state has as many.
+    """
+    script = (
+        "import sys; from nonet.recsys.bench.tables import memory_rounds; import json; "
+        "print(json.dumps(memory_rounds(*map(int, sys.argv[1:]))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(num_keys), str(rounds), str(dim)],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise GateFailedError(f"the memory rounds failed: {done.stderr.strip()[-500:]}")
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    allowed = 12 + 4 * 2 * dim
+    rss = told["rss_bytes"]
+    source = f"synthetic: {num_keys:,} keys, dim {dim}, Adagrad"
+    return [
+        Finding(
+            "recsys",
+            "bytes_per_key_ratio",
+            max(told["num_bytes"] / num_keys, (rss[0] - told["base_bytes"]) / num_keys) / allowed,
+            "x",
+            "lower",
+            source,
+            promise=1.35,
+            note=f"of {allowed} bytes; the table says {told['num_bytes'] / num_keys:.0f}, "
+            f"the process grew by {(rss[0] - told['base_bytes']) / num_keys:.0f}",
+        ),
+        Finding(
+            "recsys",
+            "rss_growth_after_expiry",
+            max(rss) / rss[0] - 1,
+            "",
+            "lower",
+            f"{source}; {rounds} rounds",
+            promise=0.1,
+            note=", ".join(f"{one / 2**20:.0f}" for one in rss) + " MiB after each refill",
+        ),
+    ]
+
+
+def memory_rounds(num_keys: int, rounds: int, dim: int) -> dict[str, object]:
+    """Resident memory of this process after filling a table, and after each round of expiring 90 % and refilling."""
+    from nonet.recsys.table.expiry import TimeToLive
+    from nonet.recsys.table.optimizers import Adagrad
+
+    rng = np.random.default_rng(0)
+    bounds = np.iinfo(np.int64)
+    batch = 1 << 16
+
+    def keys() -> np.ndarray:
+        return rng.integers(bounds.min, bounds.max, num_keys)
+
+    def fill(table: EmbeddingTable, some: np.ndarray, now_s: int) -> None:
+        rows = np.ones((batch, dim), np.float32)
+        for first in range(0, len(some), batch):
+            part = some[first : first + batch]
+            table.upsert(part, rows[: len(part)], now_s=now_s)
+
+    warm = EmbeddingTable(dim, optimizer=Adagrad(), expiry=TimeToLive(1000))
+    fill(warm, keys()[:batch], 1)  # what is compiled or allocated once does not count
+    warm.expire(5000)
+    del warm
+    base = _rss_bytes()
+    table = EmbeddingTable(dim, optimizer=Adagrad(), expiry=TimeToLive(1000), track_touched=False)
+    kept = keys()
+    fill(table, kept, 10_000)
+    rss, num_bytes = [_rss_bytes()], table.num_bytes
+    for number in range(1, rounds + 1):
+        now_s = 10_000 + number * 2000
+        stays = kept[: num_keys // 10]
+        fill(table, stays, now_s)
+        table.expire(now_s)
+        fresh = keys()[: num_keys - len(stays)]
+        fill(table, fresh, now_s)
+        kept = np.concatenate([fresh, stays])
+        if len(table) != num_keys:
+            raise GateFailedError(f"{len(table):,} keys after a refill, {num_keys:,} are due")
+        rss.append(_rss_bytes())
+    return {"base_bytes": base, "num_bytes": num_bytes, "rss_bytes": rss}
+
+
+def time_ours(folder: Path) -> dict[str, float]:
+    """Seconds of inserting, growing and with the room made beforehand, of looking up, and of torch's `index_select`."""
+    import torch
+
+    batch = json.loads((folder / "sizes.json").read_text())["batch"]
+    arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("new", "uniform", "zipf", "rows")}
+    num_keys, dim = arrays["rows"].shape
+    _warm_up(dim)
+    told = {}
+    for kind, capacity in (("growing", 0), ("presized", num_keys)):
+        table = EmbeddingTable(dim, optimizer=SGD(), capacity=capacity)
+        began = time.perf_counter()
+        for first in range(0, num_keys, batch):
+            part = slice(first, first + batch)
+            table.upsert(arrays["new"][part], arrays["rows"][part])
+        told[f"upsert_{kind}_s"] = time.perf_counter() - began
+    for name in ("uniform", "zipf"):
+        parts = [arrays[name][first : first + batch] for first in range(0, len(arrays[name]), batch)]
+        table.lookup(parts[0])
+        began = time.perf_counter()
+        for part in parts:
+            table.lookup(part)
+        told[f"lookup_{name}_s"] = time.perf_counter() - began
+    rows = torch.from_numpy(arrays["rows"])
+    order = np.argsort(arrays["new"])
+    known = torch.from_numpy(order[np.searchsorted(arrays["new"][order], arrays["uniform"])])
+    pieces = known.split(batch)
+    rows.index_select(0, pieces[0])
+    began = time.perf_counter()
+    for piece in pieces:
+        rows.index_select(0, piece)
+    told["index_select_s"] = time.perf_counter() - began
+    return told
+
+
+def _warm_up(dim: int) -> None:
+    table = EmbeddingTable(dim, optimizer=SGD())
+    keys = np.arange(5000)
+    table.upsert(keys, np.ones((len(keys), dim), np.float32))
+    table.lookup(keys)
+
+
+def _rss_bytes() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
