@@ -203,3 +203,14 @@ def test_settings_and_files_that_make_no_sense(tmp_path: Path) -> None:
     (tmp_path / "t" / "topic.json").write_text('{"version": 2}')
     with SegmentLog(tmp_path) as log, pytest.raises(InputError, match="version 2"):
         log.num_partitions("t")
+
+
+def test_a_log_that_was_cut_right_after_an_append_closes(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path)
+    log.create("t")
+    for n in range(2):  # the second within a second of the first is not on the disk yet
+        log.append("t", 0, [Record(b"", str(n).encode(), n) for _ in range(5)])
+    log.trim("t", 0, 7)
+    log.close()
+    with SegmentLog(tmp_path) as again:
+        assert again.offsets("t", 0) == (7, 10)

@@ -342,7 +342,7 @@ class Partition:
         if is_active:
             assert self._writer is not None
             os.close(self._writer)
-            self._writer = None
+            self._writer, self._unsynced = None, False  # the new file is on the disk
         self._segments.insert(0, new)
 
     def _path(self, first: int) -> Path:

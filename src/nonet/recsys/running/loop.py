@@ -66,7 +66,7 @@ class Loop:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.job, self._clock = job, clock
-        self._stop, self._ended = threading.Event(), threading.Event()
+        self._stop, self._ended, self._shard_is_down = threading.Event(), threading.Event(), threading.Event()
         self._failure: BaseException | None = None
         self._saving = _Request()
         self._threads: list[threading.Thread] = []
@@ -189,6 +189,8 @@ class Loop:
             for thread in self._threads:
                 thread.join()
             if self._failure is None:
+                if self._shard_is_down.is_set():
+                    self._recover()
                 self._save()
         finally:
             self._home.close()
@@ -271,6 +273,8 @@ class Loop:
         dense_s = save_s = commit_s = well_s = time.monotonic()
         while not self._stop.is_set():
             try:
+                if self._shard_is_down.is_set():
+                    self._recover()
                 num = self.learner.step()
                 self._expire()
                 well_s = now_s = time.monotonic()
@@ -286,7 +290,7 @@ class Loop:
                 if not num:
                     self.learner.wait(min(0.2, self.job.dense_sync_interval))
             except ShardDownError:
-                self._recover()
+                self._shard_is_down.set()
             except LogUnavailableError:
                 if time.monotonic() - well_s > _PATIENCE_S:
                     raise
@@ -303,7 +307,8 @@ class Loop:
         try:
             published = self.publisher.publish(event_ts_ms=self.learner.event_ts_ms)
         except ShardDownError:
-            return  # the trainer repairs it, and then every bucket is sent whole
+            self._shard_is_down.set()  # the trainer repairs it, and then every bucket is sent whole
+            return
         if published.refused:
             raise NonetError(f"the replica refuses: {published.refused[ARM]}")
 
@@ -348,6 +353,7 @@ class Loop:
             checkpoint.load(self.trainer, folder, with_tables=False)
         for name in self.tables:
             self.publisher.resend(name, _ALL_BUCKETS)
+        self._shard_is_down.clear()
 
     def _learn_items(self, rows: Sequence[Example]) -> None:
         """Items that nobody has named before join the catalogue."""
