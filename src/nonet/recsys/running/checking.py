@@ -212,7 +212,7 @@ def _live(status: Mapping[str, Any], job: JobFile) -> Iterator[Check]:
 def _damage(log: Log, job: JobFile) -> Iterator[Check]:
     """Read the log, whose checksums tell."""
     for purpose in ("features", "actions", "examples", "dead-letters"):
-        topic = job.log.topic(purpose)  # type: ignore[arg-type]
+        topic = job.log.topic(purpose)
         try:
             records = sum(_count(log, topic, partition) for partition in range(log.num_partitions(topic)))
         except LogDamagedError as error:
@@ -241,9 +241,9 @@ def _dead_letters(log: Log, job: JobFile) -> Iterator[Check]:
             offset = batch.next_offset
             reasons.update(decode_letter(record.payload).reason for record in batch.records)
     events = sum(
-        log.offsets(job.log.topic(purpose), partition)[1]  # type: ignore[arg-type]
+        log.offsets(job.log.topic(purpose), partition)[1]
         for purpose in ("features", "actions")
-        for partition in range(log.num_partitions(job.log.topic(purpose)))  # type: ignore[arg-type]
+        for partition in range(log.num_partitions(job.log.topic(purpose)))
     )
     for reason, count in reasons.most_common():
         is_few = count <= max(10, _DEAD_SHARE * events)

@@ -59,7 +59,7 @@ def _read(place: Path) -> pl.DataFrame:
     if reader is None:
         raise InputError(f"{place}: items come as one of {', '.join(readers)}")
     try:
-        return reader()  # type: ignore[no-any-return]
+        return reader()
     except OSError as error:
         raise InputError(f"cannot read {place}: {error.strerror or error}") from error
     except pl.exceptions.PolarsError as error:

@@ -409,7 +409,7 @@ def log_lags(log: Log, job: JobFile) -> dict[str, int]:
     for group, purposes in readers.items():
         lags[group] = 0
         for purpose in purposes:
-            topic = job.log.topic(purpose)  # type: ignore[arg-type]
+            topic = job.log.topic(purpose)
             read = log.committed(group, topic)
             for partition in range(log.num_partitions(topic)):
                 first, end = log.offsets(topic, partition)

@@ -116,7 +116,7 @@ def open_job_log(job: JobFile) -> Log:
 
     log = open_log(job.log.url)
     for purpose in ("features", "actions", "examples", "dead-letters"):
-        topic = job.log.topic(purpose)  # type: ignore[arg-type]
+        topic = job.log.topic(purpose)
         if log.num_partitions(topic) < job.log.partitions:
             log.create(topic, job.log.partitions)
     return log

@@ -69,7 +69,7 @@ def columns_of(
         if not features or label is None or timestamp is None:
             raise InputError("a table of your own needs --feature (each), --label and --timestamp")
         form = table_format(features, label=label, timestamp=timestamp, dense=dense, item=item or "")
-        data = (("format", "table"), ("label", label), ("timestamp", timestamp))
+        data: tuple[tuple[str, str], ...] = (("format", "table"), ("label", label), ("timestamp", timestamp))
     else:
         form = open_format(path, kind).with_label(label)
         data = (("format", form.name), ("label", form.label))
