@@ -48,7 +48,8 @@ class Client:
 
     def learned(self, rows: int) -> dict[str, Any]:
         """The status once so many rows are learned and synced."""
-        eventually(lambda: self.loop.learner.rows >= rows)
+        eventually(lambda: self.loop.learner.rows >= rows or self.loop.wait(0))
+        assert not self.loop.wait(0), self.loop.stop()
         return dict(self.http.get("/v1/status").json())
 
     def __enter__(self) -> Client:
