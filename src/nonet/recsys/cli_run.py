@@ -65,7 +65,7 @@ def train(
     from nonet.recsys.reading.blocks import BadLines
     from nonet.recsys.running import keeping
     from nonet.recsys.running.batch_stage import FileRows, train_file, train_log
-    from nonet.recsys.running.parts import build_trainer, data_format
+    from nonet.recsys.running.parts import build_trainer
 
     options.start(quiet)
     if (data is None) == (log is None):
@@ -80,15 +80,7 @@ def train(
     )
     with progress(None, "learning", unit="rows") as bar:
         if data is not None:
-            features = settings.features
-            source = FileRows(
-                data,
-                data_format(settings, data, kind=kind, label=label),
-                features.encoders(settings.dictionaries),
-                item=features.item,
-                attributes=tuple(features.item_attributes),
-                bad=BadLines("skip" if skip_bad else "raise"),
-            )
+            source = FileRows.of(settings, data, kind=kind, label=label, bad=BadLines("skip" if skip_bad else "raise"))
             done = train_file(
                 trainer,
                 source,

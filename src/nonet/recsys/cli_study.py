@@ -54,21 +54,21 @@ def simulate(
     from nonet.recsys.reading.blocks import BadLines
     from nonet.recsys.running import reporting
     from nonet.recsys.running.batch_stage import FileRows
-    from nonet.recsys.running.parts import build_trainer, data_format
+    from nonet.recsys.running.parts import build_trainer
 
     options.start(quiet)
     numbers = options.whole_numbers(shards, "--shards")
     bad = BadLines("skip" if skip_bad else "raise")
     settings = options.job_of(job, data, kind, label, "deepfm")
-    form = data_format(settings, data, kind=kind, label=label)
-    rows = FileRows(data, form, settings.features.encoders(settings.dictionaries), bad=bad, max_rows=max_rows).sorted()
-    note(f"{data}: {len(rows):,} rows, {float(rows.label.mean()):.1%} positive by {form.label}")
+    source = FileRows.of(settings, data, kind=kind, label=label, bad=bad, max_rows=max_rows)
+    rows, rule = source.sorted(), source.form.label
+    note(f"{data}: {len(rows):,} rows, {float(rows.label.mean()):.1%} positive by {rule}")
     for line in bad.first:
         note(f"passed over: {line}")
     make = None if job is None else lambda number: build_trainer(options.with_seed(settings, number))
     done = run(rows, shards=numbers, seeds=range(seed, seed + seeds), history=history, make_trainer=make)
     if out is not None:
-        reporting.write_page(out, done, f"{data.name}, positive: {form.label}, {seeds} seeds")
+        reporting.write_page(out, done, f"{data.name}, positive: {rule}, {seeds} seeds")
     if as_json:
         lines = [asdict(line) for line in done.table()]
         emit_json({"verdict": reporting.verdict(done), "table": lines, "history_rows": done.history_rows, "page": out})

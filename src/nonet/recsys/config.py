@@ -182,6 +182,10 @@ class FeaturesFile(Section):
         }
 
 
+Purpose = Literal["features", "actions", "examples", "dead-letters"]
+"""Of a topic."""
+
+
 class DataSection(Section):
     """How files of rows are read (`train --data`, `simulate --data`)."""
 
@@ -212,15 +216,15 @@ class LogSection(Section):
     path: Path = Field(default=Path("log"), description="Folder of the embedded log.")
     address: str | None = Field(default=None, description="Of the brokers (HOST:PORT), for the other back ends.")
     partitions: int = Field(default=1, ge=1, le=1024, description="Of topics that are made.")
-    topics: dict[Literal["features", "actions", "examples", "dead-letters"], str] = Field(
-        default={}, description="Other names."
-    )
+    topics: dict[Purpose, str] = Field(default={}, description="Other names.")
     options: dict[str, str | int | float | bool] = Field(default={}, description="As the back end names them.")
 
     @model_validator(mode="after")
     def _check(self) -> LogSection:
         if self.backend != "segments" and not self.address:
             raise InputError(f"the back end {self.backend} needs an address")
+        if self.backend == "nats" and self.options:
+            raise InputError("the back end nats takes no options; the server has them")
         return self
 
     @property
@@ -233,7 +237,7 @@ class LogSection(Section):
         place = f"file:{self.path}" if self.backend == "segments" else f"{self.backend}://{self.address}"
         return f"{place}?{urlencode(self.options)}" if self.options else place
 
-    def topic(self, purpose: Literal["features", "actions", "examples", "dead-letters"]) -> str:
+    def topic(self, purpose: Purpose) -> str:
         """The name of a topic."""
         return self.topics.get(purpose, purpose)
 

@@ -37,13 +37,19 @@ class Client:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
+    def best(self, user: str = "u1") -> str:
+        """Without showing it: what is shown and not clicked counts against it."""
+        answer = self.http.post("/v1/rank", json={"user": user, "items": list(ITEMS)}).json()
+        return str(answer["items"][0]["id"])
+
     def click(self, shown: dict[str, Any], item: str) -> None:
         body = {"request_id": shown["request_id"], "item": item, "action": "click"}
         assert self.http.post("/v1/actions", json=body).status_code == 202
 
     def learned(self, rows: int) -> dict[str, Any]:
         """The status once so many rows are learned and synced."""
-        eventually(lambda: self.loop.learner.rows >= rows)
+        eventually(lambda: self.loop.learner.rows >= rows or self.loop.wait(0))
+        assert not self.loop.wait(0), self.loop.stop()
         return dict(self.http.get("/v1/status").json())
 
     def __enter__(self) -> Client:
@@ -71,7 +77,8 @@ def test_an_action_changes_what_is_recommended_and_the_staleness_falls(job: JobF
         first = client.recommend()
         assert (first["source"], first["staleness_s"], len(first["items"])) == ("default", None, 8)
         liked(client, "i5")
-        eventually(lambda: client.recommend()["items"][0]["id"] == "i5")
+        eventually(lambda: client.best() == "i5")
+        assert client.recommend()["items"][0]["id"] == "i5"
         time.sleep(0.5)
         stale = client.http.get("/v1/status").json()["staleness_s"]
         liked(client, "i5", rounds=1)
@@ -80,6 +87,9 @@ def test_an_action_changes_what_is_recommended_and_the_staleness_falls(job: JobF
         eventually(lambda: counts.positives + counts.corrections == 9)
         status = client.http.get("/v1/status").json()
         assert status["joined"]["orphans"] == status["poison"] == 0
+        text = client.http.get("/metrics").text
+        assert 'nonet_recsys_joined_total{kind="orphans"} 0.0' in text
+        assert 'nonet_recsys_lag_records{reader="trainer"}' in text
         scores = {one["id"]: one["score"] for one in client.recommend()["items"]}
         assert scores["i5"] == max(scores.values())
 
@@ -102,7 +112,7 @@ def test_a_restart_goes_on_from_the_snapshot_and_replays_the_rest(job: JobFile) 
         eventually(lambda: loop.learner.offsets[0] >= end)
         assert loop.learner.rows >= end - at
         assert set(loop.trainer.tables["item"].keys()) == expected
-        eventually(lambda: client.recommend()["items"][0]["id"] == "i3")
+        eventually(lambda: client.best() == "i3")
 
 
 def test_two_processes_do_not_run_one_job(job: JobFile) -> None:
@@ -185,3 +195,13 @@ def test_what_fails_in_a_thread_ends_the_job(job: JobFile) -> None:
     assert loop.wait(30)
     with pytest.raises(InputError, match="the disk is gone"):
         loop.stop()
+
+
+@pytest.mark.parametrize("stage", ["training", "serving"])
+def test_the_answers_are_corrected_for_sampling_where_the_job_says(make_job: MakeJob, stage: str) -> None:
+    loop = Loop(make_job(joiner={"negative_rate": 0.25}, trainer={"correct_in": stage}))
+    batch = loop.catalogue.features.batch({}, [{}], [], 0)
+    plain = loop.trainer.predict(batch)[0]  # the rate of this row is 1
+    odds = plain / (1 - plain) * (0.25 if stage == "serving" else 1.0)
+    assert loop.arm.rank(batch)[0] == pytest.approx(odds / (1 + odds), rel=1e-5)
+    loop.start().stop()

@@ -12,7 +12,7 @@ import pytest
 from nonet.common.errors import InputError, NonetError
 from nonet.recsys.features.fid import bucket_of, bucket_owners
 from nonet.recsys.sharding import ShardDownError, ShardedTable, wire
-from nonet.recsys.sharding.backends import ProcessShard
+from nonet.recsys.sharding.backends import BACKENDS, ProcessShard
 from nonet.recsys.sharding.process import answer
 from nonet.recsys.syncing import DeltaPublisher, InProcessLink, Replica
 from nonet.recsys.syncing.trials import is_equal
@@ -199,3 +199,17 @@ def test_the_wire_carries_numbers_and_refuses_objects() -> None:
     for junk in (b"", b"\xff" * 10, wire.encode(np.arange(9))[:-3]):
         with pytest.raises((InputError, NonetError)):
             wire.decode(junk)
+
+
+def test_calls_that_wait_for_a_thread_that_is_killed_say_that_it_is_down(tmp_path: Path) -> None:
+    EmbeddingTable(2).snapshot(tmp_path / "empty")
+    shard = BACKENDS["thread"](str(tmp_path / "empty"))
+    begun = [shard.begin("keys") for _ in range(2000)]
+    shard.kill()
+    down = 0
+    for wait in begun:
+        try:
+            wait()
+        except ShardDownError:
+            down += 1
+    assert down > 0

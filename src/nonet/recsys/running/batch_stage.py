@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from nonet.recsys.reading.formats import Format
 from nonet.recsys.reading.frames import read_frames
 from nonet.recsys.running.keeping import ItemIds
 from nonet.recsys.running.learning import Learner, named_items
+from nonet.recsys.running.parts import data_format
 from nonet.recsys.training.metrics import Quality, Windows, measure
 from nonet.recsys.training.trainer import StepStats, Trainer
 
@@ -96,6 +98,33 @@ class FileRows:
         self._encoders, self._item, self._own = encoders, item, (item or "", *attributes)
         self._max_rows = max_rows
         self.items: ItemIds = {}
+
+    @classmethod
+    def of(
+        cls, job: JobFile, path: Path, *, kind: str | None = None, label: str | None = None, **more: Any
+    ) -> FileRows:
+        """The rows of a file for a job.
+
+        Args:
+            job: says how the file is read and what the features are.
+            path: of the file.
+            kind: another format than the job's.
+            label: another rule for positives.
+            more: as for the class.
+
+        Raises:
+            InputError: a format without the job's features.
+        """
+        features = job.features
+        form = data_format(job, path, kind=kind, label=label)
+        return cls(
+            path,
+            form,
+            features.encoders(job.dictionaries),
+            item=features.item,
+            attributes=tuple(features.item_attributes),
+            **more,
+        )
 
     def frames(self) -> Iterator[ExampleBatch]:
         """In the order of the file, in blocks of its size; numbers as the job orders them."""

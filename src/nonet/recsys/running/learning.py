@@ -67,7 +67,7 @@ class Learner:
         self.trimmed = 0
         """Records that the log had dropped before they were read."""
         self.event_ts_ms = 0
-        """Newest event time learned."""
+        """Newest event time learned, the step that runs included: who publishes meanwhile may be that much ahead."""
 
     @property
     def offsets(self) -> dict[int, int]:
@@ -124,6 +124,7 @@ class Learner:
 
     def _learn(self, rows: Sequence[Example]) -> None:
         batch = ExampleBatch.of(rows, self.trainer.features, self._num_dense)
+        self.event_ts_ms = max(self.event_ts_ms, int(batch.ts_ms.max()))
         if self._fake_negatives:
             weights = batch.weight * fake_negative_weights(batch.label, self.trainer.predict(batch))
             stats = self.trainer.step(dataclasses.replace(batch, weight=weights))
@@ -132,7 +133,6 @@ class Learner:
         self.windows += self._windows.add(batch.label, stats.probability, batch.weight, batch.ts_ms)
         self.rows += stats.rows
         self.rejected += stats.rejected
-        self.event_ts_ms = max(self.event_ts_ms, int(batch.ts_ms.max()))
         if self._learned is not None:
             self._learned(batch, stats)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nonet.common.errors import NonetError
 from nonet.common.service import Service
-from nonet.recsys.config import JobFile
+from nonet.recsys.config import JobFile, Purpose
 from nonet.recsys.example import ActionEvent, Example, encode
 from nonet.recsys.joining import Joiner
 from nonet.recsys.logs import Log, LogUnavailableError, Record
@@ -22,6 +22,7 @@ from nonet.recsys.running import keeping
 from nonet.recsys.running.control import say_ended, say_running
 from nonet.recsys.running.items import Items
 from nonet.recsys.running.learning import Learner, named_items
+from nonet.recsys.running.metrics import LoopMetrics
 from nonet.recsys.running.parts import build_trainer, feature_roles, joining_of, open_job_log, table_names
 from nonet.recsys.serving import Arm, Catalogue, Recommender, make_serving_app
 from nonet.recsys.sharding import ShardDownError, ShardedTable
@@ -124,6 +125,7 @@ class Loop:
             clock=self._clock,
         )
         app = make_serving_app(self.recommender, token=token)
+        app.state.registry.register(LoopMetrics(self.status))
         app.get("/v1/status")(self.status)
         app.post("/v1/snapshot")(self.snapshot)
         self.service = Service(app, job.http.host, job.http.port, has_token=token is not None)
@@ -405,7 +407,7 @@ def log_lags(log: Log, job: JobFile) -> dict[str, int]:
         job: the file.
     """
     lags = {}
-    readers = {"joiner": ("features", "actions"), TRAINER_GROUP: ("examples",)}
+    readers: dict[str, tuple[Purpose, ...]] = {"joiner": ("features", "actions"), TRAINER_GROUP: ("examples",)}
     for group, purposes in readers.items():
         lags[group] = 0
         for purpose in purposes:

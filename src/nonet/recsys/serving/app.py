@@ -37,6 +37,7 @@ def make_serving_app(recommender: Recommender, *, token: str | None = None) -> F
         return f"no sync has reached the arms {empty} yet" if empty else "; ".join(refused)
 
     app = make_app("nonet recsys", registry=metrics.registry, ready=ready, token=token, max_body_bytes=MAX_FRAME_BYTES)
+    app.state.registry = metrics.registry  # for further collectors
     for arm in arms:
         add_sync_route(app, arm.replica, f"{SYNC_PATH}/{arm.name}")
     _add_routes(app, recommender, metrics)

@@ -106,7 +106,7 @@ class Recommender:
         request_id: str = "",
         exclude: Sequence[str] = (),
     ) -> Answer:
-        """Retrieve items, rank them, write down what is shown.
+        """Retrieve items, rank them, write down what is shown; where few are learned, others of the catalogue fill up.
 
         Raises:
             InputError: context or numbers that the model does not take.
@@ -117,8 +117,10 @@ class Recommender:
         wanted = count * self._oversample + len(unwanted)
         found = [item for item in arm.retrieve(request, wanted) if item not in unwanted]
         source = "index" if found else "default"
-        if not found:
-            found = [item for item in arm.catalogue.first(wanted) if item not in unwanted]
+        if len(found) < count:  # items that nobody has learned about yet fill up
+            passed_over = unwanted | set(found)
+            rest = arm.catalogue.first(wanted + len(passed_over))
+            found += [item for item in rest if item not in passed_over][: wanted - len(found)]
         return self._answer(arm, request, found, count, dense, request_id, source, is_shown=True)
 
     def rank(

@@ -12,7 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,14 +72,21 @@ class ThreadShard:
     def begin(self, operation: str, *args: Any) -> Answer:
         """See `Handle`."""
         try:
-            return self._worker.submit(self._call, operation, args).result
+            return partial(self._wait, self._worker.submit(self._call, operation, args))
         except RuntimeError as error:
             raise ShardDownError("a shard's thread has ended; restore the shard") from error
 
+    def _wait(self, answer: Future[Any]) -> Any:
+        try:
+            return answer.result()
+        except CancelledError as error:
+            raise ShardDownError("a shard was killed before its answer; restore it") from error
+
     def _call(self, operation: str, args: tuple[Any, ...]) -> Any:
-        if self._shard is None:
+        shard = self._shard
+        if shard is None:
             raise ShardDownError("a shard was killed; restore it")
-        return self._shard.call(operation, *args)
+        return shard.call(operation, *args)
 
     def kill(self) -> None:
         """See `Handle`; its memory is dropped."""
