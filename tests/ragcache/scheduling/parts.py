@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 from nonet.ragcache.models.toy import toy_model
 from nonet.ragcache.scheduling.engine import Engine
@@ -24,6 +25,16 @@ CHUNKS = [text_of(seed) for seed in range(8)]
 def toy_engine(store="ram:200MB", **config):
     opened = ChunkStore.from_spec(store) if isinstance(store, str) else store
     return Engine(toy_model(), opened, EngineConfig(max_model_len=1024, **config))
+
+
+def pages_left(engine, limit_s=20.0):
+    """Share of the pages that is still taken when nobody uses any; what is being loaded is waited for."""
+    deadline_s = time.monotonic() + limit_s
+    engine.drop_pages()
+    while engine.pages_used and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+        engine.drop_pages()
+    return engine.pages_used
 
 
 def key_of(engine, text, system="Be brief."):

@@ -8,7 +8,7 @@ import pytest
 
 from nonet.ragcache.scheduling.prompting import ChunkText
 from nonet.ragcache.scheduling.request import Listener, SamplingParams
-from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, toy_engine
+from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, pages_left, toy_engine
 
 
 def chunks_of(*pairs):
@@ -100,8 +100,7 @@ def test_copies_outside_the_store_go_too(engine):
     engine.invalidate("a")
     assert not ids & residency._known.keys() and not any(received.get(one) is not None for one in ids)
     assert engine.text_prompt([70, *ids_of_text, 71]).chunks == ()
-    engine.drop_pages()
-    assert engine.pages_used == 0
+    assert pages_left(engine) == 0
 
 
 def test_pages_of_it_that_are_in_use_go_back_with_their_last_user(engine):
@@ -122,7 +121,7 @@ def test_pages_of_it_that_are_in_use_go_back_with_their_last_user(engine):
     while not heard[1].done.is_set():
         engine._scheduler.step()
     engine._scheduler.residency.forget({system})
-    assert engine.pages_used == 0  # without `drop_pages`: nobody could find them any more
+    assert pages_left(engine) == 0
     assert heard[0].end.token_ids == heard[1].end.token_ids[:4]
 
 

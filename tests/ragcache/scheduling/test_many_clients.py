@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nonet.ragcache.scheduling.request import BusyError, Listener, SamplingParams
-from tests.ragcache.scheduling.parts import CHUNKS, text_of, toy_engine
+from tests.ragcache.scheduling.parts import CHUNKS, pages_left, text_of, toy_engine
 
 NUM_CLIENTS = 100
 FEW = SamplingParams(max_tokens=3, ignore_eos=True)
@@ -102,8 +102,7 @@ def test_everybody_gets_the_answer_that_he_gets_alone(make_engine, modes):
             assert client.heard.end.report.active_rows == one.report.active_rows
     assert len({one.token_ids for one in alone}) > NUM_CLIENTS // 4  # or equality would mean little
     engine.finish_background()
-    engine.drop_pages()
-    assert engine.pages_used == 0 and engine.num_waiting == 0
+    assert pages_left(engine) == 0 and engine.num_waiting == 0
     engine.store.check_integrity()
 
 
@@ -123,8 +122,7 @@ def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
         sizes.append(resident_bytes())
     assert engine.store.stats().counts["evicted"] > 0
     assert sizes[-1] - sizes[0] < 20e6
-    engine.drop_pages()
-    assert engine.pages_used == 0
+    assert pages_left(engine) == 0
 
 
 def test_nobody_is_left_behind(make_engine):

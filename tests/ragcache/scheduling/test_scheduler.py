@@ -15,7 +15,7 @@ from nonet.ragcache.scheduling.running import State
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.throttle import ThrottledTier
-from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, text_of, toy_engine
+from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, pages_left, text_of, toy_engine
 
 LONG = SamplingParams(max_tokens=200, ignore_eos=True)
 
@@ -71,8 +71,7 @@ def is_in(engine, request_id, state):
 def test_a_request_that_ends_while_it_probes_gives_all_pages_back(make_engine, mode, how):
     engine = make_engine(step_tokens=1, background=False)
     warmed(engine, [3, 0, 2], [5, 1])
-    engine.drop_pages()
-    assert engine.pages_used == 0
+    assert pages_left(engine) == 0
     first, first_heard = submitted(engine, prompt_of(engine, 7), LONG, mode="full")
     step_until(engine, lambda: is_in(engine, first, State.DECODE))  # from now on it takes the one row of each step
     second, heard = submitted(engine, prompt_of(engine, 0, 1, 2), mode=mode, recompute=0.3, timeout_s=1e6)
@@ -86,8 +85,7 @@ def test_a_request_that_ends_while_it_probes_gives_all_pages_back(make_engine, m
     assert heard.end.finish_reason == how and not first_heard.done.is_set()
     engine.cancel(first)
     engine._scheduler.step()
-    engine.drop_pages()
-    assert engine.pages_used == 0 and engine.num_running == 0
+    assert pages_left(engine) == 0 and engine.num_running == 0
 
 
 def test_a_request_that_ends_while_it_loads_gives_all_pages_back(make_engine, tmp_path):
@@ -102,11 +100,7 @@ def test_a_request_that_ends_while_it_loads_gives_all_pages_back(make_engine, tm
     engine.cancel(request_id)
     engine._scheduler.step()
     assert heard.end.finish_reason == "cancelled"
-    deadline_s = time.monotonic() + 20
-    while engine.pages_used and time.monotonic() < deadline_s:
-        engine.drop_pages()
-        time.sleep(0.01)
-    assert engine.pages_used == 0
+    assert pages_left(engine) == 0
 
 
 def damage(folder, variant_id):
@@ -130,8 +124,7 @@ def test_a_request_that_starts_again_gives_all_pages_back_and_is_right(make_engi
     done = engine.complete(prompt, mode=mode, recompute=0.3, params=SHORT, keep=False)
     assert done.report.chunks[0].decision == "computed" and len(done.report.notes) == 1
     assert done.report.repaired_tokens > 0
-    engine.drop_pages()
-    assert engine.pages_used == 0
+    assert pages_left(engine) == 0
     again = engine.complete(prompt, mode=mode, recompute=0.3, params=SHORT, keep=False)
     assert again.token_ids == done.token_ids and again.report.notes == ()
 
@@ -145,8 +138,7 @@ def test_a_request_that_ends_later_gives_all_pages_back(make_engine, state):
     engine.cancel(request_id)
     engine._scheduler.step()
     assert heard.end.finish_reason == "cancelled"
-    engine.drop_pages()
-    assert engine.pages_used == 0
+    assert pages_left(engine) == 0
 
 
 def test_computing_waits_for_the_variant_that_is_loaded_least(make_engine, tmp_path):

@@ -230,6 +230,26 @@ def test_promotion_brings_variants_into_memory(tmp_path):
     store.close()
 
 
+def test_what_is_at_hand_is_not_promoted_again(tmp_path):
+    store = ChunkStore([RamTier(), DiskTier(tmp_path)])
+    meta = make_meta()
+    submit(store, meta)
+    store.promote([meta.variant_id])
+    assert store.flush(10.0)
+    assert store.stats().counts["promoted"] == 0
+    store.close()
+
+
+def test_of_equal_worth_the_older_makes_room():
+    slow = RamTier(NUM_BYTES, name="slow")
+    store = ChunkStore([RamTier(NUM_BYTES), slow], eviction="lfu")
+    metas = [make_meta(name) for name in "abc"]
+    submit(store, *metas)
+    assert slow.ids() == {metas[1].variant_id} and store.tier_of(metas[2].variant_id) == "ram"
+    store.check_integrity()
+    store.close()
+
+
 def test_an_unknown_variant_is_unavailable(both):
     with pytest.raises(VariantUnavailable):
         both.open("nothing")

@@ -20,7 +20,7 @@ from nonet.ragcache.reuse.tokens import guided_scores, num_of, picked, random_ro
 from nonet.ragcache.store.variant import VariantMeta
 
 TAU_POWER, ASKED_FROM = 1.5, 0.4
-"""Of mode "guided": the best of a grid on three sets of questions (decision 15)."""
+"""Of mode "guided": the best of a grid on two sets of questions (decision 15)."""
 
 Considered = tuple[tuple[VariantMeta, Overlap], ...]
 # Orders that mode "set" looks at, at most; a prompt of five chunks has 120.

@@ -98,7 +98,7 @@ class Placing:
         Args:
             packed: the variant.
             tier: position of the tier.
-            floor: only what has a lower priority makes room for it; None when whatever is lowest does.
+            floor: what has a higher priority does not make room for it; None when whatever is lowest does.
         """
         meta = packed.meta
         size = self._tiers[tier].stored_bytes(meta)
