@@ -1,7 +1,7 @@
 """The command line of the room: `nonet recsys VERB`. It parses options, calls the API and prints; no more.
 
 `train` and `up` are in `cli_run`, `snapshot` and `restore` in `cli_snapshot`, `simulate` and `doctor` in `cli_study`,
-shared options in `cli_options`.
+`bench` in `cli_bench`, shared options in `cli_options`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nonet.recsys import cli_bench, cli_run, cli_snapshot, cli_study
 from nonet.recsys import cli_options as options
-from nonet.recsys import cli_run, cli_snapshot, cli_study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,3 +78,4 @@ def init(
 cli_run.register(app)
 cli_snapshot.register(app)
 cli_study.register(app)
+cli_bench.register(app)
