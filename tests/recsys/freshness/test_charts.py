@@ -5,7 +5,8 @@ import pytest
 import vl_convert
 
 from nonet.common.plots import chart_spec
-from nonet.recsys.freshness.charts import cost_chart, shard_chart
+from nonet.recsys.freshness.charts import cost_chart, epoch_chart, shard_chart
+from nonet.recsys.freshness.collisions import collisions
 from nonet.recsys.freshness.drift import Drift
 from nonet.recsys.freshness.setup import Setup
 from nonet.recsys.freshness.simulate import simulate
@@ -26,3 +27,12 @@ def test_charts():
     assert [row["auc"] for row in costs["data"]["values"]] == [line.pooled_online_auc for line in simulation.table()]
     for one in (spec, costs):
         assert "<svg" in vl_convert.vegalite_to_svg(one)
+
+
+def test_the_chart_of_collisions():
+    seen = collisions(Drift(rows=1500, users=50, items=30).log().examples, seeds=[0], epochs=3, setup=Setup("lr", 1))
+    spec = chart_spec(epoch_chart(seen))
+    rows = spec["data"]["values"]
+    assert [row["auc"] for row in rows if row["ids"] == "hashed"] == pytest.approx(list(seen.arms["hashed"].auc[0]))
+    assert {row["ids"] for row in rows} == set(seen.arms) and len(rows) == 9
+    assert "<svg" in vl_convert.vegalite_to_svg(spec)

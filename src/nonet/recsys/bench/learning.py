@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nonet.common.console import note
@@ -17,15 +18,34 @@ if TYPE_CHECKING:
 _WORDS = {"movielens/100k": "ml-100k", "movielens/latest-small": "ml-latest-small"}
 
 
-def log_of(dataset: Dataset) -> tuple[str, ExampleBatch] | None:
-    """Its rows in the order of time; None, and a word on stderr, where it is not at hand."""
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Rows to learn from.
+
+    Args:
+        name: for the reader.
+        rows: by time.
+        is_published: a data set; otherwise the drift generator stands in, and nothing is promised.
+    """
+
+    name: str
+    rows: ExampleBatch
+    is_published: bool
+
+    def promise(self, value: float | None) -> float | None:
+        """What is promised of this log: of published rows only."""
+        return value if self.is_published else None
+
+
+def log_of(dataset: Dataset) -> Log:
+    """Its rows; those of the drift generator, and a word on stderr, where it is not at hand."""
+    from nonet.recsys.freshness.drift import Drift
     from nonet.recsys.reading.examples import read_sorted
 
-    files = locate(dataset)
-    if not files:
-        note(f"bench: {dataset.name} is not at hand; its findings are left out")
-        return None
-    return _WORDS[dataset.name], read_sorted(files["log"])
+    if files := locate(dataset):
+        return Log(_WORDS[dataset.name], read_sorted(files["log"]), True)
+    note(f"bench: {dataset.name} is not at hand; a generated log stands in for it, of which nothing is promised")
+    return Log("synthetic drift, half-life 12 h", Drift(rows=30_000).log().examples, False)
 
 
 def oracle_finding(num_operations: int) -> Finding:
@@ -87,20 +107,19 @@ def collision_findings(*, seeds: Sequence[int]) -> list[Finding]:
     """
     from nonet.recsys.freshness.collisions import collisions
 
-    if (found := log_of(ML_100K)) is None:
-        return []
-    name, rows = found
-    seen = collisions(rows, seeds=seeds)
+    log = log_of(ML_100K)
+    seen = collisions(log.rows, seeds=seeds)
     arms = seen.arms
     rates = ", ".join(f"{rate:.1%} of {feature}s" for feature, rate in arms["hashed"].collision_rate.items())
-    source = f"{name}, DeepFM k=8, random 80/20, {len(seeds)} seeds, after 4 epochs"
+    source = f"{log.name}, DeepFM k=8, random 80/20, {len(seeds)} seeds, after 4 epochs"
     told = f"AUC {arms['collisionless'].final_auc:.4f} and {arms['hashed'].final_auc:.4f}; {rates} collide"
     if "quotient" in arms:
         told += f"; quotient and remainder {arms['quotient'].final_auc:.4f}"
     above = seen.above_every_epoch
+    gap, every = log.promise(0.002), log.promise(1.0)
     return [
-        Finding("recsys", "collision_auc_gap", seen.gap, "", "higher", source, promise=0.002, note=told),
-        Finding("recsys", "collisionless_above_every_epoch", above, "", "match", source, promise=1.0),
+        Finding("recsys", "collision_auc_gap", seen.gap, "", "higher", source, promise=gap, note=told),
+        Finding("recsys", "collisionless_above_every_epoch", above, "", "match", source, promise=every),
     ]
 
 
@@ -112,19 +131,20 @@ def online_findings(*, seeds: Sequence[int]) -> list[Finding]:
     """
     from nonet.recsys.freshness.simulate import simulate
 
-    findings = []
+    findings: list[Finding] = []
     for dataset, promises in ((ML_100K, {10: 0.005, 50: 0.009}), (ML_LATEST_SMALL, {10: 0.03})):
-        if (found := log_of(dataset)) is None:
+        log = log_of(dataset)
+        if not log.is_published and findings:
             continue
-        name, rows = found
-        for line in simulate(rows, shards=(10, 50, 100), seeds=seeds).table():
-            source = f"{name}, {line.num_shards} shards of {line.interval_s / 3600:.1f} h, {len(seeds)} seeds"
+        for line in simulate(log.rows, shards=(10, 50, 100), seeds=seeds).table():
+            source = f"{log.name}, {line.num_shards} shards of {line.interval_s / 3600:.1f} h, {len(seeds)} seeds"
             told = (
                 f"{line.online_auc:.4f} and {line.frozen_auc:.4f}, spread over seeds {line.gain_spread:.4f}; pooled "
                 f"{line.pooled_online_auc:.4f} and {line.pooled_frozen_auc:.4f}; {line.sync_rows:,.0f} rows a sync"
             )
-            promise = promises.get(line.num_shards)
-            title = f"online_minus_frozen_auc_{name.replace('-', '_')}_{line.num_shards}"
+            promise = log.promise(promises.get(line.num_shards))
+            word = log.name.replace("-", "_") if log.is_published else "drift"
+            title = f"online_minus_frozen_auc_{word}_{line.num_shards}"
             findings.append(Finding("recsys", title, line.gain, "", "higher", source, promise=promise, note=told))
     return findings
 
@@ -133,21 +153,23 @@ def log_odds_findings() -> list[Finding]:
     """`log_odds_auc_loss` and calibration with a tenth of the negatives."""
     from nonet.recsys.freshness.log_odds import implicit_negatives, log_odds
 
-    if (found := log_of(ML_100K)) is None:
-        return []
-    name, rows = found
-    lines = {line.stage: line for line in log_odds(implicit_negatives(rows))}
-    source = f"{name}, nine items drawn for each liked one, a tenth of those kept"
+    log = log_of(ML_100K)
+    lines = {line.stage: line for line in log_odds(implicit_negatives(log.rows))}
+    source = f"{log.name}, nine items drawn for each liked one, a tenth of those kept"
     loss = lines["unsampled"].auc - lines["training"].auc
     told = ", ".join(f"{stage} {line.auc:.4f}" for stage, line in lines.items())
-    findings = [Finding("recsys", "log_odds_auc_loss", loss, "", "lower", source, promise=0.005, note=f"AUC: {told}")]
+    findings = [
+        Finding(
+            "recsys", "log_odds_auc_loss", loss, "", "lower", source, promise=log.promise(0.005), note=f"AUC: {told}"
+        )
+    ]
     for stage in ("training", "serving"):
         title = f"calibration_error_corrected_in_{stage}"
         error = abs(lines[stage].calibration - 1)
         told = (
             f"sum of predictions over positives {lines[stage].calibration:.3f}; {lines['none'].calibration:.2f} without"
         )
-        findings.append(Finding("recsys", title, error, "", "lower", source, promise=0.1, note=told))
+        findings.append(Finding("recsys", title, error, "", "lower", source, promise=log.promise(0.1), note=told))
     return findings
 
 
@@ -159,10 +181,8 @@ def rate_findings(*, rounds: int) -> list[Finding]:
     """
     from nonet.recsys.bench.rates import train_rates
 
-    if (found := log_of(ML_100K)) is None:
-        return []
-    name, rows = found
-    seen = train_rates(rows, rounds=rounds)
+    log = log_of(ML_100K)
+    seen = train_rates(log.rows, rounds=rounds)
     size = min(seen.deepfm)
     worst = min(seen.deepfm, key=lambda n: seen.deepfm[n].rows_per_s / seen.torch[n].rows_per_s)
     ours = f"{seen.fm_batched.rows_per_s:,.0f} examples/s in batches of {size}; {seen.fm_single.rows_per_s:,.0f} singly"
@@ -171,7 +191,7 @@ def rate_findings(*, rounds: int) -> list[Finding]:
     told = f"{seen.deepfm[worst].rows_per_s:,.0f} examples/s in batches of {worst}, the worse of {sorted(seen.deepfm)}"
     return [
         Finding(
-            "recsys", "train_rate_vs_river_fm", seen.vs_river, "x", "higher", f"{name}, FM k=8", (river,), 5.0, ours
+            "recsys", "train_rate_vs_river_fm", seen.vs_river, "x", "higher", f"{log.name}, FM k=8", (river,), 5.0, ours
         ),
         Finding(
             "recsys",
@@ -179,7 +199,7 @@ def rate_findings(*, rounds: int) -> list[Finding]:
             seen.vs_torch,
             "x",
             "higher",
-            f"{name}, DeepFM k=8",
+            f"{log.name}, DeepFM k=8",
             (plain,),
             0.5,
             told,
@@ -188,10 +208,13 @@ def rate_findings(*, rounds: int) -> list[Finding]:
 
 
 def tour_charts() -> list[tuple[str, altair.TopLevelMixin]]:
-    """AUC by shard with and without syncs, on MovieLens where it is at hand, else on the drift generator."""
-    from nonet.recsys.freshness.charts import shard_chart
-    from nonet.recsys.freshness.drift import Drift
+    """AUC by shard with and without syncs, and by epoch with and without collisions."""
+    from nonet.recsys.freshness.charts import epoch_chart, shard_chart
+    from nonet.recsys.freshness.collisions import collisions
     from nonet.recsys.freshness.simulate import simulate
 
-    name, rows = log_of(ML_100K) or ("synthetic drift", Drift(rows=30_000).log().examples)
-    return [(f"Online against frozen: {name}", shard_chart(simulate(rows, shards=(10,), seeds=(0,))))]
+    log = log_of(ML_100K)
+    return [
+        (f"Online against frozen: {log.name}", shard_chart(simulate(log.rows, shards=(10,), seeds=(0,)))),
+        (f"With and without collisions: {log.name}", epoch_chart(collisions(log.rows, seeds=(0,)))),
+    ]

@@ -1,4 +1,4 @@
-"""Charts of a simulation, for `nonet.common.plots.chart_html`."""
+"""Charts of a simulation and of a comparison of collisions, for `nonet.common.plots.chart_html`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import altair as alt
 import numpy as np
 
 from nonet.common.plots import PALETTE, RIVAL
+from nonet.recsys.freshness.collisions import Collisions
 from nonet.recsys.freshness.simulate import Simulation
 
 
@@ -55,6 +56,28 @@ def cost_chart(simulation: Simulation) -> alt.Chart:
             x=alt.X("bytes:Q", title="bytes synced per day of event time", scale=alt.Scale(type="log")),
             y=alt.Y("auc:Q", title="AUC over all rows", scale=alt.Scale(zero=False)),
             tooltip=[alt.Tooltip("sync:N"), alt.Tooltip("bytes:Q", format=".3s"), alt.Tooltip("auc:Q", format=".4f")],
+        )
+    )
+    return chart
+
+
+def epoch_chart(seen: Collisions) -> alt.Chart:
+    """AUC on held-out rows after each epoch, means over the seeds: one line for each way to name ids."""
+    rows = [
+        {"ids": arm.name, "epoch": epoch, "auc": float(value)}
+        for arm in seen.arms.values()
+        for epoch, value in enumerate(arm.auc.mean(0), 1)
+    ]
+    names = list(seen.arms)
+    colours = [PALETTE[0], RIVAL, *PALETTE[1:]][: len(names)]
+    chart: alt.Chart = (
+        alt.Chart(alt.Data(values=rows), title="AUC on rows that were held out")
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("epoch:O", title="epochs"),
+            y=alt.Y("auc:Q", title="AUC", scale=alt.Scale(zero=False)),
+            color=alt.Color("ids:N", title=None, scale=alt.Scale(domain=names, range=colours)),
+            tooltip=[alt.Tooltip("ids:N"), alt.Tooltip("epoch:O"), alt.Tooltip("auc:Q", format=".4f")],
         )
     )
     return chart
