@@ -28,6 +28,7 @@ from nonet.recsys.table.optimizers import SGD
 
 _HERE = Path(__file__).parent
 _TIMEOUT_S = 600
+_TFRA, _MCH = "TFRA 0.8.1, CPU", "TorchRec MCH, CPU remap and index_select"
 _RIVALS = {"tfra": "NONET_TFRA_PYTHON", "torchrec": "NONET_TORCHREC_PYTHON"}
 
 
@@ -133,29 +134,29 @@ def _compared(
     workload: Workload, contestants: Mapping[str, object], median_s: Callable[[str, str], float], rounds: int
 ) -> list[Finding]:
     source = f"{workload}; medians of {rounds} interleaved runs"
-    findings = []
+    findings: list[Finding] = []
+    beside: dict[str, list[Rival]] = {"upsert": [], "lookup_uniform": [], "lookup_zipf": []}
+    sizes = {step: workload.num_keys if step == "upsert" else workload.num_lookups for step in beside}
+    timed = {"upsert": "upsert_growing_s", "lookup_uniform": "lookup_uniform_s", "lookup_zipf": "lookup_zipf_s"}
 
-    def ratio(
-        name: str, step: str, rival: str, its_step: str, label: str, promise: float, size: int, more: str = ""
-    ) -> None:
-        ours, theirs = size / median_s("ours", step), size / median_s(rival, its_step)
+    def ratio(name: str, step: str, rival: str, its_step: str, label: str, promise: float, more: str = "") -> None:
+        ours, theirs = sizes[step] / median_s("ours", timed[step]), sizes[step] / median_s(rival, its_step)
         note = f"{ours / 1e6:.2f} M/s here, {theirs / 1e6:.2f} M/s there{more}"
-        beside = (Rival(f"{label} (keys/s)", theirs, "measured"),)
-        findings.append(Finding("recsys", name, ours / theirs, "x", "higher", source, beside, promise, note))
+        beside[step].append(Rival(label, theirs, "measured"))
+        findings.append(Finding("recsys", name, ours / theirs, "x", "higher", source, (), promise, note))
 
     if "tfra" in contestants:
         told = median_s("tfra", "upsert_presized_s") / median_s("ours", "upsert_presized_s")
         more = f"; both told the number of keys beforehand: {told:.2f}x"
-        label = "TFRA 0.8.1, CPU"
-        ratio("upsert_vs_tfra", "upsert_growing_s", "tfra", "upsert_growing_s", label, 4.0, workload.num_keys, more)
-        for kind in ("uniform", "zipf"):
-            step = f"lookup_{kind}_s"
-            ratio(f"lookup_{kind}_vs_tfra", step, "tfra", step, label, 3.0, workload.num_lookups)
+        ratio("upsert_vs_tfra", "upsert", "tfra", "upsert_growing_s", _TFRA, 4.0, more)
+        for step in ("lookup_uniform", "lookup_zipf"):
+            ratio(f"{step}_vs_tfra", step, "tfra", timed[step], _TFRA, 3.0)
     if "torchrec" in contestants:
-        step, label = "lookup_uniform_s", "TorchRec MCH, CPU remap and index_select"
-        ratio("lookup_vs_torchrec_mch", step, "torchrec", step, label, 10.0, workload.num_lookups)
-    step, its, label = "lookup_uniform_s", "index_select_s", "torch.index_select, rows known"
-    ratio("lookup_vs_index_select", step, "ours", its, label, 0.5, workload.num_lookups)
+        ratio("lookup_vs_torchrec_mch", "lookup_uniform", "torchrec", "lookup_uniform_s", _MCH, 10.0)
+    ratio("lookup_vs_index_select", "lookup_uniform", "ours", "index_select_s", "torch.index_select, rows known", 0.5)
+    for step, rivals in beside.items():
+        rate = sizes[step] / median_s("ours", timed[step])
+        findings.append(Finding("recsys", f"{step}_keys_per_s", rate, "keys/s", "higher", source, tuple(rivals)))
     return findings
 
 
