@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import xxhash
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import ActionEvent, Example, FeatureEvent, decode, encode
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.joining import (
     ActionRate,
     ConstantRate,
@@ -209,6 +211,35 @@ def test_fields_that_others_have_added_do_no_harm(log: Log, tmp_path: Path) -> N
     put(log, done(2, T0 + 1))
     finished(log, tmp_path, Joining((Label("click", HOUR),)))
     assert {(e.request_id, e.label, str(e.ids)) for e in examples(log)} == {(b"r1", 0, "{'a': [7]}"), (b"r2", 1, "{}")}
+
+
+def test_events_in_json_join_with_those_in_messagepack(log: Log, tmp_path: Path) -> None:
+    """Raw values get the ids that the encoder gives; what was added is passed over; rows survive their wait on disk."""
+    user = FeatureEncoder("user", 3)
+    row = {"request_id": "r1", "item_id": "i", "ts_ms": T0, "values": {"user": ["u1", 5], "added": {}}, "new": 1}
+    ready = {"request_id": "r2", "item_id": "i", "ts_ms": T0, "ids": {"user": [9]}, "dense": [0.5]}
+    acted = {"request_id": "r2", "item_id": "i", "ts_ms": T0 + 5, "action": "click"}
+    rows: list[Any] = [row, ready, {"request_id": 3}, {**row, "values": {"user": {"a": 1}}}]
+    log.append("features", 0, [Record(b"", json.dumps(one).encode(), T0) for one in rows])
+    log.append("actions", 0, [Record(b"", json.dumps(acted).encode(), T0)])
+    put(log, *[shown(n, ids={"user": [n]}) for n in range(10, 20)], done(1, T0 + 7))
+    joining = Joining((Label("click", HOUR),), cache_rows=1)
+    with Joiner(log, tmp_path / "rows", joining, encoders={"user": user}) as joiner:
+        joiner.run(until_end=True)
+        joiner.finish()
+    found = {e.request_id: e for e in examples(log)}
+    assert found[b"r1"].ids == {"user": user.ids(["u1", "5"]).tolist()} and found[b"r1"].label == 1
+    assert (found[b"r2"].ids, found[b"r2"].dense, found[b"r2"].label) == ({"user": [9]}, [0.5], 1)
+    assert len(found) == 12
+    assert [json.loads(letter.payload) for letter in letters(log)] == rows[2:]
+
+
+def test_raw_values_without_encoders_are_dead_letters_that_say_so(log: Log, tmp_path: Path) -> None:
+    row = {"request_id": "r1", "item_id": "i", "ts_ms": T0, "values": {"user": "u1"}}
+    log.append("features", 0, [Record(b"", json.dumps(row).encode(), T0)])
+    finished(log, tmp_path, Joining((Label("click", HOUR),)))
+    (letter,) = letters(log)
+    assert letter.reason == "poison" and "given no encoders" in letter.detail
 
 
 def test_rows_that_come_when_their_time_is_forgotten_are_dead_letters(log: Log, tmp_path: Path) -> None:

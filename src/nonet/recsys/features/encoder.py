@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,3 +69,24 @@ class FeatureEncoder:
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         values, lengths = list_parts(array)
         return Bags(self.ids(values), lengths_to_offsets(lengths))
+
+
+def ids_of_values(encoders: Mapping[str, FeatureEncoder], values: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Ids of raw values by feature, as JSON has them: one value, or a list.
+
+    Raises:
+        InputError: an unknown feature, or a value that has no one text.
+
+    >>> ids = ids_of_values({"user": FeatureEncoder("user", 7)}, {"user": 12})
+    >>> ids == ids_of_values({"user": FeatureEncoder("user", 7)}, {"user": ["12"]})
+    True
+    """
+    ids: dict[str, list[int]] = {}
+    for name, value in values.items():
+        if name not in encoders:
+            raise InputError(f"unknown feature {name!r} (known: {', '.join(encoders)})")
+        listed = list(value) if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, str) for one in listed):  # a number and its text have one id
+            listed = [str(one) for one in listed]
+        ids[name] = encoders[name].ids(listed).tolist() if listed else []
+    return ids

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from xxhash import xxh3_128_digest as digest
 
-from nonet.recsys.example import ActionEvent, FeatureEvent
+from nonet.common.errors import InputError
+from nonet.recsys.example import ActionEvent, FeatureEvent, encode
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.joining.dead_letters import DeadLetter, encode_letter
+from nonet.recsys.joining.json_events import done_from_json, is_json, shown_from_json
 from nonet.recsys.joining.outbox import Outbox
 from nonet.recsys.joining.settings import JoinCounts, Joining
 from nonet.recsys.logs import Batch, Record
@@ -19,7 +23,7 @@ Arrival = tuple[bytes, Any, Record, int]
 """Key, event, record and offset. The key is 16 bytes, the xxh3 of request and item; two keys in 10^12 rows are equal
 with a probability of 10^-15."""
 
-_BAD_PAYLOAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BAD_PAYLOAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError)
 
 
 # Half a million objects a second that cannot be part of a cycle: the collector need not look at them.
@@ -42,12 +46,16 @@ class Intake:
         joining: settings.
         outbox: where dead letters go.
         counts: to count them in.
+        encoders: by feature, of raw values in JSON.
     """
 
-    def __init__(self, joining: Joining, outbox: Outbox, counts: JoinCounts) -> None:
+    def __init__(
+        self, joining: Joining, outbox: Outbox, counts: JoinCounts, encoders: Mapping[str, FeatureEncoder]
+    ) -> None:
         self._joining = joining
         self._outbox = outbox
         self._counts = counts
+        self._shown_from_json = partial(shown_from_json, encoders=encoders)
         self._small_bytes = min(joining.max_id_bytes, joining.max_event_bytes)
 
     def features(self, at: Position, batch: Batch, latest_ms: int) -> list[Arrival]:
@@ -58,18 +66,25 @@ class Intake:
             batch: read there.
             latest_ms: a later time lies in the future.
         """
-        return self._sound(at, batch, latest_ms, _decode_feature)
+        return self._sound(at, batch, latest_ms, _decode_feature, self._shown_from_json)
 
     def actions(self, at: Position, batch: Batch, latest_ms: int) -> list[Arrival]:
         """The action events of a batch that are sound, likewise."""
-        return self._sound(at, batch, latest_ms, _decode_action)
+        return self._sound(at, batch, latest_ms, _decode_action, done_from_json)
 
-    def _sound(self, at: Position, batch: Batch, latest_ms: int, decode: Callable[[bytes], Any]) -> list[Arrival]:
+    def _sound(
+        self,
+        at: Position,
+        batch: Batch,
+        latest_ms: int,
+        decode: Callable[[bytes], Any],
+        from_json: Callable[[bytes], Any],
+    ) -> list[Arrival]:
         records, offsets = batch.records, batch.offsets
         try:
             events = [decode(record[1]) for record in records]
         except _BAD_PAYLOAD:
-            records, offsets, events = self._decoded_each(at, batch, decode)
+            records, offsets, events = self._decoded_each(at, batch, decode, from_json)
         keys = [digest(event.request_id + event.item_id, len(event.request_id)) for event in events]
         arrivals = list(zip(keys, events, records, offsets, strict=True))
         times = [event.ts_ms for event in events]
@@ -80,17 +95,23 @@ class Intake:
         return arrivals
 
     def _decoded_each(
-        self, at: Position, batch: Batch, decode: Callable[[bytes], Any]
+        self, at: Position, batch: Batch, decode: Callable[[bytes], Any], from_json: Callable[[bytes], Any]
     ) -> tuple[list[Record], list[int], list[Any]]:
-        """Records, offsets and events of those that can be decoded; the others become dead letters."""
+        """Records, offsets and events of those that can be decoded; the others become dead letters.
+
+        What came as JSON goes on as MessagePack: rows that wait are kept as their payloads.
+        """
         records, offsets, events = [], [], []
         for record, offset in zip(batch.records, batch.offsets, strict=True):
+            kept = record
             try:
-                events.append(decode(record.payload))
+                if is_json(record.payload):
+                    kept = record._replace(payload=encode(from_json(record.payload)))
+                events.append(decode(kept.payload))
             except _BAD_PAYLOAD as error:
                 self.bury("poison", at, record, offset, str(error))
             else:
-                records.append(record)
+                records.append(kept)
                 offsets.append(offset)
         return records, offsets, events
 

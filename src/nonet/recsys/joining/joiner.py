@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 
 import msgspec
 
 from nonet.common.errors import InputError
+from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.joining.intake import Arrival, Intake
 from nonet.recsys.joining.outbox import Outbox, Parcel
 from nonet.recsys.joining.settings import JoinCounts, Joining
@@ -59,6 +61,7 @@ class Joiner:
         folder: of the store on disk; one joiner has it at a time.
         joining: settings.
         clock: seconds since 1970, to tell times that lie in the future.
+        encoders: by feature, for events in JSON that name raw values.
 
     Raises:
         InputError: another joiner has the folder, or it was made with other labels.
@@ -72,8 +75,10 @@ class Joiner:
         joining: Joining = Joining(),  # noqa: B008 - frozen
         *,
         clock: Callable[[], float] = time.time,
+        encoders: Mapping[str, FeatureEncoder] = MappingProxyType({}),
     ) -> None:
         self.joining = joining
+        self._encoders = encoders
         self._log = log
         self._clock = clock
         self._now_ms = 0
@@ -100,7 +105,7 @@ class Joiner:
         self._window = Window(joining, self._store, last.number)
         self._outbox = Outbox(self._log, joining.name, dict(last.sequences), last.parcels)
         self._settler = Settler(joining, self._outbox, self.counts)
-        self._intake = Intake(joining, self._outbox, self.counts)
+        self._intake = Intake(joining, self._outbox, self.counts, self._encoders)
         self._horizon_ms = joining.horizon_ms
         self._waits_ms = [(n, label.wait_ms) for n, label in enumerate(joining.labels)]
         self._kinds = {kind: n for n, kind in enumerate(joining.kinds())}

@@ -87,7 +87,9 @@ class Loop:
             if encoder.dictionary is not None:
                 opened.callback(encoder.dictionary.close)
         self.log: Log = opened.enter_context(open_job_log(job))
-        self.joiner = opened.enter_context(Joiner(self.log, job.joiner.spill, joining_of(job), clock=self._clock))
+        self.joiner = opened.enter_context(
+            Joiner(self.log, job.joiner.spill, joining_of(job), clock=self._clock, encoders=features.encoders)
+        )
         self.catalogue = Catalogue(features)
         self.trainer, event_ts_ms = self._trainer()
         for item, attributes in items.items():

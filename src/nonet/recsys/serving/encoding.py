@@ -10,7 +10,7 @@ import numpy as np
 
 from nonet.common.errors import InputError
 from nonet.recsys.example import Bags, ExampleBatch
-from nonet.recsys.features.encoder import FeatureEncoder
+from nonet.recsys.features.encoder import FeatureEncoder, ids_of_values
 
 Ids = dict[str, list[int]]
 
@@ -54,15 +54,7 @@ class Features:
         Raises:
             InputError: an unknown feature, or a value that has no one text.
         """
-        ids: Ids = {}
-        for name, value in values.items():
-            if name not in self.encoders:
-                raise InputError(f"unknown feature {name!r} (known: {', '.join(self.encoders)})")
-            listed = list(value) if isinstance(value, list | tuple) else [value]
-            if any(isinstance(one, str) for one in listed):  # a number and its text have one id
-                listed = [str(one) for one in listed]
-            ids[name] = self.encoders[name].ids(listed).tolist() if listed else []
-        return ids
+        return ids_of_values(self.encoders, values)
 
     def of_request(self, user: str, context: Mapping[str, Any]) -> Ids:
         """Ids of a request.
@@ -115,7 +107,7 @@ class Catalogue:
     Args:
         features: of the model.
 
-    >>> from nonet.recsys.features.encoder import FeatureEncoder
+    >>> from nonet.recsys.features.encoder import FeatureEncoder, ids_of_values
     >>> features = Features({name: FeatureEncoder(name, n) for n, name in enumerate(("user", "item", "genre"))},
     ...                     item_attributes=("genre",))
     >>> catalogue = Catalogue(features); catalogue.put("i1", {"genre": ["noir", "crime"]})
