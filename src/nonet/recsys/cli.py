@@ -17,6 +17,7 @@ from nonet.recsys import cli_run, cli_snapshot, cli_study
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     help="Recommendations that learn within seconds: collisionless embeddings, online training, minute-level sync.",
     epilog="Start with: nonet recsys init shop && nonet recsys up shop/job.yaml",
 )

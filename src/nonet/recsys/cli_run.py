@@ -174,5 +174,6 @@ what to show     curl {json} -d '{{"user": "u1", "k": 5}}' {loop.address}/v1/rec
 what was done    curl {json} -d '{{"request_id": "...", "item": "...", "action": "{labels.positive[0]}"}}' \
 {loop.address}/v1/actions
 how it is        curl{key} {loop.address}/v1/status   (also /readyz, /metrics)
-An action is learned {labels.wait:g} s after its row was shown, and served at most {loop.job.sync_interval:g} s later.
+An action is learned {labels.wait + loop.job.joiner.allowed_lateness:g} s after its row was shown, and served at most \
+{loop.job.sync_interval:g} s later.
 """)
