@@ -35,7 +35,7 @@ def simulate(
             min=0.01,
             max=0.99,
             show_default="5/7",
-            help="Share of the rows, the oldest, for the start.",
+            help="Share of the rows, the oldest, to begin with.",
         ),
     ] = 5 / 7,
     job: options.Job = None,
