@@ -17,8 +17,13 @@ from nonet.recsys import cli_options as options
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help, as of `nonet` itself: what draws boxes takes a tenth of a second to import
     help="Recommendations that learn within seconds: collisionless embeddings, online training, minute-level sync.",
-    epilog="Start with: nonet recsys init shop && nonet recsys up shop/job.yaml",
+    epilog="""\b
+Start with rows of your own:
+  nonet recsys init movies --data ratings.csv
+  nonet recsys train --data ratings.csv --job movies/job.yaml -o movies/snapshots
+  nonet recsys up movies/job.yaml""",
 )
 
 
@@ -28,7 +33,12 @@ def init(
     data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Rows that the job shall fit: ratings, clicks.")
     ] = None,
-    preset: Annotated[str, typer.Option(metavar="deepfm|dlrm|fm|lr", help="The model.")] = "deepfm",
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="deepfm|dlrm|fm|lr", help="The model; fm: factorisation machine, lr: logistic regression."
+        ),
+    ] = "deepfm",
     kind: options.Format = None,
     label: options.Label = None,
     timestamp: Annotated[str | None, typer.Option(metavar="COLUMN", help="Unix time, of a table of your own.")] = None,
@@ -45,13 +55,15 @@ def init(
 ) -> None:
     """Write features.yaml and job.yaml, with comments that teach.
 
+    With --data, the files fit its columns. MovieLens, Criteo, Avazu, Open Bandit and Taobao are told by their columns;
+    any other table needs --feature (each), --label and --timestamp.
+
+    \b
     Examples:
-
-        nonet recsys init shop
-
-        nonet recsys init movies --data ratings.csv --label 'rating >= 4'
-
-        nonet recsys init shop --data rows.csv --feature user --feature shop --label 'paid > 0' --timestamp at
+      nonet recsys init shop
+      nonet recsys init movies --data ratings.csv --label 'rating >= 4'
+      nonet recsys init shop --data rows.csv --label 'paid > 0' \\
+          --timestamp at --feature user --feature shop
     """
     from nonet.common.console import note
     from nonet.recsys.running.starting import Columns, columns_of, write_job

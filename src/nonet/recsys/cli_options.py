@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of what is drawn at random.")]
 Format = Annotated[
     str | None,
     typer.Option("--format", metavar="NAME", help="movielens, criteo, avazu, obd, taobao, ... [default: by looking]"),

@@ -30,34 +30,38 @@ def train(
         Path, typer.Option("--out", "-o", metavar="SNAPSHOT", help="Folder; a snapshot in it is replaced.")
     ] = Path("snapshots"),
     job: options.Job = None,
-    preset: Annotated[str, typer.Option(metavar="deepfm|dlrm|fm|lr", help="The model, without --job.")] = "deepfm",
+    preset: Annotated[str, typer.Option(metavar="deepfm|dlrm|fm|lr", help="Model, when there is no --job.")] = "deepfm",
     begin: Annotated[
         Path | None, typer.Option("--from", metavar="SNAPSHOT", help="Go on from here, a log where it stood.")
     ] = None,
     one_pass: Annotated[
         bool, typer.Option("--one-pass", help="In the order of the file, in bounded memory. [default: by time]")
     ] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Times through the rows.")] = 1,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times through the rows.")] = 1,
     until: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only rows before: 1998-03-01 or Unix time.")
     ] = None,
     kind: options.Format = None,
     label: options.Label = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad lines, and count them.")] = False,
-    window: Annotated[int, typer.Option(min=1, help="Rows of a line of the table.")] = 10_000,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of network and tables. [default: the job's]")] = None,
+    window: Annotated[int, typer.Option(metavar="N", min=1, help="Rows that a line of the table sums up.")] = 10_000,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Of network and tables. [default: the job's]")
+    ] = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Learn from a file or a log; every row is scored before it is learned, and the table shows how well.
+    """Learn from a file or a log, and show how well.
 
+    Every row is scored before it is learned. The result is a snapshot, from which `up` goes on when it is the job's.
+
+    \b
     Examples:
-
-        nonet recsys train --data ratings.csv -o snapshots
-
-        nonet recsys train --data ratings.csv --job movies/job.yaml --until 1998-03-01 -o movies/snapshots
-
-        nonet recsys train --log file:shop/log --job shop/job.yaml --from shop/snapshots -o better
+      nonet recsys train --data ratings.csv -o snapshots
+      nonet recsys train --data ratings.csv --job movies/job.yaml \\
+          --until 1998-03-01 -o movies/snapshots
+      nonet recsys train --log file:shop/log --job shop/job.yaml \\
+          --from shop/snapshots -o better
     """
     from nonet.common.console import emit_json, note, progress
     from nonet.common.errors import InputError
@@ -127,18 +131,25 @@ def up(
     items: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Items and attributes: .csv, .tsv, .jsonl, .parquet.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Instead of the job's; a wide one needs --api-key.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of the job's; 0: a free one.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Address to bind; a wide one needs --api-key. [default: the job's]"),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one. [default: the job's]")
+    ] = None,
     api_key: options.ApiKey = "",
     quiet: options.Quiet = False,
 ) -> None:
-    """Run log, joiner, trainer, shards, sync and server on this machine until SIGTERM; then go on from there.
+    """Run the whole loop on this machine, until SIGTERM.
 
+    Log, joiner, trainer, shards, sync and server. It begins with the job's last snapshot, and writes one at the end.
+
+    \b
     Examples:
-
-        nonet recsys up shop/job.yaml --items items.csv
-
-        nonet recsys up shop/job.yaml --port 0
+      nonet recsys up movies/job.yaml
+      nonet recsys up shop/job.yaml --items items.csv
+      RECSYS_API_KEY=secret nonet recsys up shop/job.yaml --host 0.0.0.0
     """
     import signal
 
@@ -174,5 +185,6 @@ what to show     curl {json} -d '{{"user": "u1", "k": 5}}' {loop.address}/v1/rec
 what was done    curl {json} -d '{{"request_id": "...", "item": "...", "action": "{labels.positive[0]}"}}' \
 {loop.address}/v1/actions
 how it is        curl{key} {loop.address}/v1/status   (also /readyz, /metrics)
-An action is learned {labels.wait:g} s after its row was shown, and served at most {loop.job.sync_interval:g} s later.
+An action is learned {labels.wait + loop.job.joiner.allowed_lateness:g} s after its row was shown, and served at most \
+{loop.job.sync_interval:g} s later.
 """)

@@ -10,7 +10,8 @@ import typer
 from nonet.recsys import cli_options as options
 
 Shards = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="Write each table in so many shards. [default: as it is]")
+    int | None,
+    typer.Option(metavar="N", min=1, max=1024, help="Write each table in so many shards. [default: as it is]"),
 ]
 
 
@@ -31,15 +32,15 @@ def snapshot(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Copy what a job keeps, every file checked; a job that runs here writes a fresh snapshot first.
+    """Copy what a job has learned, or export its rows.
 
+    Every file is checked. A job that runs on this machine writes a fresh snapshot first, and runs on.
+
+    \b
     Examples:
-
-        nonet recsys snapshot shop/job.yaml -o backup/monday
-
-        nonet recsys snapshot shop/snapshots -o rows --export parquet
-
-        nonet recsys snapshot backup/monday -o four --shards 4
+      nonet recsys snapshot shop/job.yaml -o backup/monday
+      nonet recsys snapshot shop/job.yaml -o rows --export parquet
+      nonet recsys snapshot backup/monday -o four --shards 4
     """
     from nonet.common.console import emit_json, note
     from nonet.recsys.running import keeping
@@ -70,11 +71,15 @@ def restore(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Put a snapshot in the place of a job's own, checked; the next `up` goes on from there and replays the log.
+    """Let a job go on from a snapshot.
 
+    The snapshot is checked and takes the place of the job's own. The next `up` begins there and replays the log from
+    where the snapshot was written.
+
+    \b
     Examples:
-
-        nonet recsys restore backup/monday shop/job.yaml
+      nonet recsys restore backup/monday shop/job.yaml
+      nonet recsys restore backup/monday shop/job.yaml --shards 4
     """
     from nonet.common.console import emit_json
     from nonet.common.errors import InputError

@@ -25,29 +25,39 @@ def simulate(
     shards: Annotated[
         str, typer.Option(metavar="N,N,...", help="How often to sync over the newest rows.")
     ] = "10,50,100",
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each, with other first weights.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Runs of each, with other first weights.")
+    ] = 3,
     history: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Share of the rows, the oldest, for the batch stage.")
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.01,
+            max=0.99,
+            show_default="5/7",
+            help="Share of the rows, the oldest, to begin with.",
+        ),
     ] = 5 / 7,
     job: options.Job = None,
     kind: options.Format = None,
     label: options.Label = None,
-    max_rows: Annotated[int | None, typer.Option(min=2, help="Only the first rows of the file.")] = None,
+    max_rows: Annotated[int | None, typer.Option(metavar="N", min=2, help="Only the first rows of the file.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad lines, and count them.")] = False,
     seed: options.Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE.html", help="Page with charts.")] = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Replay your own log (Algorithm 1 of the paper): what syncs of different freshness would have bought and cost.
+    """Say what fresher syncs would have bought, on your log.
 
+    The paper's Algorithm 1: learn from the older rows; then, shard by shard of the newest, sync a serving copy, score
+    the shard with it, learn from the shard. A copy that is never synced again stands beside it.
+
+    \b
     Examples:
-
-        nonet recsys simulate --data ratings.csv --shards 10,50,100 -o report.html
-
-        nonet recsys simulate --data clicks.csv --job shop/job.yaml --seeds 1
-
-        nonet recsys simulate --data train.txt --format criteo --max-rows 1000000
+      nonet recsys simulate --data ratings.csv --shards 10,50,100 -o fresh.html
+      nonet recsys simulate --data clicks.csv --job shop/job.yaml --seeds 1
+      nonet recsys simulate --data train.txt --format criteo --max-rows 1000000
     """
     from nonet.common.console import emit_json, note, print_table
     from nonet.recsys.freshness.simulate import simulate as run
@@ -90,15 +100,16 @@ def doctor(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Look for what is wrong: damage, lag, staleness, calibration, dead letters, collisions; exit 1 when something is.
+    """Look for what is wrong; exit 1 when something is.
 
+    Of a job: damage, lag, staleness, calibration, dead letters. Of a snapshot: damage, NaN, collisions of hashed ids.
+    Of rows: bad lines, labels of one kind, order, collisions.
+
+    \b
     Examples:
-
-        nonet recsys doctor shop/job.yaml
-
-        nonet recsys doctor backup/monday
-
-        nonet recsys doctor ratings.csv
+      nonet recsys doctor shop/job.yaml
+      nonet recsys doctor backup/monday
+      nonet recsys doctor ratings.csv
     """
     from nonet.common.console import emit_json, print_table
     from nonet.recsys.running.checking import check

@@ -304,7 +304,13 @@ class HttpSection(Section):
 
 
 class JobFile(Section):
-    """All that `nonet recsys up` needs."""
+    """All that `nonet recsys up` needs.
+
+    >>> features = {"features": {"user": {"slot": 1}, "item": {"slot": 2}}, "user": "user", "item": "item"}
+    >>> job = JobFile.model_validate({"features": features, "sync_interval": "5s", "labels": {"wait": "10m"}})
+    >>> job.sync_interval, job.labels.wait, job.trainer.model
+    (5.0, 600.0, 'deepfm')
+    """
 
     features: FeaturesFile
     data: DataSection = DataSection()
@@ -353,6 +359,14 @@ def load_job(path: str | Path) -> JobFile:
 
     Raises:
         InputError: names the file and the key.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "job.yaml")
+    ...     _ = path.write_text("features: {features: {item: {slot: 1}}}\\nsync_interva: 5s\\n")
+    ...     load_job(path)
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: ...job.yaml: unknown key 'sync_interva'; did you mean 'sync_interval'?...
     """
     place = Path(path)
     values = dict(read_values(place))

@@ -29,6 +29,9 @@ class FeatureEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         ts_ms: when, event time.
         ids: per feature the ids of the bag; an absent feature is an empty bag.
         dense: numbers.
+
+    >>> FeatureEvent(request_id=b"r1", item_id=b"i1", ts_ms=5_000, ids={"user": [17], "item": [881]}).dense
+    []
     """
 
     request_id: bytes
@@ -47,6 +50,9 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         ts_ms: when, event time.
         action: its kind, such as "click".
         value: such as a price or seconds watched.
+
+    >>> ActionEvent(request_id=b"r1", item_id=b"i1", ts_ms=9_000).action
+    'click'
     """
 
     request_id: bytes
@@ -70,6 +76,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sample_rate: share of the negatives with its features that were kept. A positive carries it, too, though it is
             always kept: the odds of both are shifted by it.
         is_correction: a late positive whose negative went out before.
+
+    >>> row = Example(request_id=b"r1", item_id=b"i1", ts_ms=5_000, ids={"user": [17], "item": [881]}, label=1.0)
+    >>> row.weight, row.sample_rate
+    (1.0, 1.0)
     """
 
     request_id: bytes
@@ -165,6 +175,11 @@ class ExampleBatch:
 
     Raises:
         InputError: columns of different lengths.
+
+    >>> row = Example(request_id=b"r1", item_id=b"i1", ts_ms=5_000, ids={"user": [17], "item": [881]}, label=1.0)
+    >>> batch = ExampleBatch.of([row, row], ("user", "item"))
+    >>> len(batch), batch.ids["item"].values.tolist(), batch.label.tolist()
+    (2, [881, 881], [1.0, 1.0])
     """
 
     ids: Mapping[str, Bags]

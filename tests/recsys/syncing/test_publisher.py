@@ -292,6 +292,15 @@ def test_staleness_is_now_less_the_newest_applied_event() -> None:
     assert replica.staleness_s(100.0) == 39.0
 
 
+def test_a_restored_table_is_as_stale_as_what_it_has_learned() -> None:
+    table, replica, publisher, _ = pair()
+    table.upsert([1], rows(1, 1))
+    table.take_touched()  # as after a restore: rows, and none of them touched
+    publisher.publish(event_ts_ms=61_000)
+    assert replica.lookup([1]).tolist() == rows(1, 1).tolist()
+    assert replica.staleness_s(100.0) == 39.0
+
+
 def test_followers_hear_what_readers_see() -> None:
     table, replica, publisher, _ = pair()
     heard = []

@@ -66,6 +66,24 @@ class Joiner:
     Raises:
         InputError: another joiner has the folder, or it was made with other labels.
         LogUnavailableError: the broker does not answer.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nonet.recsys import ActionEvent, Example, FeatureEvent, Label, open_log
+    >>> from nonet.recsys.example import decode, encode
+    >>> folder = TemporaryDirectory()
+    >>> log = open_log(f"file:{folder.name}/log")
+    >>> joining = Joining(labels=(Label("click", wait_ms=10_000),), allowed_lateness_ms=0)
+    >>> with Joiner(log, f"{folder.name}/spill", joining) as joiner:
+    ...     for item, ts_ms in ((b"i1", 1_000), (b"i2", 1_000), (b"i3", 20_000)):
+    ...         shown = FeatureEvent(request_id=b"r", item_id=item, ts_ms=ts_ms)
+    ...         log.publish("features", [Record(b"r", encode(shown), ts_ms)])
+    ...     for item, ts_ms in ((b"i2", 5_000), (b"i3", 21_000)):  # at 21 s the wait of the first two is over
+    ...         clicked = ActionEvent(request_id=b"r", item_id=item, ts_ms=ts_ms)
+    ...         log.publish("actions", [Record(b"r", encode(clicked), ts_ms)])
+    ...     joiner.run(until_end=True)
+    >>> [(row.item_id, row.label) for row in (decode(r.payload, Example) for r in log.read("examples", 0, 0).records)]
+    [(b'i1', 0.0), (b'i2', 1.0)]
+    >>> folder.cleanup()
     """
 
     def __init__(

@@ -43,6 +43,9 @@ class Joining:
 
     Raises:
         InputError: no labels, two with one topic, or a number out of range.
+
+    >>> Joining(labels=(Label("click", wait_ms=600_000), Label("buy", wait_ms=86_400_000, topic="buys"))).horizon_ms
+    86400000
     """
 
     labels: tuple[Label, ...] = (Label(),)

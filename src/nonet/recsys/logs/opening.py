@@ -25,6 +25,12 @@ def open_log(url: str) -> Log:
         MissingExtraError: the client of the back end is not installed.
         LogUnavailableError: the broker does not answer.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> log = open_log(f"file:{folder.name}?retention_ms=604800000")
+    >>> log.create("clicks"), log.offsets("clicks", 0)
+    (None, (0, 0))
+    >>> log.close(); folder.cleanup()
     >>> open_log("fiel:log")
     Traceback (most recent call last):
     nonet.common.errors.InputError: unknown kind of log 'fiel'; did you mean 'file'? (known: file, kafka, ...)

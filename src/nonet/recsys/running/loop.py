@@ -56,6 +56,17 @@ class Loop:
     Raises:
         InputError: a job that cannot run, a snapshot of another one, or another process that runs it.
         LogUnavailableError: the brokers do not answer.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nonet.recsys import load_job
+    >>> from nonet.recsys.running.starting import Columns, write_job
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = write_job(folder, Columns())  # as `nonet recsys init`
+    ...     job = load_job(f"{folder}/job.yaml")
+    ...     free = job.model_copy(update={"http": job.http.model_copy(update={"port": 0})})
+    ...     with Loop(free, items={"i1": {}, "i2": {}}) as loop:
+    ...         loop.status()["items"], loop.recommender.recommend("u1", 1).source
+    (2, 'default')
     """
 
     def __init__(

@@ -66,13 +66,17 @@ def _fresher(lines: list[Freshness], best: Freshness) -> str:
 def span(seconds: float) -> str:
     """A length of time for a person.
 
-    >>> [span(s) for s in (0.2, 45, 600, 7200, 400_000)]
-    ['0.2 s', '45 s', '10 min', '2 h', '4.6 d']
+    >>> [span(s) for s in (0.2, 45, 600, 7200, 400_000, 22_000_000)]
+    ['0.2 s', '45 s', '10 min', '2 h', '4.6 d', '255 d']
     """
     for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size or (unit == "h" and seconds >= size):
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} s"
+            return f"{_short(seconds / size)} {unit}"
+    return f"{_short(seconds)} s"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def write_page(path: str | Path, simulation: Simulation, source: str) -> None:

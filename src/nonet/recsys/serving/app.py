@@ -53,6 +53,15 @@ def serve(recommender: Recommender, host: str = "127.0.0.1", port: int = 0, *, t
         host: to bind; all but this machine's needs a token.
         port: 0 takes a free one.
         token: bearer token.
+
+    >>> from urllib.request import urlopen
+    >>> from nonet.recsys import Arm, Catalogue, FeatureEncoder, Features, Replica, Trainer, preset_table
+    >>> catalogue = Catalogue(Features({name: FeatureEncoder(name, n) for n, name in enumerate(("user", "item"))}))
+    >>> trainer = Trainer("fm", preset_table("fm", 4, name="ids"), features=("user", "item"))
+    >>> service = serve(Recommender([Arm("main", trainer.model, Replica({"ids": 5}), catalogue)]))
+    >>> urlopen(f"{service.address}/healthz").status
+    200
+    >>> service.stop()
     """
     return Service(make_serving_app(recommender, token=token), host, port, has_token=token is not None).start()
 

@@ -47,6 +47,16 @@ class Arm:
 
     Raises:
         InputError: a feature without a table, or tables of different dimensions.
+
+    >>> from nonet.recsys import DeltaPublisher, FeatureEncoder, Features, InProcessLink, Trainer, preset_table
+    >>> catalogue = Catalogue(Features({name: FeatureEncoder(name, n) for n, name in enumerate(("user", "item"))}))
+    >>> trainer = Trainer("fm", preset_table("fm", 4, name="ids"), features=("user", "item"))
+    >>> arm = Arm("main", trainer.model, Replica({"ids": 5}), catalogue)  # a vector of 4 and a bias
+    >>> publisher = DeltaPublisher({"ids": trainer.distinct_tables[0]})
+    >>> publisher.attach("main", InProcessLink(arm.replica))
+    >>> before, _ = arm.epoch, publisher.publish()
+    >>> before, arm.epoch
+    (0, 1)
     """
 
     def __init__(

@@ -28,6 +28,10 @@ class Features:
 
     Raises:
         InputError: a name without an encoder, or used twice.
+
+    >>> encoders = {name: FeatureEncoder(name, slot) for slot, name in enumerate(("user", "hour", "item"), 1)}
+    >>> Features(encoders).context
+    ('hour',)
     """
 
     encoders: Mapping[str, FeatureEncoder]

@@ -67,6 +67,16 @@ class Recommender:
 
     Raises:
         InputError: no arms, two of one name, or an assignment to others.
+
+    >>> from nonet.recsys import Catalogue, FeatureEncoder, Features, Replica, Trainer, preset_table
+    >>> catalogue = Catalogue(Features({name: FeatureEncoder(name, n) for n, name in enumerate(("user", "item"))}))
+    >>> for item in ("i1", "i2", "i3"):
+    ...     catalogue.put(item)
+    >>> trainer = Trainer("fm", preset_table("fm", 4, name="ids"), features=("user", "item"))
+    >>> recommender = Recommender([Arm("main", trainer.model, Replica({"ids": 5}), catalogue)])
+    >>> answer = recommender.recommend("u1", 2)  # nothing is known yet: the items are as good as each other
+    >>> len(answer.items), answer.arm.name, [float(score) for score in answer.scores]
+    (2, 'main', [0.5, 0.5])
     """
 
     def __init__(

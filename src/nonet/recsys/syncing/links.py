@@ -21,6 +21,11 @@ class InProcessLink:
 
     Args:
         replica: that receives.
+
+    >>> from nonet.recsys import DeltaPublisher, EmbeddingTable, Replica
+    >>> publisher = DeltaPublisher({"user": EmbeddingTable(2, name="user")})
+    >>> publisher.attach("here", InProcessLink(Replica({"user": 2})))
+    >>> publisher.detach("here")
     """
 
     def __init__(self, replica: Replica) -> None:

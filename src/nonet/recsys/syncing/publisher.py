@@ -127,6 +127,17 @@ class DeltaPublisher:
 
     Raises:
         InputError: no tables, or numbers out of range.
+
+    >>> from nonet.recsys import EmbeddingTable, InProcessLink, Replica
+    >>> table, replica = EmbeddingTable(2, name="user"), Replica({"user": 2})
+    >>> publisher = DeltaPublisher({"user": table})
+    >>> publisher.attach("a", InProcessLink(replica))
+    >>> _ = table.upsert([5, 6], [[1.0, 2.0], [3.0, 4.0]])
+    >>> publisher.publish(event_ts_ms=4000).behind, replica.lookup([6]).tolist()
+    ((), [[3.0, 4.0]])
+    >>> _ = table.erase([6])
+    >>> publisher.publish(event_ts_ms=5000).behind, replica.lookup([6]).tolist()
+    ((), [[0.0, 0.0]])
     """
 
     def __init__(
@@ -255,11 +266,11 @@ class DeltaPublisher:
     def _collect(self, event_ts_ms: int) -> dict[str, int]:
         touched = {}
         for name, stream in self._streams.items():
+            stream.event_ts_ms = max(stream.event_ts_ms, event_ts_ms)  # of a restored table, too: nothing is touched
             upserted, erased = stream.table.take_touched()
             if len(upserted) + len(erased):
                 touched[name] = len(upserted) + len(erased)
                 stream.log.record(np.concatenate([upserted, erased]))
-                stream.event_ts_ms = max(stream.event_ts_ms, event_ts_ms)
         return touched
 
     def _serve(self, subscriber: _Subscriber, counts: list[int]) -> bool:

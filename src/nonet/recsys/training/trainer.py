@@ -97,6 +97,17 @@ class Trainer:
 
     Raises:
         InputError: features and tables do not fit.
+
+    >>> from nonet.recsys import Example, preset_table
+    >>> trainer = Trainer("fm", preset_table("fm", 4), features=("user", "item"))
+    >>> rows = [
+    ...     Example(request_id=b"", item_id=b"", ts_ms=n, ids={"user": [n % 5], "item": [9 + n % 7]}, label=n % 7 < 3)
+    ...     for n in range(140)
+    ... ]
+    >>> batch = ExampleBatch.of(rows, trainer.features)
+    >>> losses = [trainer.step(batch).loss for _ in range(20)]
+    >>> losses[-1] < losses[0] / 2, len(trainer.distinct_tables[0])
+    (True, 12)
     """
 
     def __init__(
