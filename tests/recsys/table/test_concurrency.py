@@ -140,7 +140,7 @@ def test_a_view_is_retired_by_growth_new_chunks_and_compaction(monkeypatch: pyte
 
     def first_unread(view: View) -> int:
         scratch = np.empty(BLOCK, np.uint64), np.empty((3, BLOCK), np.int64)
-        return lookup(view, np.arange(5), 0, np.empty((5, 1), np.float32), np.empty(5, np.bool_), *scratch)
+        return lookup(view, np.arange(5), 0, 5, np.empty((5, 1), np.float32), np.empty(5, np.bool_), *scratch)
 
     view = store._view
     assert first_unread(view) == 5

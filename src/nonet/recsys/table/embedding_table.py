@@ -291,7 +291,7 @@ class EmbeddingTable:
             if len(keys):
                 self.clock_s = max(self.clock_s, time_s)
             if self._touched is not None:
-                self._touched.upsert(keys)
+                self._touched.upsert(keys, created)
             self._keep_ceiling()
         return int(np.count_nonzero(created))
 
