@@ -57,7 +57,10 @@ class TouchedKeys:
             keys: int64 (n,).
             new: bool (n,), at the first occurrence of each key that was absent before; None: not known.
         """
-        created, again = (_NONE, keys.copy()) if new is None else (keys[new], keys[~new])
+        if new is None or new.all():  # copies are ten times as fast as choosing
+            created, again = (_NONE, keys.copy()) if new is None else (keys.copy(), _NONE)
+        else:
+            created, again = keys[new], keys[~new]
         if len(created):
             self._new.append(created)
             self._num_new += len(created)
