@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numba import config
 
-from nonet.recsys.table import SGD, EmbeddingTable, TimeToLive, Zeros
+from nonet.recsys.table import SGD, EmbeddingTable, TimeToLive, Zeros, helpers
 from nonet.recsys.table import store as store_module
-from nonet.recsys.table._row_kernels import BLOCK, lookup
+from nonet.recsys.table._row_kernels import BLOCK, STREAM_BYTES, lookup
 from nonet.recsys.table.store import RowStore
 from nonet.recsys.table.view import View
 
@@ -110,6 +111,34 @@ def test_no_torn_row_while_gradients_are_applied() -> None:
     assert (table.lookup(everything)[:, 1:-1] == seen["writes"]).all()
 
 
+def test_no_torn_row_in_a_large_batch_of_several_threads_past_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 2)
+    monkeypatch.setattr(helpers, "_pools", [])
+    num_keys = 500  # each is written while it is read
+    size = 2 * helpers.PIECE
+    assert size * DIM * 4 >= STREAM_BYTES
+    store = RowStore(DIM)
+    everything = np.arange(num_keys)
+    store.put(everything, stamped(everything, 0))
+    torn, stop, written = [], threading.Event(), [0]
+
+    def write() -> None:
+        while not stop.is_set():
+            written[0] += 1
+            store.put(everything, stamped(everything, written[0]))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    keys = np.random.default_rng(0).integers(num_keys, size=size)
+    for _ in range(20):
+        rows, found = store.lookup(keys)
+        torn.append(count_torn(keys, rows) + int((~found).sum()))
+    stop.set()
+    writer.join()
+    assert sum(torn) == 0
+    assert written[0] > 20
+
+
 def test_a_key_is_never_missed_while_others_displace_it() -> None:
     store = RowStore(1)
     kept = np.arange(2_000)
@@ -140,7 +169,7 @@ def test_a_view_is_retired_by_growth_new_chunks_and_compaction(monkeypatch: pyte
 
     def first_unread(view: View) -> int:
         scratch = np.empty(BLOCK, np.uint64), np.empty((3, BLOCK), np.int64)
-        return lookup(view, np.arange(5), 0, np.empty((5, 1), np.float32), np.empty(5, np.bool_), *scratch)
+        return lookup(view, np.arange(5), 0, 5, np.empty((5, 1), np.float32), np.empty(5, np.bool_), *scratch)
 
     view = store._view
     assert first_unread(view) == 5

@@ -14,6 +14,8 @@ _BYTE = ir.IntType(8)
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _CACHE_LINE_BYTES = 64
+QUAD_BYTES = 16
+_QUAD = ir.VectorType(_INT32, 4)
 
 
 def _pointer(builder, address, to):
@@ -71,6 +73,22 @@ def copy_line(typing, target, source):
     return types.none(types.int64, types.int64), generate
 
 
+@intrinsic
+def stream_quad(typing, target, source):
+    """Copy 16 bytes past the cache, for memory that nobody reads soon; the target is aligned to 16.
+
+    Such stores may become visible late: `fence_all` comes before anybody is told of them.
+    """
+
+    def generate(context, builder, signature, args):
+        target, source = (_pointer(builder, address, _QUAD) for address in args)
+        store = builder.store(builder.load(source, align=4), target, align=QUAD_BYTES)
+        store.set_metadata("nontemporal", builder.module.add_metadata([_INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), generate
+
+
 def _load(kind, bits, ordering):
     width = ir.IntType(bits)
 
@@ -121,6 +139,17 @@ def fence_release(typing):
 
     def generate(context, builder, signature, args):
         builder.fence("release")
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
+
+@intrinsic
+def fence_all(typing):
+    """Everything before it, streamed stores included, comes before everything after it."""
+
+    def generate(context, builder, signature, args):
+        builder.fence("seq_cst")
         return context.get_dummy_value()
 
     return types.none(), generate

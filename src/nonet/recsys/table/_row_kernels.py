@@ -42,18 +42,22 @@ from nonet.recsys.table._index_kernels import (
     write_slot,
 )
 from nonet.recsys.table._memory_kernels import (
+    QUAD_BYTES,
     address_of,
     copy_bytes,
     copy_line,
     fence_acquire,
+    fence_all,
     load_u32,
     load_u64,
     prefetch,
     store_u32,
+    stream_quad,
 )
 
-BLOCK = 32  # keys in flight
+BLOCK = 64  # keys in flight
 LINE_BYTES = 64
+STREAM_BYTES = 1 << 21  # of output, from which on it is written past the cache, which it would only flush
 _HALF = np.uint64(0xFFFFFFFF)
 _FREE = np.uint64(0)
 _ABSENT, _STALE = 0, -1  # in place of the address of a row
@@ -93,6 +97,12 @@ def _copy_row(target, source, num_bytes):
         copy_line(target + at, source + at)
     if whole < num_bytes:
         copy_bytes(target + whole, source + whole, num_bytes - whole)
+
+
+@kernel
+def _stream_row(target, source, num_bytes):
+    for at in range(0, num_bytes, QUAD_BYTES):
+        stream_quad(target + at, source + at)
 
 
 @kernel
@@ -172,46 +182,63 @@ def _locate_block(view, keys, first, last, hashes, marks):
 
 
 @kernel
-def lookup(view, keys, start, out, found, hashes, marks):
+def lookup(view, keys, start, stop, out, found, hashes, marks):
     """Rows of keys for any number of readers beside one writer; absent keys give zeros. Never half of a row.
 
     Args:
         view: see `view.View`.
         keys: int64 (n,).
         start: key to begin with.
+        stop: key to end before.
         out: float32 (n, dim), or (0, dim) to learn only which keys are present.
         found: bool output (n,).
         hashes: uint64 (BLOCK,), scratch.
         marks: int64 (3, BLOCK), scratch.
 
     Returns:
-        How many keys are done, from the start of the array; fewer than n if the view was retired meanwhile.
+        Before which key it ended; not `stop` if the view was retired meanwhile.
     """
+    num_bytes = view.dim << 2
+    streams = len(out) * num_bytes >= STREAM_BYTES and ((address_of(out) | num_bytes) & (QUAD_BYTES - 1)) == 0
+    first = start
+    while first < stop:
+        last = min(first + BLOCK, stop)
+        done = first
+        if _locate_block(view, keys, first, last, hashes, marks):
+            done = _copy_block(view, keys, first, last, out, found, marks, streams)
+        first = done
+        if done < last:
+            break
+    if streams:
+        fence_all()
+    return first
+
+
+@kernel
+def _copy_block(view, keys, first, last, out, found, marks, streams):
+    """The last phase of a block: rows to the output, again if their version has changed; see `lookup`."""
     wants_rows = len(out) > 0
     num_bytes = view.dim << 2
-    first = start
-    while first < len(keys):
-        last = min(first + BLOCK, len(keys))
-        if not _locate_block(view, keys, first, last, hashes, marks):
-            return first
-        for at in range(first, last):
-            i = at - first
-            source = marks[2, i]
-            target = address_of(out) + at * num_bytes if wants_rows else 0
-            if source > 0 and wants_rows:
+    for at in range(first, last):
+        i = at - first
+        source = marks[2, i]
+        target = address_of(out) + at * num_bytes if wants_rows else 0
+        if source > 0 and wants_rows:
+            if streams:
+                _stream_row(target, source, num_bytes)
+            else:
                 _copy_row(target, source, num_bytes)
-            fence_acquire()
-            present = 1 if source > 0 else 0
-            if source == _STALE or (marks[1, i] & 1) or load_u32(marks[0, i]) != marks[1, i]:
-                present = _read_alone(view, keys[at], target)
-                if present < 0:
-                    return at
-            if present == 0 and wants_rows:
-                for column in range(view.dim):
-                    out[at, column] = 0.0
-            found[at] = present == 1
-        first = last
-    return len(keys)
+        fence_acquire()
+        present = 1 if source > 0 else 0
+        if source == _STALE or (marks[1, i] & 1) or load_u32(marks[0, i]) != marks[1, i]:
+            present = _read_alone(view, keys[at], target)
+            if present < 0:
+                return at
+        if present == 0 and wants_rows:
+            for column in range(view.dim):
+                out[at, column] = 0.0
+        found[at] = present == 1
+    return last
 
 
 @kernel

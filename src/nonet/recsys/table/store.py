@@ -21,6 +21,7 @@ from nonet.recsys.table import _batch_kernels as batches
 from nonet.recsys.table import _index_kernels as index
 from nonet.recsys.table import _row_kernels as rows_of
 from nonet.recsys.table._hash_kernels import SLOTS, STRIPES
+from nonet.recsys.table.helpers import in_pieces
 from nonet.recsys.table.memory import mapped, mapped_array
 from nonet.recsys.table.view import View
 
@@ -34,7 +35,7 @@ CHUNK_BYTES = 1 << 22
 MIN_BUCKETS = 8
 MULTIPLIERS = 64  # tries of the hash before giving up on a set of keys
 SPARSE = 0.5  # in use, below this `compact` gives memory back
-SMALL_CHUNKS = 8  # chunks before the arena asks for huge pages
+SMALL_CHUNKS = 8  # chunks before the arena asks for huge pages, unless one is filled at once
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
@@ -86,11 +87,12 @@ class _Arena:
     def num_rows(self) -> int:
         return len(self.chunks) << self.row_bits
 
-    def resize(self, num_chunks: int) -> None:
-        """Add or drop chunks at the end; readers of an older view keep theirs."""
+    def resize(self, num_chunks: int, num_coming: int = 0) -> None:
+        """Add or drop chunks at the end, for so many rows that come at once; readers of an older view keep theirs."""
         chunks = self.chunks[:num_chunks]
         while len(chunks) < num_chunks:
-            memory = mapped(self.row_bytes << self.row_bits, huge=len(chunks) >= SMALL_CHUNKS)
+            huge = len(chunks) >= SMALL_CHUNKS or num_coming >= 1 << self.row_bits
+            memory = mapped(self.row_bytes << self.row_bits, huge)
             chunks = (*chunks, np.frombuffer(memory, np.uint8))
         self.chunks = chunks
         self.bases = np.array([chunk.ctypes.data for chunk in chunks], np.int64)
@@ -201,12 +203,15 @@ class RowStore:
 
     def _look(self, keys: NDArray[np.int64], out: NDArray[np.float32]) -> NDArray[np.bool_]:
         found = np.empty(len(keys), np.bool_)
-        hashes, marks = np.empty(rows_of.BLOCK, np.uint64), np.empty((3, rows_of.BLOCK), np.int64)
-        done = 0
-        while done < len(keys):
-            published = self._published
-            assert published is not None
-            done = rows_of.lookup(published[0], keys, done, out, found, hashes, marks)
+
+        def piece(first: int, last: int) -> None:
+            hashes, marks = np.empty(rows_of.BLOCK, np.uint64), np.empty((3, rows_of.BLOCK), np.int64)
+            while first < last:
+                published = self._published
+                assert published is not None
+                first = rows_of.lookup(published[0], keys, first, last, out, found, hashes, marks)
+
+        in_pieces(len(keys), piece)
         return found
 
     # The writer.
@@ -267,7 +272,7 @@ class RowStore:
                 created,
             )
             if how == index.NEEDS_ROWS:
-                self._arena.resize(len(self._arena.chunks) + 1)
+                self._arena.resize(len(self._arena.chunks) + 1, len(keys) - done)
                 self._publish()
             elif how != index.DONE:
                 self._make_slots(len(keys) - done, crowded=how == index.NEEDS_SLOTS)

@@ -26,7 +26,8 @@ class Touched(NamedTuple):
 class TouchedKeys:
     """Collects keys; the last thing that happened to a key counts. Nothing is ever dropped.
 
-    Memory: 8 bytes for each distinct key, and for at most as many that wait for their duplicates to be taken out.
+    Memory: 8 bytes for each distinct key, and for at most as many that wait for their duplicates to be taken out. Keys
+    that were absent before are distinct already, so bulk inserts only append.
 
     >>> touched = TouchedKeys()
     >>> touched.upsert(np.array([3, 1, 3])); touched.erase(np.array([1, 9])); touched.upsert(np.array([9]))
@@ -36,8 +37,9 @@ class TouchedKeys:
 
     def __init__(self) -> None:
         self._upserted, self._erased = _NONE, _NONE
+        self._new: list[NDArray[np.int64]] = []
         self._pending: list[NDArray[np.int64]] = []
-        self._num_pending = 0
+        self._num_new = self._num_pending = 0
 
     def __len__(self) -> int:
         self._settle()
@@ -46,15 +48,26 @@ class TouchedKeys:
     @property
     def num_bytes(self) -> int:
         """Of the keys that are held."""
-        return 8 * (len(self._upserted) + len(self._erased) + self._num_pending)
+        return 8 * (len(self._upserted) + len(self._erased) + self._num_new + self._num_pending)
 
-    def upsert(self, keys: NDArray[np.int64]) -> None:
-        """Keys were written."""
-        if len(keys) == 0:
-            return
-        self._pending.append(keys.copy())
-        self._num_pending += len(keys)
-        if self._num_pending > max(_MIN_PENDING, len(self._upserted)):
+    def upsert(self, keys: NDArray[np.int64], new: NDArray[np.bool_] | None = None) -> None:
+        """Keys were written.
+
+        Args:
+            keys: int64 (n,).
+            new: bool (n,), at the first occurrence of each key that was absent before; None: not known.
+        """
+        if new is None or new.all():  # copies are ten times as fast as choosing
+            created, again = (_NONE, keys.copy()) if new is None else (keys.copy(), _NONE)
+        else:
+            created, again = keys[new], keys[~new]
+        if len(created):
+            self._new.append(created)
+            self._num_new += len(created)
+        if len(again):
+            self._pending.append(again)
+            self._num_pending += len(again)
+        if self._num_pending > max(_MIN_PENDING, len(self._upserted) + self._num_new):
             self._settle()
 
     def erase(self, keys: NDArray[np.int64]) -> None:
@@ -74,10 +87,11 @@ class TouchedKeys:
         return taken
 
     def _settle(self) -> None:
-        if self._pending:
-            self._upserted = _distinct(self._upserted, *self._pending)
+        if self._new or self._pending:
+            self._upserted = _distinct(self._upserted, *self._new, *self._pending)
             self._erased = _without(self._erased, self._upserted)
-            self._pending, self._num_pending = [], 0
+            self._new, self._pending = [], []
+            self._num_new = self._num_pending = 0
 
 
 def _distinct(*parts: NDArray[np.int64]) -> NDArray[np.int64]:
