@@ -51,9 +51,11 @@ def test_rivals_that_lack_are_left_out_and_ours_is_still_measured(
 def test_ratios_are_rates_of_ours_over_theirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     steps = [f"upsert_{kind}_s" for kind in ("growing", "presized", "cold")]
     steps += [f"lookup_{kind}{how}_s" for kind in ("uniform", "zipf") for how in ("", "_fresh")]
-    monkeypatch.setenv("NONET_TFRA_PYTHON", str(stand_in(tmp_path / "tfra", {**dict.fromkeys(steps, 8.0), "lookup_faults": 3})))
+    theirs = {**dict.fromkeys(steps, 8.0), "lookup_faults": 3}
+    monkeypatch.setenv("NONET_TFRA_PYTHON", str(stand_in(tmp_path / "tfra", theirs)))
     monkeypatch.setenv("NONET_TORCHREC_PYTHON", str(stand_in(tmp_path / "mch", {"lookup_uniform_s": 30.0})))
-    ours = stand_in(tmp_path / "ours", {**dict.fromkeys(steps, 2.0), "index_select_s": 1.0, "index_select_fresh_s": 1.0})
+    own = {**dict.fromkeys(steps, 2.0), "index_select_s": 1.0, "index_select_fresh_s": 1.0}
+    ours = stand_in(tmp_path / "ours", own)
     monkeypatch.setattr(sys, "executable", str(ours))
     found = {one.name: one for one in tables.speed_findings(tables.Workload(num_keys=1000, num_lookups=1000), rounds=3)}
     assert {name: one.promise for name, one in found.items() if one.promise} == TARGETS
