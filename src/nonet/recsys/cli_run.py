@@ -63,7 +63,7 @@ def train(
       nonet recsys train --log file:shop/log --job shop/job.yaml \\
           --from shop/snapshots -o better
     """
-    from nonet.common.console import emit_json, note, progress
+    from nonet.common.console import note, progress
     from nonet.common.errors import InputError
     from nonet.recsys.logs import open_log
     from nonet.recsys.reading.blocks import BadLines
@@ -75,13 +75,9 @@ def train(
     if (data is None) == (log is None):
         raise InputError("give --data FILE, or --log URL")
     until_ms = None if until is None else options.time_ms(until)
-    settings = (
-        keeping.job_of(begin) if begin is not None and job is None else options.job_of(job, data, kind, label, preset)
-    )
+    settings = keeping.job_of(begin) if begin and not job else options.job_of(job, data, kind, label, preset)
     settings = options.with_seed(settings, seed)
-    trainer, items, event_ts_ms = (
-        keeping.load(begin, settings) if begin is not None else (build_trainer(settings), {}, 0)
-    )
+    trainer, items, event_ts_ms = keeping.load(begin, settings) if begin else (build_trainer(settings), {}, 0)
     with progress(None, "learning", unit="rows") as bar:
         if data is not None:
             source = FileRows.of(settings, data, kind=kind, label=label, bad=BadLines("skip" if skip_bad else "raise"))
@@ -101,15 +97,15 @@ def train(
             with open_log(log or "") as opened:
                 done = train_log(trainer, opened, settings, until_ms=until_ms, window_rows=window, advance=bar.advance)
     keeping.save(out, settings, trainer, {**items, **done.items}, event_ts_ms=max(event_ts_ms, done.event_ts_ms))
+    _print_trained(done, out, as_json)
+
+
+def _print_trained(done: Trained, out: Path, as_json: bool) -> None:
+    from nonet.common.console import emit_json, print_table
+
     if as_json:
         emit_json({**options.without(asdict(done), "items"), "rows_per_s": done.rows_per_s, "snapshot": out})
         return
-    _print_trained(done, out)
-
-
-def _print_trained(done: Trained, out: Path) -> None:
-    from nonet.common.console import print_table
-
     lines = [*((options.day(w.first_ts_ms), w) for w in done.windows), *([("whole", done.whole)] if done.whole else [])]
     rows = [
         [name, w.rows, w.positives / max(w.rows, 1), w.auc, w.normalised_entropy, w.log_loss, w.calibration]

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 class FeatureEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item was shown: the features that the ranking saw.
 
-    Args:
+    Attributes:
         request_id: of the request; with `item_id` the key that the action carries, too.
         item_id: what was shown.
         ts_ms: when, event time.
@@ -44,7 +44,7 @@ class FeatureEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class ActionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Somebody did something with an item that was shown.
 
-    Args:
+    Attributes:
         request_id: as in the feature event.
         item_id: likewise.
         ts_ms: when, event time.
@@ -65,7 +65,7 @@ class ActionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A joined row to train on.
 
-    Args:
+    Attributes:
         request_id: as in the feature event.
         item_id: likewise.
         ts_ms: of the feature event.

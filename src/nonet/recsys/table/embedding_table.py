@@ -58,7 +58,7 @@ class Applied:
 class Exported(NamedTuple):
     """All of a table's rows, by ascending key: equal tables give equal bytes, whatever their history.
 
-    Args:
+    Attributes:
         keys: int64 (n,).
         rows: float32 (n, dim).
         state: float32 (n, state_dim).
