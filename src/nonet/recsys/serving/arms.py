@@ -69,7 +69,7 @@ class Arm:
         tables: Mapping[str, str] | str = "",
         pooling: Pooling = "sum",
         blob: str = "",
-        expansion: int = 256,
+        expansion: int = 768,
         correction: LogOdds | None = None,
     ) -> None:
         from nonet.recsys.training.correction import UNCORRECTED

@@ -63,6 +63,7 @@ class Recommender:
         features_topic: of what was shown.
         actions_topic: of what was done.
         oversample: items that are retrieved for each that is asked for, before ranking.
+        candidates: items that are retrieved at least; the model may rank far up what the inner product does not.
         clock: seconds since 1970.
 
     Raises:
@@ -88,6 +89,7 @@ class Recommender:
         features_topic: str = "features",
         actions_topic: str = "actions",
         oversample: int = 5,
+        candidates: int = 500,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.arms = {arm.name: arm for arm in arms}
@@ -96,7 +98,7 @@ class Recommender:
             raise InputError(f"arms {[arm.name for arm in arms]} do not fit {dict(self.assignment.shares)}")
         self.clock = clock
         self._log, self._topics = log, (features_topic, actions_topic)
-        self._oversample = oversample
+        self._oversample, self._candidates = oversample, candidates
         if log is not None:
             for topic in self._topics:
                 if not log.num_partitions(topic):
@@ -124,7 +126,7 @@ class Recommender:
         arm = self.arm_of(user)
         request = arm.features.of_request(user, context or {})
         unwanted = set(exclude)
-        wanted = count * self._oversample + len(unwanted)
+        wanted = max(count * self._oversample, self._candidates) + len(unwanted)
         found = [item for item in arm.retrieve(request, wanted) if item not in unwanted]
         source = "index" if found else "default"
         if len(found) < count:  # items that nobody has learned about yet fill up

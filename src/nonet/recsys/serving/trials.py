@@ -47,7 +47,7 @@ class RecallTrial:
 def recall_trial(
     num_items: int = 20_000, dim: int = 16, k: int = 50, queries: int = 200, rounds: int = 3, seed: int = 0
 ) -> RecallTrial:
-    """The index against brute force by inner product, fresh and after a quarter of the items moved, some rounds long.
+    """The graph of the index against brute force, fresh and after a quarter of the items moved, some rounds long.
 
     Args:
         num_items: vectors of normal numbers, their lengths lognormal.
@@ -61,7 +61,7 @@ def recall_trial(
     ids = rng.choice(1 << 40, num_items, replace=False).astype(np.int64)
     rows = rng.standard_normal((num_items, dim), np.float32)
     rows *= np.exp(0.5 * rng.standard_normal((num_items, 1), np.float32))
-    index = ItemIndex(dim)
+    index = ItemIndex(dim, exact_up_to=0)
     index.update(ids, rows)
     asked = rng.standard_normal((queries, dim)).astype(np.float32)
     fresh, _ = _recall(index, ids, rows, asked, k)
@@ -80,6 +80,19 @@ def recall_trial(
         index.update(ids[at : at + 1], rows[at : at + 1])
         found += int(index.search(rows[at], 1)[0][0] == ids[at])
     return RecallTrial(recall, fresh, found / len(longest), search_ms, rounds * (num_items // 4) / seconds)
+
+
+def recall_of(rows: Floats, asked: Floats, *, k: int = 50) -> float:
+    """Share of the k items with the largest inner products that the graph of the index finds.
+
+    Args:
+        rows: float32 [items, dim].
+        asked: float32 [queries, dim].
+        k: nearest to find.
+    """
+    index, ids = ItemIndex(rows.shape[1], exact_up_to=0), np.arange(len(rows))
+    index.update(ids, rows)
+    return _recall(index, ids, rows, asked, k)[0]
 
 
 def _recall(index: ItemIndex, ids: Ints, rows: Floats, asked: Floats, k: int) -> tuple[float, float]:
