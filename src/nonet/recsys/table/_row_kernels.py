@@ -101,7 +101,13 @@ def _copy_row(target, source, num_bytes):
 
 @kernel
 def _stream_row(target, source, num_bytes):
-    for at in range(0, num_bytes, QUAD_BYTES):
+    whole = num_bytes & ~(LINE_BYTES - 1)
+    for at in range(0, whole, LINE_BYTES):
+        stream_quad(target + at, source + at)
+        stream_quad(target + at + QUAD_BYTES, source + at + QUAD_BYTES)
+        stream_quad(target + at + 2 * QUAD_BYTES, source + at + 2 * QUAD_BYTES)
+        stream_quad(target + at + 3 * QUAD_BYTES, source + at + 3 * QUAD_BYTES)
+    for at in range(whole, num_bytes, QUAD_BYTES):
         stream_quad(target + at, source + at)
 
 
