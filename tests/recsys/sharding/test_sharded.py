@@ -21,6 +21,7 @@ from nonet.recsys.table.admission import ExactCount
 from nonet.recsys.table.snapshot import Saved, save
 from tests.recsys.sharding.driving import assert_equal, drive, make
 
+
 def test_resharding_keeps_every_row_state_and_touched_key() -> None:
     rng = np.random.default_rng(1)
     table = make()

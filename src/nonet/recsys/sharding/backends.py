@@ -129,7 +129,9 @@ class ProcessShard:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 connection.connect(address)
-                shutil.rmtree(self._folder, ignore_errors=True)  # nobody needs it any more, also if this process is killed
+                shutil.rmtree(
+                    self._folder, ignore_errors=True
+                )  # nobody needs it any more, also if this process is killed
                 return connection
             connection.close()
             time.sleep(0.02)
