@@ -157,6 +157,9 @@ class NatsLog(Log):
         messages: list[Any] = []
         while len(messages) < num:
             messages += await reader.fetch(num - len(messages), timeout=_TIMEOUT_S)
+        ends = [message.metadata.sequence.stream for message in (messages[0], messages[-1])]
+        if ends != [offset + 1, offset + num]:  # a server that died may give out again, or not, what it was asked for
+            raise NatsError(f"messages {ends} came instead of {offset + 1} to {offset + num}")
         self._readers[topic, partition] = (offset + num, reader)
         return messages
 

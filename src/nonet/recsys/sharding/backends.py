@@ -185,6 +185,7 @@ class RayShard:
 
     Raises:
         MissingExtraError: Ray is not installed.
+        NonetError: it does not start.
     """
 
     def __init__(self, path: str) -> None:
@@ -195,7 +196,10 @@ class RayShard:
         self._ray = ray
         if not ray.is_initialized():
             env = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=env)
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=env)
+            except Exception as error:  # it has no class of its own for this
+                raise NonetError(f"Ray does not start ({error}); try again, or `ray stop` what is left") from error
         self._actor: Any = ray.remote(num_cpus=0)(_Actor).remote(path)
 
     def begin(self, operation: str, *args: Any) -> Answer:
