@@ -45,3 +45,15 @@ def test_what_was_appended_outlives_a_killed_broker(kind: str, tmp_path: Path, m
             assert log.read("t", 0, 0).records == rows(0, 15)
     finally:
         broker.stop()
+
+
+def test_a_consumer_that_lost_its_place_is_not_believed(brokers: dict[str, Broker]) -> None:
+    with open_log(brokers["nats"].url) as log:
+        log.create("lost")
+        log.append("lost", 0, rows(0, 9))
+        for wrong in (2, 7):
+            assert log.read("lost", 0, 1, 3).records == rows(1, 4)
+            log._readers["lost", 0] = (wrong, log._readers["lost", 0][1])  # as after the crash of a server
+            with pytest.raises(LogUnavailableError, match="came instead"):
+                log.read("lost", 0, wrong, 2)
+            assert log.read("lost", 0, wrong, 2).records == rows(wrong, wrong + 2)

@@ -137,6 +137,30 @@ def test_a_reader_sleeps_until_something_comes(log: Log, topic: str, url: str) -
     assert log.read(topic, 1, 0).records == rows(0, 1)
 
 
+def test_two_threads_sleep_each_for_its_own(log: Log, topic: str) -> None:
+    woken: list[tuple[int, bool]] = []
+
+    def sleeps(partition: int) -> None:
+        woken.append((partition, log.wait({(topic, partition): 0}, 20)))
+
+    threads = [threading.Thread(target=sleeps, args=(partition,)) for partition in (0, 1)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    for partition in (1, 0):
+        log.append(topic, partition, rows(0, 1))
+        threads[partition].join(30)
+    assert woken == [(1, True), (0, True)]
+
+
+def test_a_name_that_begins_another_is_no_part_of_it(log: Log) -> None:
+    name = f"begins{next(_numbers)}"
+    log.create(f"{name}_more", 2)
+    assert log.num_partitions(name) == 0
+    log.create(name)
+    assert (log.num_partitions(name), log.num_partitions(f"{name}_more")) == (1, 2)
+
+
 def test_partitions_can_be_added_and_not_taken_away(log: Log, topic: str) -> None:
     log.append(topic, 1, rows(0, 2))
     log.create(topic, 2)

@@ -45,6 +45,7 @@ def sick(found: Sequence[Check]) -> list[str]:
         ({}, None),
         ({"staleness_s": 1e4, "lag": {"joiner": 5, "trainer": 0}}, "staleness, s"),
         ({"staleness_s": 1e4}, None),  # nobody comes
+        ({"staleness_s": 1e4, "lag": None}, "log"),
         ({"recoveries": 1}, "shards that failed"),
         ({"trimmed": 3}, "examples trimmed unread"),
         ({"poison": 1}, "records that are no examples"),

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from nonet.recsys.example import Example, ExampleBatch, encode
-from nonet.recsys.features.fid import fid_v2
+from nonet.recsys.features.fid import bucket_of, fid_v2
 from nonet.recsys.joining import fake_negative_weights
 from nonet.recsys.logs import Keeping, Record, SegmentLog
 from nonet.recsys.running.learning import Learner, named_items
+from nonet.recsys.sharding import ShardDownError, ShardedTable
 from nonet.recsys.training.presets import preset_table
 from nonet.recsys.training.trainer import Trainer
 
@@ -84,6 +85,46 @@ def test_fake_negatives_are_weighed_by_what_the_model_says_before_the_step(log: 
         weights = fake_negative_weights(batch.label, byhand.predict(batch))
         byhand.step(ExampleBatch(batch.ids, batch.dense, batch.label, weights, batch.sample_rate, batch.ts_ms))
     assert np.array_equal(rows_of(learner.trainer), rows_of(byhand))
+
+
+@pytest.mark.parametrize("dies_at", ["lookup", "apply_gradients"])
+def test_a_batch_is_learned_once_by_the_shards_that_are_left(
+    log: SegmentLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    write(log, examples(128))
+    tables = [ShardedTable(preset_table("fm", 4, name=name), 3) for name in FEATURES]
+    sound = {name: preset_table("fm", 4, name=name) for name in FEATURES}
+    trainers = [Trainer("fm", dict(zip(FEATURES, tables, strict=True))), Trainer("fm", sound)]  # type: ignore[arg-type]
+    dying, whole = [Learner(log, "examples", trainer, batch_rows=64) for trainer in trainers]
+    for learner in (dying, whole):
+        learner.step()
+    paths = tables[0].snapshot(tmp_path / "saved")
+    keys = sound["user"].keys()
+    owners = tables[0].owners[bucket_of(keys)]
+    number = int(owners[0])
+    handle = tables[0]._shards.handles[number]
+    begin = handle.begin
+
+    def ends(operation: str, *args: object) -> object:
+        if operation == dies_at:
+            tables[0].kill(number)
+        return begin(operation, *args)
+
+    monkeypatch.setattr(handle, "begin", ends)
+    with pytest.raises(ShardDownError):
+        dying.step()
+    tables[0].replace(number, paths[number])
+    dying.step()
+    whole.step()
+    assert (dying.offsets, dying.trainer.steps) == (whole.offsets, whole.trainer.steps) == ({0: 128}, 2)
+    same = (tables[0].lookup(keys) == sound["user"].lookup(keys)).all(1)
+    assert same[owners != number].all()
+    assert same.all() == (dies_at == "lookup")  # the shard that died within the step has not heard of it
+    assert np.array_equal(tables[1].export().rows, sound["item"].export().rows)
+    for ours, theirs in zip(*(trainer.dense_state().values() for trainer in trainers), strict=True):
+        assert np.array_equal(ours, theirs)
+    for table in tables:
+        table.close()
 
 
 def test_poison_is_counted_and_passed_over(log: SegmentLog) -> None:

@@ -12,58 +12,14 @@ import pytest
 from nonet.common.errors import InputError, NonetError
 from nonet.recsys.features.fid import bucket_of, bucket_owners
 from nonet.recsys.sharding import ShardDownError, ShardedTable, wire
-from nonet.recsys.sharding.backends import BACKENDS, ProcessShard
+from nonet.recsys.sharding.backends import ProcessShard
 from nonet.recsys.sharding.process import answer
 from nonet.recsys.syncing import DeltaPublisher, InProcessLink, Replica
 from nonet.recsys.syncing.trials import is_equal
-from nonet.recsys.table import Adam, EmbeddingTable, TimeToLive
+from nonet.recsys.table import TimeToLive
 from nonet.recsys.table.admission import ExactCount
 from nonet.recsys.table.snapshot import Saved, save
-
-EXTREMES = np.array([0, -1, -(1 << 63), (1 << 63) - 1, 1 << 32])
-
-
-def make(**options) -> EmbeddingTable:
-    return EmbeddingTable(4, optimizer=Adam(), seed=3, **options)
-
-
-def assert_equal(sharded: ShardedTable, table: EmbeddingTable) -> None:
-    for ours, theirs in zip(sharded.export(), table.export(), strict=True):
-        assert ours.tobytes() == theirs.tobytes()
-
-
-def drive(sharded: ShardedTable, table: EmbeddingTable, rng: np.random.Generator, steps: int) -> None:
-    """The same random calls to both; their answers are equal."""
-    for step in range(steps):
-        keys = np.concatenate([EXTREMES, rng.integers(-300, 300, 60)])
-        grads = rng.standard_normal((len(keys), 4), np.float32)
-        grads[3] = np.nan
-        now_s = 1000 + 50 * step
-        assert sharded.apply_gradients(keys, grads, now_s=now_s) == table.apply_gradients(keys, grads, now_s=now_s)
-        assert sharded.upsert(keys[:9], grads[10:19]) == table.upsert(keys[:9], grads[10:19])
-        assert sharded.erase(keys[20:25]) == table.erase(keys[20:25])
-        probe = rng.integers(-400, 400, 50)
-        assert sharded.lookup(probe).tobytes() == table.lookup(probe).tobytes()
-        assert (sharded.contains(probe) == table.contains(probe)).all()
-        offsets = [0, 7, 7, 50]
-        for mode in ("sum", "mean"):
-            bags = sharded.lookup_bags(probe, offsets, mode)
-            assert bags.tobytes() == table.lookup_bags(probe, offsets, mode).tobytes()
-        assert len(sharded) == len(table)
-
-
-@pytest.mark.parametrize("backend", ["thread", "process"])
-def test_it_does_what_one_table_does(backend: str) -> None:
-    table = make()
-    with ShardedTable(make(), 3, backend) as sharded:
-        drive(sharded, table, np.random.default_rng(0), 5)
-        assert_equal(sharded, table)
-        assert (sharded.keys() == table.keys()).all()
-        ours, theirs = sharded.take_touched(), table.take_touched()
-        assert set(ours.upserted) == set(theirs.upserted)
-        assert set(ours.erased) == set(theirs.erased)
-        assert not len(sharded.take_touched().upserted)
-        sharded.check_integrity()
+from tests.recsys.sharding.driving import assert_equal, drive, make
 
 
 def test_resharding_keeps_every_row_state_and_touched_key() -> None:
@@ -137,42 +93,6 @@ def test_a_shard_that_failed_goes_back_alone_and_replicas_follow(tmp_path: Path)
         assert (replica.table("t").keys() == keys).all()
 
 
-@pytest.mark.slow
-def test_actors_do_what_threads_do(tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    table = make()
-    try:
-        with ShardedTable(make(), 2, "ray") as sharded:
-            drive(sharded, table, np.random.default_rng(0), 2)
-            assert_equal(sharded, table)
-            paths = sharded.snapshot(tmp_path / "s")
-            sharded.kill(1)
-            with pytest.raises(ShardDownError):
-                sharded.keys()
-            sharded.replace(1, paths[1])
-            assert_equal(sharded, table)
-            with pytest.raises(InputError):
-                sharded.expire(-5)
-    finally:
-        ray.shutdown()
-
-
-@pytest.mark.parametrize("backend", ["thread", "process"])
-def test_what_a_shard_refuses_is_said(backend: str) -> None:
-    with ShardedTable(make(), 2, backend) as sharded:
-        with pytest.raises(InputError, match="shape"):
-            sharded.apply_gradients([1], np.ones((1, 3)))
-        with pytest.raises(InputError, match="flat array"):
-            sharded.lookup([[1]])
-        with pytest.raises(InputError, match="now_s"):
-            sharded.apply_gradients([1], np.ones((1, 4)), now_s=-1)
-        with pytest.raises(InputError, match="no operation"):
-            sharded._shards.handles[0].begin("__class__")()
-        with pytest.raises(InputError, match="no snapshot"):
-            sharded.replace(0, "/nowhere")
-        assert len(sharded) == 0  # it goes on
-
-
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'thread'"):
         ShardedTable(make(), 2, "thraed")
@@ -199,17 +119,3 @@ def test_the_wire_carries_numbers_and_refuses_objects() -> None:
     for junk in (b"", b"\xff" * 10, wire.encode(np.arange(9))[:-3]):
         with pytest.raises((InputError, NonetError)):
             wire.decode(junk)
-
-
-def test_calls_that_wait_for_a_thread_that_is_killed_say_that_it_is_down(tmp_path: Path) -> None:
-    EmbeddingTable(2).snapshot(tmp_path / "empty")
-    shard = BACKENDS["thread"](str(tmp_path / "empty"))
-    begun = [shard.begin("keys") for _ in range(2000)]
-    shard.kill()
-    down = 0
-    for wait in begun:
-        try:
-            wait()
-        except ShardDownError:
-            down += 1
-    assert down > 0

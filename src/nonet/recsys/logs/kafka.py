@@ -9,6 +9,7 @@ Tansu 0.6 reports the first offset of the last batch as the end of a partition: 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -71,11 +72,13 @@ class KafkaLog(Log):
         }
         self._readers: dict[Position, tuple[int, Any]] = {}
         self._groups: dict[str, Any] = {}
+        self._joining = threading.Lock()
+        self._waiters: list[Any] = []  # those that nobody waits with now: a consumer has one assignment
         self._lasts: dict[tuple[str, int, str], int] = {}
         try:
             self._admin = AdminClient({**settings, **quiet})
             self._producer: Any = KafkaProducer(self._producing)
-            self._waiter: Any = Consumer(self._consuming)
+            self._asker: Any = Consumer(self._consuming)
         except KafkaException as error:
             raise InputError(f"Kafka settings {dict(settings)}: {error.args[0].str()}") from error
         self._do(lambda: self._admin.list_topics(timeout=_TIMEOUT_S))
@@ -188,23 +191,28 @@ class KafkaLog(Log):
         """See `Log`."""
         at = TopicPartition(checked_name(topic), partition)
         try:
-            return self._waiter.get_watermark_offsets(at, timeout=_TIMEOUT_S)
+            return self._asker.get_watermark_offsets(at, timeout=_TIMEOUT_S)
         except KafkaException as error:
             checked_partition(topic, partition, self.num_partitions(topic))
             raise self._unavailable(error) from error
 
     def wait(self, positions: Mapping[Position, int], timeout_s: float) -> bool:
         """See `Log`."""
-        self._waiter.assign([TopicPartition(*at, offset) for at, offset in positions.items()])
+        try:
+            waiter = self._waiters.pop()
+        except IndexError:
+            waiter = Consumer(self._consuming)
+        waiter.assign([TopicPartition(*at, offset) for at, offset in positions.items()])
         try:
             end_s = time.monotonic() + timeout_s
             while time.monotonic() < end_s:
-                message = self._do(lambda: self._waiter.poll(max(0.0, end_s - time.monotonic())))
+                message = self._do(lambda: waiter.poll(max(0.0, end_s - time.monotonic())))
                 if message is not None and not message.error():
                     return True
             return False
         finally:
-            self._waiter.unassign()
+            waiter.unassign()
+            self._waiters.append(waiter)
 
     def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """See `Log`."""
@@ -232,13 +240,15 @@ class KafkaLog(Log):
     def close(self) -> None:
         """See `Log`."""
         self._producer.flush(_TIMEOUT_S)
-        for consumer in (*(reader for _, reader in self._readers.values()), *self._groups.values(), self._waiter):
+        readers = [reader for _, reader in self._readers.values()]
+        for consumer in (*readers, *self._groups.values(), *self._waiters, self._asker):
             consumer.close()
 
     def _group(self, group: str) -> Any:
-        if group not in self._groups:
-            self._groups[group] = Consumer({**self._consuming, "group.id": checked_name(group, "group")})
-        return self._groups[group]
+        with self._joining:
+            if group not in self._groups:
+                self._groups[group] = Consumer({**self._consuming, "group.id": checked_name(group, "group")})
+            return self._groups[group]
 
     def _last(self, topic: str, partition: int, name: str) -> int:
         """Last sequence number of a producer, from the end of the partition backwards; -1: none."""

@@ -56,13 +56,14 @@ class NatsLog(Log):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats-log", daemon=True)
         self._thread.start()
+        self._client: Any = None
         self._readers: dict[Position, tuple[int, Any]] = {}
         self._lasts: dict[tuple[str, int, str], int] = {}
         try:
             connecting = nats.connect(
                 url, connect_timeout=2, reconnect_time_wait=0.2, max_reconnect_attempts=-1, error_cb=_quiet
             )
-            self._client: Any = self._do(connecting, _TIMEOUT_S)
+            self._client = self._do(connecting, _TIMEOUT_S)
         except LogUnavailableError:
             self._stop()
             raise
@@ -82,10 +83,10 @@ class NatsLog(Log):
         """See `Log`."""
         checked_name(topic)
         prefix = _stream(topic, 0)[:-1]
-        found = self._do(self._stream_names(_subject(topic, "*")))
-        return sum(name.startswith(prefix) for name in found)
+        found = self._do(self._stream_names())
+        return sum(name.startswith(prefix) and name.removeprefix(prefix).isdigit() for name in found)
 
-    async def _stream_names(self, subject: str) -> list[str]:
+    async def _stream_names(self) -> list[str]:
         found: list[str] = []
         while True:
             page = [str(info.config.name) for info in await self._js.streams_info(offset=len(found))]
@@ -156,6 +157,9 @@ class NatsLog(Log):
         messages: list[Any] = []
         while len(messages) < num:
             messages += await reader.fetch(num - len(messages), timeout=_TIMEOUT_S)
+        ends = [message.metadata.sequence.stream for message in (messages[0], messages[-1])]
+        if ends != [offset + 1, offset + num]:  # a server that died may give out again, or not, what it was asked for
+            raise NatsError(f"messages {ends} came instead of {offset + 1} to {offset + num}")
         self._readers[topic, partition] = (offset + num, reader)
         return messages
 
@@ -255,6 +259,9 @@ class NatsLog(Log):
         return -1
 
     def _do(self, asked: Coroutine[Any, Any, T], timeout_s: float = 60.0) -> T:
+        if self._client is not None and self._client.is_reconnecting:
+            asked.close()
+            raise LogUnavailableError(f"NATS at {self._where} does not answer; the connection is tried again")
         future = asyncio.run_coroutine_threadsafe(asked, self._loop)
         try:
             return future.result(timeout_s)

@@ -186,7 +186,10 @@ def _ok(is_good: bool) -> State:
 def _live(status: Mapping[str, Any], job: JobFile) -> Iterator[Check]:
     staleness_s = status["staleness_s"]
     patience_s = 10 * (job.labels.wait + job.joiner.allowed_lateness + job.sync_interval)
-    is_fresh = staleness_s is None or staleness_s < patience_s or not status["lag"]["joiner"]
+    lag = status["lag"]
+    if lag is None:
+        yield Check("log", "does not answer", "bad", "start its broker: what is shown meanwhile is not learned")
+    is_fresh = staleness_s is None or staleness_s < patience_s or lag is None or not lag["joiner"]
     yield Check("staleness, s", staleness_s, _ok(is_fresh), "joiner or trainer cannot keep up")
     yield Check("learned since the start", status["learned"])
     yield Check("admitted, share of updates", status["admitted"])

@@ -10,6 +10,7 @@ from nonet.common.errors import InputError
 from nonet.recsys.example import Example, ExampleBatch, decode
 from nonet.recsys.joining import fake_negative_weights
 from nonet.recsys.logs import Log, OffsetError
+from nonet.recsys.sharding import ShardDownError
 from nonet.recsys.training.metrics import Quality, Windows
 from nonet.recsys.training.trainer import StepStats, Trainer
 
@@ -100,10 +101,19 @@ class Learner:
         if rows:
             if self._seen is not None:
                 self._seen(rows)
-            self._learn(rows)
+            steps = self.trainer.steps
+            try:
+                self._learn(rows)
+            except ShardDownError:
+                if self.trainer.steps > steps:  # all that is left has learned the batch: not a second time
+                    self._go_to(partition, next_offset)
+                raise
         if next_offset != offset:
-            self.trainer.offsets = {**self.trainer.offsets, f"{self._topic}:{partition}": next_offset}
+            self._go_to(partition, next_offset)
         return taken
+
+    def _go_to(self, partition: int, offset: int) -> None:
+        self.trainer.offsets = {**self.trainer.offsets, f"{self._topic}:{partition}": offset}
 
     def _decoded(self, payloads: Sequence[bytes]) -> tuple[list[Example], int]:
         """Examples, and how many records they are of: those before `until_ms`."""

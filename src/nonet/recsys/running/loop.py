@@ -234,7 +234,7 @@ class Loop:
             "epoch": self.replica.epoch,
             "items": len(self.catalogue),
             "keys": {name: len(table) for name, table in self.replica.tables.items()},
-            "lag": log_lags(self.log, self.job),
+            "lag": self._lags(),
             "joined": {name: getattr(counts, name) for name in counts.__struct_fields__},
             "learned": learner.rows,
             "rejected": learner.rejected,
@@ -245,6 +245,13 @@ class Loop:
             "recoveries": self.recoveries,
             "windows": [_plain(asdict(window)) for window in list(learner.windows)],
         }
+
+    def _lags(self) -> dict[str, int] | None:
+        """None while the log does not answer: then the other numbers matter most."""
+        try:
+            return log_lags(self.log, self.job)
+        except LogUnavailableError:
+            return None
 
     def snapshot(self) -> dict[str, Any]:
         """Write a snapshot now, between two steps of the trainer.

@@ -28,7 +28,7 @@ class LoopMetrics:
 
         status = self._status()
         lag = GaugeMetricFamily("nonet_recsys_lag_records", "Records not read yet.", labels=("reader",))
-        for reader, records in status["lag"].items():
+        for reader, records in (status["lag"] or {}).items():  # absent while the log does not answer
             lag.add_metric((reader,), records)
         yield lag
         joined = CounterMetricFamily("nonet_recsys_joined", "Events and examples of the joiner.", labels=("kind",))

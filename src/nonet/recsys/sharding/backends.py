@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,7 +74,7 @@ class ThreadShard:
         try:
             return partial(self._wait, self._worker.submit(self._call, operation, args))
         except RuntimeError as error:
-            raise ShardDownError("a shard's thread has ended; restore the shard") from error
+            raise ShardDownError("a shard's thread has ended; restore it") from error
 
     def _wait(self, answer: Future[Any]) -> Any:
         try:
@@ -129,10 +129,14 @@ class ProcessShard:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 connection.connect(address)
+                shutil.rmtree(
+                    self._folder, ignore_errors=True
+                )  # nobody needs it any more, also if this process is killed
                 return connection
             connection.close()
             time.sleep(0.02)
         said = self._said.read_text(errors="replace").strip().splitlines()
+        shutil.rmtree(self._folder, ignore_errors=True)
         raise InputError(f"a shard's process did not start: {said[-1] if said else 'it said nothing'}")
 
     def begin(self, operation: str, *args: Any) -> Answer:
@@ -156,9 +160,9 @@ class ProcessShard:
         return answer["value"]
 
     def kill(self) -> None:
-        """See `Handle`: SIGKILL."""
+        """See `Handle`: SIGKILL; calls find the socket closed."""
         self._process.kill()
-        self._clean()
+        self._process.wait()
 
     def stop(self) -> None:
         """See `Handle`: the process ends when its socket closes."""
@@ -168,13 +172,7 @@ class ProcessShard:
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._clean()
-
-    def _clean(self) -> None:
-        self._process.wait()
-        self._worker.shutdown(wait=False)
-        shutil.rmtree(self._folder, ignore_errors=True)
+            self.kill()
 
 
 @BACKENDS.register("ray")
@@ -182,10 +180,12 @@ class RayShard:
     """A shard in a Ray actor; Ray is started on this machine unless it runs already.
 
     Args:
-        path: snapshot that it starts from, on a disk that the actor's machine sees.
+        path: snapshot that it starts from, on a disk that the actor's machine sees. The first call raises InputError
+            if it does not start.
 
     Raises:
         MissingExtraError: Ray is not installed.
+        NonetError: it does not start.
     """
 
     def __init__(self, path: str) -> None:
@@ -196,8 +196,11 @@ class RayShard:
         self._ray = ray
         if not ray.is_initialized():
             env = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=env)
-        self._actor: Any = ray.remote(num_cpus=0)(Shard).remote(path)
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=env)
+            except Exception as error:  # it has no class of its own for this
+                raise NonetError(f"Ray does not start ({error}); try again, or `ray stop` what is left") from error
+        self._actor: Any = ray.remote(num_cpus=0)(_Actor).remote(path)
 
     def begin(self, operation: str, *args: Any) -> Answer:
         """See `Handle`."""
@@ -222,3 +225,17 @@ class RayShard:
     def stop(self) -> None:
         """See `Handle`."""
         self._ray.kill(self._actor, no_restart=True)
+
+
+class _Actor:
+    """A shard that is born with its first call: what an actor's constructor raises would reach nobody."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def call(self, operation: str, *args: Any) -> Any:
+        return self._shard.call(operation, *args)
+
+    @cached_property
+    def _shard(self) -> Shard:
+        return Shard(self._path)

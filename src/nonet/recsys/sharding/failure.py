@@ -166,7 +166,7 @@ class _Run:
             try:
                 self.trainer.step(batch)
             except ShardDownError:
-                offset = self._recover(mode, offset, saved_at, before)
+                offset = self._recover(mode, offset, before)
                 continue
             offset += len(records)
             if offset - saved_at >= self._snapshot_rows:
@@ -179,7 +179,7 @@ class _Run:
         model = {name: value.clone() for name, value in self.trainer.model.state_dict().items()}
         self._dense = model, None if optimizer is None else _copied(optimizer.state_dict())
 
-    def _recover(self, mode: Mode, offset: int, saved_at: int, before: Any) -> int:
+    def _recover(self, mode: Mode, offset: int, before: Any) -> int:
         started = time.perf_counter()
         self.table.replace(1, self._folder / "snapshot" / "shard-0001")
         if mode == "replay":

@@ -1,8 +1,13 @@
-"""A shard's process: `python -m nonet.recsys.sharding.process SOCKET SNAPSHOT`; ends when its client goes."""
+"""A shard's process: `python -m nonet.recsys.sharding.process SOCKET SNAPSHOT`; ends when its client goes.
+
+It ignores SIGINT and SIGTERM: a terminal or a service manager sends them to a whole group, and the client still needs
+its shards to end in order.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -25,6 +30,8 @@ def answer(shard: Shard, request: Any) -> dict[str, Any]:
 
 def main(address: str, path: str) -> None:
     """Serve one client."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     shard = Shard(path)
     beside = address + ".new"  # it takes its name when connecting works
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

@@ -200,7 +200,7 @@ class ShardedTable:
             folder: made if need be; its own folder must exist.
             offsets: where the example log stands.
         """
-        place = Path(folder)
+        place = Path(folder).absolute()  # a shard may have another working directory
         place.mkdir(exist_ok=True)
         paths = [place / f"shard-{number:04d}" for number in range(self.num_shards)]
         with self._writing:
@@ -216,7 +216,7 @@ class ShardedTable:
         """
         with self._writing:
             begun = [
-                handle.begin("restore", str(Path(folder) / f"shard-{number:04d}"))
+                handle.begin("restore", str(Path(folder).absolute() / f"shard-{number:04d}"))
                 for number, handle in enumerate(self._shards.handles)
             ]
             stood = _waited(begun)
@@ -233,7 +233,7 @@ class ShardedTable:
             number: of the shard.
             path: its snapshot.
         """
-        fresh = self._start(str(path))
+        fresh = self._start(str(Path(path).absolute()))
         try:
             fresh.begin("describe")()
         except BaseException:

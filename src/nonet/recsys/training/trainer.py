@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nonet.common.errors import InputError
+from nonet.common.errors import InputError, NonetError
 from nonet.recsys.example import ExampleBatch, Floats
 from nonet.recsys.table.embedding_table import Applied, EmbeddingTable
 from nonet.recsys.training.correction import UNCORRECTED, LogOdds, RateGuard
@@ -158,6 +158,8 @@ class Trainer:
     def step(self, batch: ExampleBatch) -> StepStats:
         """Learn from a batch; an empty one changes nothing.
 
+        When a shard goes down, `steps` tells whether the step was taken by all that is left (it has risen), or by none.
+
         Raises:
             InputError: the batch lacks a feature, or its sampling rates cannot be those of its features.
         """
@@ -187,8 +189,8 @@ class Trainer:
         loss.backward()
         if self.optimizer is not None:
             self.optimizer.step()
-        self._update_tables(parts, rows, batch)
         self.steps += 1
+        self._update_tables(parts, rows, batch)
         probability = torch.sigmoid(logits.detach()).numpy()
         return loss.item(), self.correction.served(probability, batch.sample_rate)
 
@@ -206,10 +208,17 @@ class Trainer:
         if self._sums:
             gradient *= len(batch)
         now_s = max(int(batch.ts_ms.max()) // 1000, 0)
+        failure: NonetError | None = None
         for part, table in zip(parts, self.distinct_tables, strict=True):
             own = gradient if len(parts) == 1 else gradient[:, part.columns]
-            done = table.apply_gradients(part.ids, part.gradients(own, self.scorer.pooling), now_s=now_s)
-            self.applied = self.applied + done
+            try:
+                done = table.apply_gradients(part.ids, part.gradients(own, self.scorer.pooling), now_s=now_s)
+            except NonetError as error:  # a shard is down; the others take the step, so that nobody has to repeat it
+                failure = failure or error
+            else:
+                self.applied = self.applied + done
+        if failure is not None:
+            raise failure
 
     def predict(self, batch: ExampleBatch) -> Floats:
         """Probabilities [n]; see `Scorer.predict`."""
