@@ -75,6 +75,8 @@ def train(
         keeping.job_of(begin) if begin is not None and job is None else options.job_of(job, data, kind, label, preset)
     )
     settings = options.with_seed(settings, seed)
+    if begin is not None and data is not None:  # the examples of a log have their ids already
+        keeping.bring_back_dictionaries(begin, settings)
     trainer, items, event_ts_ms = (
         keeping.load(begin, settings) if begin is not None else (build_trainer(settings), {}, 0)
     )
