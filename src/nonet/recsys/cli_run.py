@@ -77,6 +77,8 @@ def train(
     until_ms = None if until is None else options.time_ms(until)
     settings = keeping.job_of(begin) if begin and not job else options.job_of(job, data, kind, label, preset)
     settings = options.with_seed(settings, seed)
+    if begin and data:  # the examples of a log have their ids already
+        keeping.bring_back_dictionaries(begin, settings)
     trainer, items, event_ts_ms = keeping.load(begin, settings) if begin else (build_trainer(settings), {}, 0)
     with progress(None, "learning", unit="rows") as bar:
         if data is not None:

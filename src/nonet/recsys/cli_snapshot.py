@@ -94,6 +94,7 @@ def restore(
     if running is not None:
         raise InputError(f"{job} runs as process {running['pid']}; stop it first (SIGTERM)")
     keeping.load(source, settings)
+    keeping.bring_back_dictionaries(source, settings)
     keeping.copy(source, place, num_shards=shards)
     about = keeping.describe(place)
     if as_json:

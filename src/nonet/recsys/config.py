@@ -167,18 +167,30 @@ class FeaturesFile(Section):
         Raises:
             InputError: an exact feature but no folder, or a damaged dictionary.
         """
-        exact = [name for name, feature in self.features.items() if feature.exact]
-        if exact and folder is None:
-            raise InputError(f"feature {exact[0]!r} is exact: name the folder of its dictionary")
-        if exact:
-            Path(str(folder)).mkdir(parents=True, exist_ok=True)
+        if folder is None:
+            exact = [name for name, feature in self.features.items() if feature.exact]
+            if exact:
+                raise InputError(f"feature {exact[0]!r} is exact: name the folder of its dictionary")
+            paths = {}
+        else:
+            paths = self.dictionary_paths(folder)
+        for path in paths.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
         return {
-            name: FeatureEncoder(
-                name,
-                feature.slot,
-                Dictionary(Path(str(folder)) / f"slot-{feature.slot:05d}.dictionary") if feature.exact else None,
-            )
+            name: FeatureEncoder(name, feature.slot, Dictionary(paths[name]) if name in paths else None)
             for name, feature in self.features.items()
+        }
+
+    def dictionary_paths(self, folder: str | Path) -> dict[str, Path]:
+        """The file of the dictionary of each feature that is exact.
+
+        Args:
+            folder: of the dictionaries.
+        """
+        return {
+            name: Path(folder) / f"slot-{feature.slot:05d}.dictionary"
+            for name, feature in self.features.items()
+            if feature.exact
         }
 
 

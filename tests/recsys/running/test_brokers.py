@@ -40,8 +40,10 @@ def job_on(broker: Broker, make_job: MakeJob) -> JobFile:
 
 
 def events(log: Log, topic: str, kind: type) -> Counter:
+    """How often each is there; a click that came late makes a second example, of another label."""
     rows = log.read(topic, 0, 0, log.offsets(topic, 0)[1]).records
-    return Counter((event.request_id, event.item_id) for event in (decode(row.payload, kind) for row in rows))
+    found = [decode(row.payload, kind) for row in rows]
+    return Counter((event.request_id, event.item_id, getattr(event, "label", None)) for event in found)
 
 
 def assert_learned_once(job: JobFile) -> None:
@@ -51,7 +53,7 @@ def assert_learned_once(job: JobFile) -> None:
         shown, joined = events(log, "features", FeatureEvent), events(log, "examples", Example)
         assert [key for key, times in joined.items() if times > 1] == []
         assert [key for key, times in shown.items() if times > 1] == []
-        assert set(joined) <= set(shown)
+        assert {key[:2] for key in joined} <= {key[:2] for key in shown}
         learner = Learner(log, "examples", build_trainer(job), batch_rows=1)
         while learner.offsets != {0: kept.offsets["examples:0"]}:
             assert learner.step() == 1

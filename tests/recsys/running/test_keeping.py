@@ -124,3 +124,36 @@ def test_what_is_no_snapshot_is_neither_copied_nor_overwritten(
     with pytest.raises(InputError, match="something else than a snapshot"):
         keeping.copy(saved[2], tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_exact_features_keep_their_ids(make_job: MakeJob, tmp_path: Path) -> None:
+    features = {**FEATURES, "features": {**FEATURES["features"], "user": {"slot": 1, "exact": True}}}  # type: ignore[dict-item]
+    job = make_job(features=features)
+
+    def ids(job: JobFile, values: list[str]) -> list[int]:
+        encoder = job.features.encoders(job.dictionaries)["user"]
+        assert encoder.dictionary is not None
+        with encoder.dictionary:
+            return encoder.ids(values).tolist()
+
+    known = ids(job, ["ann", "bob"]) + ids(job, ["cid"])
+    keeping.save(tmp_path / "kept", job, build_trainer(job), {})
+    later = ids(job, ["dan"])
+    keeping.bring_back_dictionaries(tmp_path / "kept", job)
+    assert ids(job, ["dan", "ann", "bob", "cid"]) == later + known  # what came after the snapshot stays
+
+    elsewhere = job.model_copy(update={"dictionaries": tmp_path / "elsewhere" / "dictionaries"})
+    keeping.copy(tmp_path / "kept", tmp_path / "copy")
+    keeping.bring_back_dictionaries(tmp_path / "copy", elsewhere)
+    assert ids(elsewhere, ["cid", "bob", "ann"]) == known[::-1]
+
+    behind = job.model_copy(update={"dictionaries": tmp_path / "behind"})
+    assert ids(behind, ["ann"]) == known[:1]
+    keeping.bring_back_dictionaries(tmp_path / "kept", behind)
+    assert ids(behind, ["new", "cid"])[1] == known[2]
+
+    other = job.model_copy(update={"dictionaries": tmp_path / "other"})
+    ids(other, ["bob"])
+    with pytest.raises(InputError, match="numbers other values"):
+        keeping.bring_back_dictionaries(tmp_path / "kept", other)
+    assert ids(other, ["bob"]) == [known[0]]

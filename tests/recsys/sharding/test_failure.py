@@ -10,8 +10,9 @@ from nonet.recsys.sharding.failure import failure_trial
 SMALL = {"num_rows": 6000, "snapshot_rows": 1024}
 
 
-def test_replay_ends_as_a_run_without_failure() -> None:
-    trial = failure_trial("replay", "thread", **SMALL)
+@pytest.mark.parametrize("backend", ["thread", pytest.param("process", marks=pytest.mark.slow)])
+def test_replay_ends_as_a_run_without_failure(backend: str) -> None:
+    trial = failure_trial("replay", backend, **SMALL)
     assert trial.is_equal
     assert trial.auc_drop == 0.0
     assert 0 < trial.rows_again <= 1024

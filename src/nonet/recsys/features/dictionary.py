@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import tempfile
 import threading
 import zlib
 from itertools import pairwise
@@ -112,6 +113,28 @@ class Dictionary:
         if len(wrong):
             raise InputError(f"number {wrong[0]} is not in the dictionary, which has 0..{len(self._values) - 1}")
         return [self._values[number] for number in wanted.tolist()]
+
+    def catch_up(self, content: bytes) -> None:
+        """Take over the values of a copy, with their numbers, as far as they are not there yet.
+
+        Args:
+            content: of the file of a dictionary; it may have been read while somebody was adding to it.
+
+        Raises:
+            InputError: there are other values here, so that numbers would mean something else; or it is damaged.
+        """
+        with tempfile.TemporaryDirectory(prefix="nonet-dictionary-") as folder:
+            beside = Path(folder) / "copy"
+            beside.write_bytes(content)
+            with Dictionary(beside) as copy:
+                values = copy._values
+        with self._adding:
+            both = min(len(values), len(self._values))
+            if values[:both] != self._values[:both]:
+                raise InputError(
+                    f"{self._path} numbers other values than the snapshot's dictionary; move it away to take that one"
+                )
+            self._add(values[both:])
 
     def sync(self) -> None:
         """Wait until the disk has everything."""

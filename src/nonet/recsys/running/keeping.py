@@ -1,4 +1,4 @@
-"""What a job keeps: tables, network and offsets as `training.checkpoint` writes them, with the items and the job.
+"""What a job keeps: tables, network and offsets as `training.checkpoint` writes them; items, dictionaries, the job.
 
 A snapshot can be read without its job file: it says itself which features, model and log it belongs to.
 """
@@ -16,6 +16,7 @@ import msgspec
 from nonet.common.errors import InputError
 from nonet.recsys.config import JobFile
 from nonet.recsys.config_values import checked
+from nonet.recsys.features.dictionary import Dictionary
 from nonet.recsys.running.parts import build_trainer
 from nonet.recsys.table.reshard import reshard
 from nonet.recsys.table.snapshot import read_manifest
@@ -45,7 +46,27 @@ def save(folder: str | Path, job: JobFile, trainer: Trainer, items: ItemIds, *, 
         event_ts_ms: newest event time learned.
     """
     about = {"job": job.model_dump(mode="json"), "event_ts_ms": event_ts_ms}
-    checkpoint.save(trainer, Path(folder), about=about, files={_ITEMS: msgspec.msgpack.encode(items)})
+    paths = job.features.dictionary_paths(job.dictionaries).values()
+    files = {path.name: path.read_bytes() for path in paths if path.exists()}
+    checkpoint.save(trainer, Path(folder), about=about, files={_ITEMS: msgspec.msgpack.encode(items), **files})
+
+
+def bring_back_dictionaries(folder: str | Path, job: JobFile) -> None:
+    """Give the exact features of a job the ids that they had in a snapshot.
+
+    Args:
+        folder: of the snapshot.
+        job: that shall go on from it; it does not run.
+
+    Raises:
+        InputError: a dictionary of the job numbers other values, or the snapshot is damaged.
+    """
+    for path in job.features.dictionary_paths(job.dictionaries).values():
+        content = checkpoint.read_file(Path(folder), path.name)
+        if content is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Dictionary(path) as dictionary:
+                dictionary.catch_up(content)
 
 
 def job_of(folder: str | Path) -> JobFile:

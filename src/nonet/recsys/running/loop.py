@@ -93,6 +93,8 @@ class Loop:
 
     def _open(self, opened: ExitStack, items: Items, token: str | None) -> None:
         job = self.job
+        if keeping.is_snapshot(job.snapshot.path):
+            keeping.bring_back_dictionaries(job.snapshot.path, job)
         features = feature_roles(job.features, job.features.encoders(job.dictionaries))
         for encoder in features.encoders.values():
             if encoder.dictionary is not None:
