@@ -109,6 +109,7 @@ def test_simulate_prints_a_table_and_writes_a_page(shop: Path) -> None:
         (["train", "--data", "ratings.csv", "--from", "job", "-o", "out"], "holds no snapshot"),
         (["simulate", "--data", "ratings.csv", "--shards", "ten"], "expected whole numbers"),
         (["simulate", "--data", "ratings.csv", "--shards", "5000"], "cannot be cut"),
+        (["simulate", "--data", "ratings.csv", "--label", "1"], "all rows are alike by the rule '1'"),
         (["init", "job"], "exists"),
         (["init", "new", "--data", "job/job.yaml"], "cannot tell its format"),
         (["up", "none.yaml"], "cannot read none.yaml"),

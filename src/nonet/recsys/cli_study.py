@@ -60,6 +60,7 @@ def simulate(
       nonet recsys simulate --data train.txt --format criteo --max-rows 1000000
     """
     from nonet.common.console import emit_json, note, print_table
+    from nonet.common.errors import InputError
     from nonet.recsys.freshness.simulate import simulate as run
     from nonet.recsys.reading.blocks import BadLines
     from nonet.recsys.running import reporting
@@ -75,6 +76,8 @@ def simulate(
     note(f"{data}: {len(rows):,} rows, {float(rows.label.mean()):.1%} positive by {rule}")
     for line in bad.first:
         note(f"passed over: {line}")
+    if len(set(rows.label.tolist())) < 2:
+        raise InputError(f"{data}: all rows are alike by the rule {rule!r}; say which are positive with --label")
     make = None if job is None else lambda number: build_trainer(options.with_seed(settings, number))
     done = run(rows, shards=numbers, seeds=range(seed, seed + seeds), history=history, make_trainer=make)
     if out is not None:

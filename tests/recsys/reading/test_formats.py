@@ -100,7 +100,20 @@ def test_parquet_of_pairs(tmp_path):
     assert frame.rows() == [("1", "10", 1.0, 0), ("1", "", 1.0, 1000)]
     pq.write_table(pa.table({"user": ["1"]}), path)
     with pytest.raises(InputError, match=r"ratings.parquet.*needs the columns \['item'\]"):
+        list(read_frames(path, "pairs"))
+    with pytest.raises(InputError, match=r"ratings.parquet: cannot tell its format .*'user'"):
         list(read_frames(path))
+    path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"ratings.parquet: cannot be read"):
+        list(read_frames(path))
+
+
+def test_parquet_is_told_by_its_columns_as_csv_is(tmp_path):
+    path = tmp_path / "ratings.parquet"
+    columns = {"userId": [1, 2], "movieId": [10, 20], "rating": [4.5, 1.0], "timestamp": [5, 6]}
+    pq.write_table(pa.table(columns), path)
+    frame = pl.concat(list(read_frames(path)))
+    assert frame.rows() == [("1", "10", 1.0, 5000), ("2", "20", 0.0, 6000)]
 
 
 def test_a_table_of_ones_own(tmp_path):

@@ -241,8 +241,6 @@ def detect_format(path: Path, first_line: str) -> Format:
     >>> detect_format(Path("a.dat"), "1::1193::5::978300760").name
     'movielens-dat'
     """
-    if path.suffix == ".parquet":
-        return PAIRS
     for kind, told in _SIGNS:
         if told(first_line):
             return kind
@@ -257,6 +255,7 @@ def _has(*columns: str, separator: str = ","):  # type: ignore[no-untyped-def]
 _SIGNS = (
     (MOVIELENS_INTER, _has("user_id", "item_id", "rating", "timestamp", separator="\t")),
     (MOVIELENS, _has("userId", "movieId", "rating", "timestamp")),
+    (PAIRS, lambda line: {*line.split(",")} in ({"userID", "movieID"}, {"user", "item"})),
     (MOVIELENS_DAT, lambda line: line.count("::") == 3),
     (MOVIELENS_DATA, lambda line: line.count("\t") == 3),
     (CRITEO, lambda line: line.count("\t") == len(CRITEO.columns) - 1),

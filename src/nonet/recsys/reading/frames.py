@@ -27,7 +27,7 @@ def open_format(path: Path, kind: Format | str | None = None) -> Format:
         return kind
     if isinstance(kind, str):
         return FORMATS[kind]
-    return detect_format(path, "" if path.suffix == ".parquet" else first_line(path))
+    return detect_format(path, _names_in_parquet(path) if path.suffix == ".parquet" else first_line(path))
 
 
 def read_frames(
@@ -66,6 +66,17 @@ def read_frames(
             left -= rows.height
             if left <= 0:
                 return
+
+
+def _names_in_parquet(path: Path) -> str:
+    """The columns as a header line would have them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return ",".join(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def _parquet(path: Path, form: Format) -> Iterator[pl.DataFrame]:
