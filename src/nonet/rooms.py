@@ -71,5 +71,10 @@ ROOMS: dict[str, Room] = {
             "Agarwal et al., Cache-Craft: Managing Chunk-Caches for Efficient Retrieval-Augmented Generation, "
             "SIGMOD 2025",
         ),
+        Room(
+            "recsys",
+            "Recommendations that learn online: collisionless tables, joiner, sync, serving.",
+            "Liu et al., Monolith: Real Time Recommendation System With Collisionless Embedding Table, 2022",
+        ),
     )
 }

@@ -1,0 +1,70 @@
+"""A job that runs, from outside: where it is, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nonet.common.atomic import atomic_write
+from nonet.common.errors import InputError, NonetError
+
+RUNNING = "running.json"
+_TIMEOUT_S = 90.0
+
+
+def say_running(folder: Path, address: str) -> None:
+    """Write down that this process runs the job of a snapshot folder.
+
+    Args:
+        folder: of the snapshot.
+        address: of the server.
+    """
+    with atomic_write(folder / RUNNING) as file:
+        json.dump({"pid": os.getpid(), "address": address}, file)
+
+
+def say_ended(folder: Path) -> None:
+    """Take it back."""
+    (folder / RUNNING).unlink(missing_ok=True)
+
+
+def running_at(folder: Path) -> dict[str, Any] | None:
+    """Process (`pid`) and `address` of the job that runs with a snapshot folder; None where none does."""
+    try:
+        said: Mapping[str, Any] = json.loads((folder / RUNNING).read_text())
+        os.kill(int(said["pid"]), 0)
+    except PermissionError:
+        pass  # it runs, as somebody else
+    except (OSError, ValueError, KeyError):
+        return None
+    return dict(said)
+
+
+def ask_running(running: Mapping[str, Any], method: str, path: str, token: str = "") -> dict[str, Any]:
+    """What a running job answers.
+
+    Args:
+        running: of `running_at`.
+        method: GET or POST.
+        path: of the route.
+        token: its bearer token.
+
+    Raises:
+        NonetError: it does not answer, or refuses.
+    """
+    import httpx2
+
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    address = f"{running['address']}{path}"
+    try:
+        answer = httpx2.request(method, address, headers=headers, timeout=_TIMEOUT_S)
+    except httpx2.TransportError as error:
+        raise NonetError(f"process {running['pid']} does not answer at {address}: {error}; stop it first") from error
+    if answer.status_code == 401:
+        raise InputError(f"{address} needs its token: --api-key, or RECSYS_API_KEY")
+    if answer.status_code != 200:
+        raise NonetError(f"{address} answers {answer.status_code}: {answer.text[:200]}")
+    return dict(answer.json())
