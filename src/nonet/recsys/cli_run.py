@@ -178,6 +178,8 @@ def _say_how(loop: Loop, needs_key: bool) -> None:
     json = f"-H 'content-type: application/json'{key}"
     labels = loop.job.labels
     print(f"serving {len(loop.catalogue):,} items at {loop.address}", flush=True)
+    if len(shares := loop.recommender.assignment.shares) > 1:
+        note("arms: " + ", ".join(f"{name} {share / sum(shares.values()):.1%}" for name, share in shares.items()))
     note(f"""
 what to show     curl {json} -d '{{"user": "u1", "k": 5}}' {loop.address}/v1/recommend
 what was done    curl {json} -d '{{"request_id": "...", "item": "...", "action": "{labels.positive[0]}"}}' \
