@@ -357,7 +357,7 @@ class JobFile(Section):
     dictionaries: Path = Field(default=Path("dictionaries"), description="Folder of the values of exact features.")
     shards: ShardSection = ShardSection()
     http: HttpSection = HttpSection()
-    arms: dict[ArmName, ArmSection] = Field(default={MAIN_ARM: ArmSection()}, description="Of an A/B experiment.")
+    arms: dict[ArmName, ArmSection] = Field(default={MAIN_ARM: ArmSection()}, description="Of an A/B test.")
 
     @model_validator(mode="after")
     def _check(self) -> JobFile:

@@ -86,7 +86,7 @@ def test_each_arm_is_measured_on_the_same_rows_by_its_own_model(job: JobFile) ->
         rows = trainer.distinct_tables[0].lookup(keys)
         eventually(lambda: np.array_equal(wide.replica.lookup(keys), rows))
         assert loop.arm.replica.lookup(keys).shape == (21, 5)
-        assert len(wide.index) == 8  # items that the log alone has named
+        eventually(lambda: len(wide.index) == 8)  # items that the log alone has named
     for name in ("main", "wide"):
         measured = arms[name]["validation"]
         assert (measured["rows"], measured["positives"]) == (2000, 1000)
@@ -121,6 +121,19 @@ def test_an_arm_goes_on_after_a_restart_and_a_new_one_replays_the_log(job: JobFi
     with loop:
         counts = {"main": 30, "wide": 30, "late": 130}
         eventually(lambda: {name: one["learned"] for name, one in loop.status()["arms"].items()} == counts)
+
+
+def test_a_new_arm_begins_with_the_oldest_example_that_is_left(make_job: MakeJob) -> None:
+    job = make_job(arms={"main": {}, "b": {}}, log={"options": {"segment_bytes": 4096}})
+    for first in range(0, 200, 20):
+        show(job, first, 20)
+    with open_job_log(job) as log:
+        log.trim("examples", 0, 100)
+        first, end = log.offsets("examples", 0)
+    assert 0 < first <= 100
+    with Loop(job) as loop:
+        learned(loop, end - first)
+        assert loop.status()["arms"]["b"]["trimmed"] == 0
 
 
 def test_a_snapshot_on_demand_a_copy_and_the_doctor_have_all_arms(job: JobFile, tmp_path: Path) -> None:
