@@ -19,6 +19,7 @@ from nonet.recsys.running.arms import arm_job
 from nonet.recsys.running.checking import check_job
 from nonet.recsys.running.loop import Loop, log_lags
 from nonet.recsys.running.parts import build_trainer, open_job_log
+from nonet.recsys.running.starting import PRESETS, Columns, write_job
 from tests.recsys.running.conftest import MakeJob, eventually
 from tests.recsys.running.test_loop import ITEMS, Client
 
@@ -177,6 +178,18 @@ def test_an_arm_differs_in_what_it_says_and_in_nothing_else(job: JobFile) -> Non
     assert own.features.defaults.model_dump() == {**job.features.defaults.model_dump(), **changed}
     assert own.features.slots == job.features.slots
     assert own.snapshot.path == job.snapshot.path / "arms" / "wide"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_arms_that_init_writes_as_a_comment_are_good(tmp_path: Path, preset: str) -> None:
+    _, path = write_job(tmp_path, Columns(), preset)
+    before, comment, arms = path.read_text().partition("# arms:\n")
+    assert comment
+    path.write_text(f"{before}arms:\n" + arms.replace("#   ", "  "))
+    job = load_job(path)
+    assert {name: arm.share for name, arm in job.arms.items()} == {"main": 0.9, "wide": 0.1}
+    trainer = build_trainer(arm_job(job, "wide"))
+    assert trainer.distinct_tables[0].dim == 32 + (preset != "dlrm")
 
 
 def test_without_the_section_there_is_one_arm(make_job: MakeJob) -> None:
