@@ -77,6 +77,17 @@ def test_train_then_doctor_then_copies(shop: Path) -> None:
     assert json.loads(typed("doctor", job, "--json"))[0]["value"] == "no"
 
 
+def test_an_arm_is_trained_beside_main(shop: Path) -> None:
+    job, snapshots = shop / "job" / "job.yaml", shop / "job" / "snapshots"
+    job.write_text(job.read_text() + "arms: {main: {}, small: {model: dlrm, hidden: [4], defaults: {dim: 2}}}\n")
+    for more in ((), ("--arm", "small")):
+        typed("train", "--data", shop / "ratings.csv", "--job", job, *more, "-o", snapshots, "-q")
+    values = {one["name"]: one["value"] for one in json.loads(typed("doctor", snapshots, "--json"))}
+    assert values["table user: keys"] == values["arm small: table user: keys"] == 29
+    typed("snapshot", snapshots / "arms" / "small", "-o", shop / "rows", "--export", "parquet", "-q")
+    assert len(pq.read_table(shop / "rows" / "user.parquet")["vector"][0]) == 2
+
+
 def test_a_seed_is_another_beginning(shop: Path) -> None:
     def trained(seed: int) -> float:
         arguments = ("train", "--data", shop / "ratings.csv", "-o", shop / f"s{seed}", "--json", "--seed", seed)
@@ -107,6 +118,7 @@ def test_simulate_prints_a_table_and_writes_a_page(shop: Path) -> None:
         (["train", "--data", "ratings.csv", "--format", "movielense", "-o", "out"], "did you mean 'movielens'"),
         (["train", "--data", "ratings.csv", "--preset", "big", "-o", "out"], "unknown preset 'big'"),
         (["train", "--data", "ratings.csv", "--from", "job", "-o", "out"], "holds no snapshot"),
+        (["train", "--data", "ratings.csv", "--arm", "b", "-o", "out"], "no further arm 'b' (known: -)"),
         (["simulate", "--data", "ratings.csv", "--shards", "ten"], "expected whole numbers"),
         (["simulate", "--data", "ratings.csv", "--shards", "5000"], "cannot be cut"),
         (["simulate", "--data", "ratings.csv", "--label", "1"], "all rows are alike by the rule '1'"),

@@ -99,7 +99,7 @@ def test_the_page_has_every_route_and_every_metric() -> None:
     counts = dict.fromkeys(
         ("features", "actions", "examples", "positives", "corrections", "orphans", "dead_letters"), 0
     )
-    status = {"lag": {}, "joined": counts, "learned": 0, "expired": 0, "recoveries": 0}
+    status = {"lag": {}, "joined": counts, "learned": 0, "expired": 0, "recoveries": 0, "arms": {}}
     families = [*app.state.registry.collect(), *LoopMetrics(lambda: status).collect()]
     text = PAGE.split("### Metrics")[1].split("###")[0]
     for family in families:

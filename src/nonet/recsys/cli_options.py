@@ -24,6 +24,16 @@ Label = Annotated[
     str | None, typer.Option(metavar="RULE", help="Positive rows, in SQL over the columns. [default: the format's]")
 ]
 Job = Annotated[Path | None, typer.Option("--job", metavar="FILE", help="Job file. [default: one that fits the data]")]
+OfArm = Annotated[
+    str | None, typer.Option("--arm", metavar="NAME", help="A further arm of the job, beside main in SNAPSHOT.")
+]
+Begin = Annotated[
+    Path | None, typer.Option("--from", metavar="SNAPSHOT", help="Go on from here, a log where it stood.")
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only rows before: 1998-03-01 or Unix time.")]
+OnePass = Annotated[
+    bool, typer.Option("--one-pass", help="In the order of the file, in bounded memory. [default: by time]")
+]
 ApiKey = Annotated[str, typer.Option(envvar="RECSYS_API_KEY", help="Token that clients must send as a bearer.")]
 
 

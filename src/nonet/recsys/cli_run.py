@@ -30,17 +30,12 @@ def train(
         Path, typer.Option("--out", "-o", metavar="SNAPSHOT", help="Folder; a snapshot in it is replaced.")
     ] = Path("snapshots"),
     job: options.Job = None,
+    arm: options.OfArm = None,
     preset: Annotated[str, typer.Option(metavar="deepfm|dlrm|fm|lr", help="Model, when there is no --job.")] = "deepfm",
-    begin: Annotated[
-        Path | None, typer.Option("--from", metavar="SNAPSHOT", help="Go on from here, a log where it stood.")
-    ] = None,
-    one_pass: Annotated[
-        bool, typer.Option("--one-pass", help="In the order of the file, in bounded memory. [default: by time]")
-    ] = False,
+    begin: options.Begin = None,
+    one_pass: options.OnePass = False,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times through the rows.")] = 1,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only rows before: 1998-03-01 or Unix time.")
-    ] = None,
+    until: options.Until = None,
     kind: options.Format = None,
     label: options.Label = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad lines, and count them.")] = False,
@@ -60,6 +55,8 @@ def train(
       nonet recsys train --data ratings.csv -o snapshots
       nonet recsys train --data ratings.csv --job movies/job.yaml \\
           --until 1998-03-01 -o movies/snapshots
+      nonet recsys train --data ratings.csv --job movies/job.yaml \\
+          --arm wide -o movies/snapshots
       nonet recsys train --log file:shop/log --job shop/job.yaml \\
           --from shop/snapshots -o better
     """
@@ -68,6 +65,7 @@ def train(
     from nonet.recsys.logs import open_log
     from nonet.recsys.reading.blocks import BadLines
     from nonet.recsys.running import keeping
+    from nonet.recsys.running.arms import arm_job
     from nonet.recsys.running.batch_stage import FileRows, train_file, train_log
     from nonet.recsys.running.parts import build_trainer
 
@@ -76,6 +74,8 @@ def train(
         raise InputError("give --data FILE, or --log URL")
     until_ms = None if until is None else options.time_ms(until)
     settings = keeping.job_of(begin) if begin and not job else options.job_of(job, data, kind, label, preset)
+    if arm is not None:
+        settings, out = arm_job(settings, arm), keeping.arm_place(out, arm)
     settings = options.with_seed(settings, seed)
     if begin and data:  # the examples of a log have their ids already
         keeping.bring_back_dictionaries(begin, settings)
@@ -178,6 +178,8 @@ def _say_how(loop: Loop, needs_key: bool) -> None:
     json = f"-H 'content-type: application/json'{key}"
     labels = loop.job.labels
     print(f"serving {len(loop.catalogue):,} items at {loop.address}", flush=True)
+    if len(shares := loop.recommender.assignment.shares) > 1:
+        note("arms: " + ", ".join(f"{name} {share / sum(shares.values()):.1%}" for name, share in shares.items()))
     note(f"""
 what to show     curl {json} -d '{{"user": "u1", "k": 5}}' {loop.address}/v1/recommend
 what was done    curl {json} -d '{{"request_id": "...", "item": "...", "action": "{labels.positive[0]}"}}' \

@@ -12,6 +12,7 @@ YAML or TOML; unknown keys are errors. Durations have units ("10s", "30d"), size
     snapshot: {path: ./snapshots, interval: 1d}
     shards: {count: 2, run: thread, recovery: replay}
     http: {port: 8080}
+    arms: {main: {share: 0.9}, wide: {share: 0.1, model: dlrm, hidden: [128, 64]}}
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ __all__ = [
     "load_table",
 ]
 
+MAIN_ARM = "main"
+"""The arm that the section `trainer` describes."""
+
+Model = Literal["deepfm", "dlrm", "lr", "fm"]
+Hidden = list[Annotated[int, Field(ge=1)]]
+ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -282,13 +289,26 @@ class JoinerSection(Section):
 class TrainerSection(Section):
     """The model and its steps."""
 
-    model: Literal["deepfm", "dlrm", "lr", "fm"] = "deepfm"
-    hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[64, 32], description="Layers of the network.")
+    model: Model = "deepfm"
+    hidden: Hidden = Field(default=[64, 32], description="Layers of the network.")
     dense_optimizer: Literal["adam", "adagrad", "sgd"] = "adam"
     dense_lr: float = Field(default=0.001, gt=0)
     batch_size: int = Field(default=512, ge=1, description="Rows of a step, at most.")
     correct_in: Literal["training", "serving"] = Field(default="training", description="Where sampling is undone.")
     seed: int = Field(default=0, ge=0, description="Of the network; that of the tables stands with the features.")
+
+
+class ArmSection(Section):
+    """An arm of an experiment; what it does not say is as in `trainer` and in the features' `defaults`."""
+
+    share: float = Field(default=1.0, gt=0, description="Of the users; shares need not sum to 1.")
+    model: Model | None = Field(default=None, description="Another one; its vectors have a bias where it takes one.")
+    hidden: Hidden | None = None
+    dense_optimizer: Literal["adam", "adagrad", "sgd"] | None = None
+    dense_lr: float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=None, ge=0)
+    defaults: _FeatureOptions = Field(default=_FeatureOptions(), description="Of its features.")
 
 
 class SnapshotSection(Section):
@@ -337,6 +357,16 @@ class JobFile(Section):
     dictionaries: Path = Field(default=Path("dictionaries"), description="Folder of the values of exact features.")
     shards: ShardSection = ShardSection()
     http: HttpSection = HttpSection()
+    arms: dict[ArmName, ArmSection] = Field(default={MAIN_ARM: ArmSection()}, description="Of an A/B test.")
+
+    @model_validator(mode="after")
+    def _check(self) -> JobFile:
+        main = self.arms.get(MAIN_ARM)
+        if main is None:
+            raise InputError(f"arms: {MAIN_ARM!r} is missing, which trainer: describes; add {MAIN_ARM}: {{share: 0.9}}")
+        if main != ArmSection(share=main.share):
+            raise InputError(f"arms: {MAIN_ARM!r} takes a share alone; the rest of it stands in trainer: and features:")
+        return self
 
 
 def load_table(path: str | Path) -> TableConfig:

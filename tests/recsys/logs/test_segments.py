@@ -48,6 +48,16 @@ def frames(path: Path) -> list[int]:
     return places
 
 
+@pytest.mark.parametrize("before", [1, 10, 15, 29, 30, 31, 39])
+def test_a_log_that_was_never_read_is_trimmed_in_the_middle_of_a_segment(tmp_path: Path, before: int) -> None:
+    parts = [(start, start + 10) for start in range(0, 40, 10)]
+    assert len(written(tmp_path, *parts, segment_bytes=1)) == 4
+    with SegmentLog(tmp_path) as log:
+        log.trim("t", 0, before)
+        assert log.offsets("t", 0) == (before, 40)
+    assert everything(tmp_path) == rows(before, 40)
+
+
 @pytest.mark.parametrize("cut", [1, HEAD.size - 1, HEAD.size, HEAD.size + 1, -1])
 def test_an_end_cut_off_is_put_aside(tmp_path: Path, cut: int) -> None:
     (path,) = written(tmp_path, (0, 5), (5, 9))

@@ -27,7 +27,14 @@ STATUS: dict[str, Any] = {
     "recoveries": 0,
     "trimmed": 0,
     "poison": 0,
-    "windows": [{"rows": 1000, "positives": 200, "calibration": 1.1}, {"rows": 9, "positives": 0, "calibration": None}],
+    "arms": {
+        "main": {"validation": {"rows": 1009, "positives": 200, "calibration": 1.1}},
+        "wide": {
+            "learned": 10,
+            "trimmed": 0,
+            "validation": {"rows": 1000, "positives": 200, "calibration": 1.0, "auc": 0.7},
+        },
+    },
 }
 
 
@@ -49,8 +56,12 @@ def sick(found: Sequence[Check]) -> list[str]:
         ({"recoveries": 1}, "shards that failed"),
         ({"trimmed": 3}, "examples trimmed unread"),
         ({"poison": 1}, "records that are no examples"),
-        ({"windows": [{"rows": 1000, "positives": 200, "calibration": 1.4}]}, "calibration over 1,000 rows"),
-        ({"windows": [{"rows": 1000, "positives": 20, "calibration": 1.4}]}, None),  # too few to tell
+        (
+            {"arms": {"main": {"validation": {"rows": 1000, "positives": 200, "calibration": 1.4}}}},
+            "calibration over 1,000 rows",
+        ),
+        ({"arms": {"main": {"validation": {"rows": 1000, "positives": 20, "calibration": 1.4}}}}, None),  # too few
+        ({"arms": {"b": {"learned": 0, "trimmed": 7, "validation": {"rows": 0}}}}, "arm b: examples trimmed unread"),
     ],
 )
 def test_numbers_of_a_running_job(make_job: MakeJob, change: dict[str, Any], name: str | None) -> None:

@@ -322,9 +322,9 @@ class Partition:
     def _cut_first(self, before: int) -> None:
         """Write the first segment anew without what lies before; the old file goes when the new one is whole."""
         segment = self._segments[0]
-        rest = self.read(before, segment.end - before).records if before < segment.end else []
         is_active = len(self._segments) == 1
-        end = segment.end if is_active else self._segments[1].first
+        end = segment.end if is_active else self._segments[1].first  # who has not read a segment knows no end of it
+        rest = self.read(before, end - before).records if before < end else []
         new = _Segment(self._path(before), before, before)
         frames = [encode_producers(self._last, before)]
         at = before

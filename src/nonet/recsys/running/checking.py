@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from nonet.common.errors import InputError
-from nonet.recsys.config import JobFile, load_job
+from nonet.recsys.config import MAIN_ARM, JobFile, load_job
 from nonet.recsys.features.audit import CollisionCounter, expected_pairs
 from nonet.recsys.features.fid import slot_v2
 from nonet.recsys.joining import REASONS, decode_letter
@@ -99,7 +99,8 @@ def check_job(job: JobFile, *, token: str = "") -> list[Check]:
 
 
 def check_snapshot(folder: Path) -> list[Check]:
-    """Read all of a snapshot: damage, numbers that are none, keys, and pairs of values that share an id by chance.
+    """Read all of a snapshot: damage, numbers that are none, keys, and pairs of values that share an id by chance;
+    then the same of further arms.
 
     Args:
         folder: of the snapshot.
@@ -133,6 +134,8 @@ def check_snapshot(folder: Path) -> list[Check]:
                     "exact: true numbers values by a dictionary",
                 )
             )
+    for place in keeping.arm_places(folder):
+        found += [replace(one, name=f"arm {place.name}: {one.name}") for one in check_snapshot(place)]
     return found
 
 
@@ -200,16 +203,25 @@ def _live(status: Mapping[str, Any], job: JobFile) -> Iterator[Check]:
     lost = status["trimmed"]
     yield Check("examples trimmed unread", lost, _ok(not lost), "longer retention, or more frequent snapshots")
     yield Check("records that are no examples", status["poison"], _ok(not status["poison"]), "who writes them?")
-    windows = [window for window in status["windows"] if window["calibration"] is not None]
-    rows = sum(window["rows"] for window in windows)
-    positives = sum(window["positives"] for window in windows)
-    if rows:
-        expected = sum(window["calibration"] * window["positives"] for window in windows)
-        value = expected / positives if positives else None
-        enough = positives >= _ENOUGH_POSITIVES and value is not None
-        in_range = value is not None and _CALIBRATED[0] <= value <= _CALIBRATED[1]
-        state: State = _ok(in_range) if enough else "told"
-        yield Check(f"calibration over {rows:,} rows", value, state, "longer labels.wait, or late: correct")
+    for name, arm in status["arms"].items():
+        prefix = "" if name == MAIN_ARM else f"arm {name}: "
+        if prefix:
+            yield Check(f"{prefix}learned since the start", arm["learned"])
+            yield Check(f"{prefix}examples trimmed unread", arm["trimmed"], _ok(not arm["trimmed"]), "longer retention")
+        yield from _validation(arm["validation"], prefix)
+
+
+def _validation(of: Mapping[str, Any], prefix: str) -> Iterator[Check]:
+    """What progressive validation says of an arm."""
+    if not of["rows"]:
+        return
+    value, enough = of["calibration"], of["positives"] >= _ENOUGH_POSITIVES
+    in_range = value is not None and _CALIBRATED[0] <= value <= _CALIBRATED[1]
+    state: State = _ok(in_range) if enough and value is not None else "told"
+    rows = f"over {of['rows']:,} rows"
+    yield Check(f"{prefix}calibration {rows}", value, state, "longer labels.wait, or late: correct")
+    if prefix:
+        yield Check(f"{prefix}AUC {rows}", of["auc"])
 
 
 def _damage(log: Log, job: JobFile) -> Iterator[Check]:

@@ -27,12 +27,28 @@ ItemIds = dict[str, dict[str, list[int]]]
 """Of each item the ids of its features."""
 
 _ITEMS = "items.msgpack"
+_ARMS = "arms"
 _TRIES = 3
 
 
 def is_snapshot(folder: str | Path) -> bool:
     """Whether there is one."""
     return (Path(folder) / checkpoint.MANIFEST).is_file()
+
+
+def arm_place(folder: str | Path, name: str) -> Path:
+    """Where in the folder of a job's snapshot a further arm has its own.
+
+    Args:
+        folder: of the job.
+        name: of the arm.
+    """
+    return Path(folder) / _ARMS / name
+
+
+def arm_places(folder: str | Path) -> list[Path]:
+    """The snapshots of further arms that are there, by name."""
+    return sorted(place for place in (Path(folder) / _ARMS).glob("*") if is_snapshot(place))
 
 
 def save(folder: str | Path, job: JobFile, trainer: Trainer, items: ItemIds, *, event_ts_ms: int = 0) -> None:
@@ -145,9 +161,9 @@ def _items(folder: Path) -> ItemIds:
 
 
 def copy(source: str | Path, target: str | Path, *, num_shards: int | None = None) -> None:
-    """Copy a snapshot, perhaps into another number of shards, and check the copy.
+    """Copy a snapshot with those of its further arms, perhaps into another number of shards, and check the copy.
 
-    A job may write the next one meanwhile; then the copy is of that.
+    Further arms stay whole, in one shard each. A job may write the next one meanwhile; then the copy is of that.
 
     Args:
         source: a snapshot.
@@ -164,6 +180,10 @@ def copy(source: str | Path, target: str | Path, *, num_shards: int | None = Non
     beside = Path(tempfile.mkdtemp(prefix=".tmp-snapshot-", dir=there.parent))
     try:
         _copy_whole(here, beside)
+        for arm in arm_places(here):
+            copied = beside / _ARMS / arm.name
+            copied.mkdir(parents=True)
+            _copy_whole(arm, copied)
         if num_shards is not None:
             _reshard(beside, num_shards)
         _swap(beside, there)

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nonet.common.errors import NonetError
 from nonet.common.service import Service
-from nonet.recsys.config import JobFile, Purpose
+from nonet.recsys.config import MAIN_ARM, JobFile, Purpose
 from nonet.recsys.example import ActionEvent, Example, encode
 from nonet.recsys.joining import Joiner
 from nonet.recsys.logs import Log, LogUnavailableError, Record
 from nonet.recsys.running import keeping
-from nonet.recsys.running.control import say_ended, say_running
+from nonet.recsys.running.arms import FurtherArm, arm_group, arm_status, make_arm, plain
+from nonet.recsys.running.control import Request, say_ended, say_running
 from nonet.recsys.running.items import Items
 from nonet.recsys.running.learning import Learner, named_items
 from nonet.recsys.running.metrics import LoopMetrics
-from nonet.recsys.running.parts import build_trainer, feature_roles, joining_of, open_job_log, table_names
-from nonet.recsys.serving import Arm, Catalogue, Recommender, make_serving_app
+from nonet.recsys.running.parts import build_trainer, feature_roles, joining_of, open_job_log
+from nonet.recsys.serving import Assignment, Catalogue, Recommender, make_serving_app
 from nonet.recsys.sharding import ShardDownError, ShardedTable
-from nonet.recsys.syncing import DeltaPublisher, InProcessLink, Replica
-from nonet.recsys.syncing.forms import codec_of
+from nonet.recsys.syncing import DeltaPublisher, InProcessLink
 from nonet.recsys.syncing.frames import NUM_BUCKETS
 from nonet.recsys.training import checkpoint
-from nonet.recsys.training.correction import UNCORRECTED, LogOdds
 from nonet.recsys.training.trainer import Trainer
 
-ARM = "main"
 TRAINER_GROUP = "trainer"
 _CLOCK = "-clock"
 _PATIENCE_S = 60.0
@@ -43,9 +41,9 @@ _ALL_BUCKETS = np.ones(NUM_BUCKETS, bool)
 class Loop:
     """A running job.
 
-    Threads: joiner; trainer, which also expires, snapshots and repairs shards between two steps; sync; HTTP. A restart
-    goes on from the last snapshot and replays the examples that came after it. Items are those of the snapshot, those
-    given, and those of the examples.
+    Threads: joiner; trainer, which also expires, snapshots and repairs shards between two steps; sync; HTTP; one for
+    each further arm (see `arms`). A restart goes on from the last snapshot and replays the examples that came after it.
+    Items are those of the snapshot, those given, and those of the examples.
 
     Args:
         job: the file.
@@ -80,7 +78,7 @@ class Loop:
         self.job, self._clock = job, clock
         self._stop, self._ended, self._shard_is_down = threading.Event(), threading.Event(), threading.Event()
         self._failure: BaseException | None = None
-        self._saving = _Request()
+        self._saving = Request()
         self._threads: list[threading.Thread] = []
         self.recoveries = 0
         """Shards that failed and were replaced."""
@@ -109,19 +107,11 @@ class Loop:
             self.catalogue.put(item, attributes)
         self._shard(opened)
         self.tables: dict[str, Any] = {table.name: table for table in self.trainer.distinct_tables}
-        self.replica = Replica({name: codec_of(table) for name, table in self.tables.items()}, ARM)
-        serving = job.trainer.correct_in == "serving"
-        self.arm = Arm(
-            ARM,
-            self.trainer.model,
-            self.replica,
-            self.catalogue,
-            tables=table_names(job.features),
-            pooling=self.trainer.scorer.pooling,
-            correction=LogOdds("serving", job.joiner.negative_rate) if serving else UNCORRECTED,
-        )
+        self.arm = make_arm(MAIN_ARM, job, self.trainer, self.catalogue)
+        self.replica = self.arm.replica
         self.publisher = DeltaPublisher(self.tables)
-        self.publisher.attach(ARM, InProcessLink(self.replica))
+        self.publisher.attach(MAIN_ARM, InProcessLink(self.replica))
+        self.further = [FurtherArm(job, name, self.log, self.catalogue) for name in job.arms if name != MAIN_ARM]
         self.learner = Learner(
             self.log,
             job.log.topic("examples"),
@@ -133,7 +123,8 @@ class Loop:
         )
         self.learner.event_ts_ms = self._expired_ms = event_ts_ms
         self.recommender = Recommender(
-            [self.arm],
+            [self.arm, *(one.arm for one in self.further)],
+            assignment=Assignment({name: arm.share for name, arm in job.arms.items()}),
             log=self.log,
             features_topic=job.log.topic("features"),
             actions_topic=job.log.topic("actions"),
@@ -177,9 +168,12 @@ class Loop:
         self._save()
         self._put_dense()
         self._publish()
+        for one in self.further:
+            one.publish()
         self.service.start()
         say_running(self.job.snapshot.path, self.address)
-        runs = {"joiner": self._join, "trainer": self._train, "sync": self._sync}
+        runs: dict[str, Callable[[], None]] = {"joiner": self._join, "trainer": self._train, "sync": self._sync}
+        runs |= {arm_group(one.arm.name): partial(one.run, self._stop) for one in self.further}
         self._threads = [threading.Thread(target=self._run, args=(run,), name=name) for name, run in runs.items()]
         for thread in self._threads:
             thread.start()
@@ -209,6 +203,8 @@ class Loop:
                 if self._shard_is_down.is_set():
                     self._recover()
                 self._save()
+                for one in self.further:
+                    one.save()
         finally:
             self._home.close()
             say_ended(self.job.snapshot.path)
@@ -227,15 +223,17 @@ class Loop:
         """Numbers of the moment, as JSON values."""
         learner, counts, applied = self.learner, self.joiner.counts, self.trainer.applied
         now_s = self._clock()
-        staleness_s = self.replica.staleness_s(now_s)
+        learners = {self.arm: learner, **{one.arm: one.learner for one in self.further}}
+        arms = {arm.name: arm_status(arm, own, now_s) for arm, own in learners.items()}
+        main = arms[MAIN_ARM]
         tried = applied.updated + applied.created + applied.filtered
         return {
             "now_s": now_s,
             "up_s": now_s - self._began_s,
-            "staleness_s": staleness_s if math.isfinite(staleness_s) else None,
-            "epoch": self.replica.epoch,
+            "staleness_s": main["staleness_s"],
+            "epoch": main["epoch"],
             "items": len(self.catalogue),
-            "keys": {name: len(table) for name, table in self.replica.tables.items()},
+            "keys": main["keys"],
             "lag": self._lags(),
             "joined": {name: getattr(counts, name) for name in counts.__struct_fields__},
             "learned": learner.rows,
@@ -245,7 +243,8 @@ class Loop:
             "admitted": (applied.updated + applied.created) / tried if tried else None,
             "expired": self.expired,
             "recoveries": self.recoveries,
-            "windows": [_plain(asdict(window)) for window in list(learner.windows)],
+            "windows": [plain(asdict(window)) for window in list(learner.windows)],
+            "arms": {name: {"share": self.job.arms[name].share, **said} for name, said in arms.items()},
         }
 
     def _lags(self) -> dict[str, int] | None:
@@ -263,7 +262,7 @@ class Loop:
         """
         from fastapi import HTTPException
 
-        if not self._saving.ask(_PATIENCE_S):
+        if not all(one.ask(_PATIENCE_S) for one in (self._saving, *(further.saving for further in self.further))):
             raise HTTPException(503, "the trainer is busy or has ended; see what the job says on stderr")
         return {"path": str(self.job.snapshot.path.resolve()), "offsets": dict(self.trainer.offsets)}
 
@@ -334,12 +333,12 @@ class Loop:
             self._shard_is_down.set()  # the trainer repairs it, and then every bucket is sent whole
             return
         if published.refused:
-            raise NonetError(f"the replica refuses: {published.refused[ARM]}")
+            raise NonetError(f"the replica refuses: {published.refused[MAIN_ARM]}")
 
     # Between two steps.
 
     def _put_dense(self) -> None:
-        self.publisher.put_dense(ARM, self.trainer.dense_state(), event_ts_ms=self.learner.event_ts_ms)
+        self.publisher.put_dense(MAIN_ARM, self.trainer.dense_state(), event_ts_ms=self.learner.event_ts_ms)
 
     def _save(self) -> None:
         keeping.save(
@@ -387,42 +386,12 @@ class Loop:
                 self.catalogue.put_ids(item, ids)
                 fresh.append(item)
         if fresh:
-            self.arm.refresh(fresh)
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can say: None for a measure that has no meaning."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
-
-
-class _Request:
-    """Somebody asks another thread for something, and waits until it is done."""
-
-    def __init__(self) -> None:
-        self._asked, self._done = threading.Event(), threading.Condition()
-        self._number = 0
-
-    @property
-    def is_asked(self) -> bool:
-        return self._asked.is_set()
-
-    def ask(self, timeout_s: float) -> bool:
-        """Whether it was done in time."""
-        with self._done:
-            before = self._number
-            self._asked.set()
-            return self._done.wait_for(lambda: self._number > before, timeout_s)
-
-    def answer(self) -> None:
-        """It is done."""
-        with self._done:
-            self._asked.clear()
-            self._number += 1
-            self._done.notify_all()
+            for arm in self.recommender.arms.values():
+                arm.refresh(fresh)
 
 
 def log_lags(log: Log, job: JobFile) -> dict[str, int]:
-    """Records that joiner and trainer have not read yet, as far as they have said so (each second).
+    """Records that joiner, trainer and further arms have not read yet, as far as they have said so (each second).
 
     Args:
         log: of the job.
@@ -430,6 +399,7 @@ def log_lags(log: Log, job: JobFile) -> dict[str, int]:
     """
     lags = {}
     readers: dict[str, tuple[Purpose, ...]] = {"joiner": ("features", "actions"), TRAINER_GROUP: ("examples",)}
+    readers |= {arm_group(name): ("examples",) for name in job.arms if name != MAIN_ARM}
     for group, purposes in readers.items():
         lags[group] = 0
         for purpose in purposes:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _JOINED = ("features", "actions", "examples", "positives", "corrections", "orphans", "dead_letters")
+_MEASURES = {
+    "auc": "AUC of progressive validation",
+    "normalised_entropy": "Log loss over that of the mean rate",
+    "calibration": "Expected over observed positives",
+}
 
 
 class LoopMetrics:
@@ -37,4 +42,20 @@ class LoopMetrics:
         yield joined
         yield CounterMetricFamily("nonet_recsys_learned", "Examples learned.", value=status["learned"])
         yield CounterMetricFamily("nonet_recsys_expired", "Keys expired.", value=status["expired"])
+        yield from _of_arms(status["arms"])
         yield CounterMetricFamily("nonet_recsys_recoveries", "Shards that were replaced.", value=status["recoveries"])
+
+
+def _of_arms(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    learned = CounterMetricFamily("nonet_recsys_arm_learned", "Examples learned.", labels=("arm",))
+    for name, arm in arms.items():
+        learned.add_metric((name,), arm["learned"])
+    yield learned
+    for measure, text in _MEASURES.items():
+        family = GaugeMetricFamily(f"nonet_recsys_arm_{measure}", f"{text}, over the last windows.", labels=("arm",))
+        for name, arm in arms.items():
+            if arm["validation"][measure] is not None:  # absent until a window is full
+                family.add_metric((name,), arm["validation"][measure])
+        yield family

@@ -239,4 +239,11 @@ shards:
 http:
   host: 127.0.0.1
   port: 8080
+
+# An A/B test: users are dealt out by these shares, and every arm learns from all that was shown. main is what
+# trainer: says; another arm says what differs: model, hidden, dense_optimizer, dense_lr, batch_size, seed, and under
+# `defaults` what its features have. It begins with the oldest example of the log.
+# arms:
+#   main: {{share: 0.9}}
+#   wide: {{share: 0.1, hidden: [128, 64], dense_lr: 0.0005, defaults: {{dim: 32}}}}
 """
