@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -205,3 +206,10 @@ def test_the_answers_are_corrected_for_sampling_where_the_job_says(make_job: Mak
     odds = plain / (1 - plain) * (0.25 if stage == "serving" else 1.0)
     assert loop.arm.rank(batch)[0] == pytest.approx(odds / (1 + odds), rel=1e-5)
     loop.start().stop()
+
+
+def test_an_item_in_json_on_the_log_can_be_recommended(job: JobFile) -> None:
+    event = {"request_id": "r1", "item_id": "i99", "ts_ms": int(time.time() * 1000), "values": {"user": "u1"}}
+    with Loop(job, items=ITEMS) as loop:
+        loop.log.append("features", 0, [Record(b"r1", json.dumps(event).encode(), event["ts_ms"])])
+        eventually(lambda: "i99" in loop.catalogue)

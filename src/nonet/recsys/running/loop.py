@@ -99,7 +99,14 @@ class Loop:
                 opened.callback(encoder.dictionary.close)
         self.log: Log = opened.enter_context(open_job_log(job))
         self.joiner = opened.enter_context(
-            Joiner(self.log, job.joiner.spill, joining_of(job), clock=self._clock, encoders=features.encoders)
+            Joiner(
+                self.log,
+                job.joiner.spill,
+                joining_of(job),
+                clock=self._clock,
+                encoders=features.encoders,
+                item=features.item,
+            )
         )
         self.catalogue = Catalogue(features)
         self.trainer, event_ts_ms = self._trainer()
