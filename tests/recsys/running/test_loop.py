@@ -209,7 +209,8 @@ def test_the_answers_are_corrected_for_sampling_where_the_job_says(make_job: Mak
 
 
 def test_an_item_in_json_on_the_log_can_be_recommended(job: JobFile) -> None:
-    event = {"request_id": "r1", "item_id": "i99", "ts_ms": int(time.time() * 1000), "values": {"user": "u1"}}
+    now_ms = int(time.time() * 1000)
+    event = {"request_id": "r1", "item_id": "i99", "ts_ms": now_ms, "values": {"user": "u1"}}
     with Loop(job, items=ITEMS) as loop:
-        loop.log.append("features", 0, [Record(b"r1", json.dumps(event).encode(), event["ts_ms"])])
+        loop.log.append("features", 0, [Record(b"r1", json.dumps(event).encode(), now_ms)])
         eventually(lambda: "i99" in loop.catalogue)
