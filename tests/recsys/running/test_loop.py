@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +18,7 @@ from nonet.recsys.example import ActionEvent, FeatureEvent, encode
 from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.logs import Record
 from nonet.recsys.running import keeping
-from nonet.recsys.running.control import ask_running, running_at
+from nonet.recsys.running.control import RUNNING, ask_running, refuse_running, running_at, say_running
 from nonet.recsys.running.loop import Loop
 from tests.recsys.running.conftest import FEATURES, MakeJob, eventually
 
@@ -124,7 +126,18 @@ def test_two_processes_do_not_run_one_job(job: JobFile) -> None:
         assert running["address"] == loop.address
         with pytest.raises(InputError, match="another"):
             Loop(job)
+        with pytest.raises(InputError, match=f"runs as process {os.getpid()}; stop it first"):
+            refuse_running(job.snapshot.path)
     assert running_at(job.snapshot.path) is None
+    refuse_running(job.snapshot.path)
+
+
+def test_a_process_with_the_number_of_one_that_was_killed_is_not_the_job(tmp_path: Path) -> None:
+    """In a container every job is process 1, and so is the `restore` after it."""
+    held = say_running(tmp_path, "http://127.0.0.1:1")
+    assert (running_at(tmp_path) or {})["pid"] == os.getpid()
+    held.close()  # as `kill -9`: the file stays
+    assert (tmp_path / RUNNING).exists() and running_at(tmp_path) is None
 
 
 def publish(loop: Loop, count: int, ids: dict[str, list[int]], item: str, first_ms: int, step_ms: int) -> None:

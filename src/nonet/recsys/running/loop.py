@@ -183,7 +183,8 @@ class Loop:
         self._put_dense()
         self._publish()
         self.service.start()
-        say_running(self.job.snapshot.path, self.address)
+        place = self.job.snapshot.path
+        self._home.callback(say_ended, place, say_running(place, self.address))
         runs = {"joiner": self._join, "trainer": self._train, "sync": self._sync}
         self._threads = [threading.Thread(target=self._run, args=(run,), name=name) for name, run in runs.items()]
         for thread in self._threads:
@@ -216,7 +217,6 @@ class Loop:
                 self._save()
         finally:
             self._home.close()
-            say_ended(self.job.snapshot.path)
         if self._failure is not None:
             raise self._failure
 
