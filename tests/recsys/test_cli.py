@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from nonet.common.errors import InputError
 from nonet.recsys.cli import app
+from nonet.recsys.running.control import say_running
 
 VERBS = ("init", "train", "up", "simulate", "snapshot", "restore", "doctor")
 
@@ -105,6 +106,27 @@ def test_simulate_prints_a_table_and_writes_a_page(shop: Path) -> None:
     found = json.loads(typed(*arguments, "--json", "--job", shop / "job" / "job.yaml"))
     assert [line["num_shards"] for line in found["table"]] == [2, 4]
     assert found["history_rows"] == 857
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "ratings.csv", "-o", "kept"],
+        ["restore", "more", "own.yaml"],
+        ["snapshot", "more", "-o", "kept"],
+    ],
+)
+def test_nothing_is_written_under_a_job_that_runs(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """The job would write its own over it a while later, and nobody would know."""
+    monkeypatch.chdir(shop)
+    text = (shop / "job" / "job.yaml").read_text().replace("path: snapshots", "path: kept")
+    (shop / "own.yaml").write_text(text.replace("features: features.yaml", "features: job/features.yaml"))
+    (shop / "kept").mkdir(exist_ok=True)
+    with say_running(shop / "kept", "http://127.0.0.1:1"), pytest.raises(InputError, match="runs as process"):
+        typed(*arguments)
+    assert [path.name for path in (shop / "kept").iterdir()] == ["running.json"]
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,13 @@ def train(
     from nonet.recsys.running import keeping
     from nonet.recsys.running.arms import arm_job
     from nonet.recsys.running.batch_stage import FileRows, train_file, train_log
+    from nonet.recsys.running.control import refuse_running
     from nonet.recsys.running.parts import build_trainer
 
     options.start(quiet)
     if (data is None) == (log is None):
         raise InputError("give --data FILE, or --log URL")
+    refuse_running(out)
     until_ms = None if until is None else options.time_ms(until)
     settings = keeping.job_of(begin) if begin and not job else options.job_of(job, data, kind, label, preset)
     if arm is not None:

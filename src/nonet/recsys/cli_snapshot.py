@@ -44,9 +44,10 @@ def snapshot(
     """
     from nonet.common.console import emit_json, note
     from nonet.recsys.running import keeping
-    from nonet.recsys.running.control import ask_running, running_at
+    from nonet.recsys.running.control import ask_running, refuse_running, running_at
 
     options.start(quiet)
+    refuse_running(out)
     place = options.snapshot_place(source)
     running = running_at(place) if source.is_file() else None
     if running is not None:
@@ -82,17 +83,14 @@ def restore(
       nonet recsys restore backup/monday shop/job.yaml --shards 4
     """
     from nonet.common.console import emit_json
-    from nonet.common.errors import InputError
     from nonet.recsys.config import load_job
     from nonet.recsys.running import keeping
-    from nonet.recsys.running.control import running_at
+    from nonet.recsys.running.control import refuse_running
 
     options.start(quiet)
     settings = load_job(job)
     place = settings.snapshot.path
-    running = running_at(place)
-    if running is not None:
-        raise InputError(f"{job} runs as process {running['pid']}; stop it first (SIGTERM)")
+    refuse_running(place)
     keeping.load(source, settings)
     keeping.bring_back_dictionaries(source, settings)
     keeping.copy(source, place, num_shards=shards)

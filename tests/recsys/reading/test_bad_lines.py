@@ -24,6 +24,10 @@ GOOD = b"7,9,4,100\n"
         (b"7,9,,100\n", "rating is no number: ''"),
         (b"7,9,nan,100\n", "rating is no number: 'nan'"),
         (b"7,\xff\xfe,4,100\n", "no UTF-8 text"),
+        (
+            b"7,9,4,1700000000000\n",
+            "its time lies beyond the year 2106; are these milliseconds (`unit: ms` under `data` in the job)?",
+        ),
     ],
 )
 def test_each_kind_is_named_or_skipped(tmp_path, line, reason):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,7 +18,7 @@ from nonet.recsys.example import ActionEvent, FeatureEvent, encode
 from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.logs import Record
 from nonet.recsys.running import keeping
-from nonet.recsys.running.control import ask_running, running_at
+from nonet.recsys.running.control import RUNNING, ask_running, refuse_running, running_at, say_running
 from nonet.recsys.running.loop import Loop
 from tests.recsys.running.conftest import FEATURES, MakeJob, eventually
 
@@ -123,7 +126,18 @@ def test_two_processes_do_not_run_one_job(job: JobFile) -> None:
         assert running["address"] == loop.address
         with pytest.raises(InputError, match="another"):
             Loop(job)
+        with pytest.raises(InputError, match=f"runs as process {os.getpid()}; stop it first"):
+            refuse_running(job.snapshot.path)
     assert running_at(job.snapshot.path) is None
+    refuse_running(job.snapshot.path)
+
+
+def test_a_process_with_the_number_of_one_that_was_killed_is_not_the_job(tmp_path: Path) -> None:
+    """In a container every job is process 1, and so is the `restore` after it."""
+    held = say_running(tmp_path, "http://127.0.0.1:1")
+    assert (running_at(tmp_path) or {})["pid"] == os.getpid()
+    held.close()  # as `kill -9`: the file stays
+    assert (tmp_path / RUNNING).exists() and running_at(tmp_path) is None
 
 
 def publish(loop: Loop, count: int, ids: dict[str, list[int]], item: str, first_ms: int, step_ms: int) -> None:
@@ -205,3 +219,11 @@ def test_the_answers_are_corrected_for_sampling_where_the_job_says(make_job: Mak
     odds = plain / (1 - plain) * (0.25 if stage == "serving" else 1.0)
     assert loop.arm.rank(batch)[0] == pytest.approx(odds / (1 + odds), rel=1e-5)
     loop.start().stop()
+
+
+def test_an_item_in_json_on_the_log_can_be_recommended(job: JobFile) -> None:
+    now_ms = int(time.time() * 1000)
+    event = {"request_id": "r1", "item_id": "i99", "ts_ms": now_ms, "values": {"user": "u1"}}
+    with Loop(job, items=ITEMS) as loop:
+        loop.log.append("features", 0, [Record(b"r1", json.dumps(event).encode(), now_ms)])
+        eventually(lambda: "i99" in loop.catalogue)

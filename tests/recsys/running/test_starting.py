@@ -9,6 +9,7 @@ import pytest
 
 from nonet.common.errors import InputError
 from nonet.recsys.config import JobFile, load_job
+from nonet.recsys.reading.frames import read_frames
 from nonet.recsys.running.parts import build_trainer, data_format, feature_roles, joining_of
 from nonet.recsys.running.starting import PRESETS, Columns, columns_of, job_for, write_job
 from tests.recsys.running.conftest import FEATURES, MakeJob
@@ -165,3 +166,15 @@ def test_every_option_of_the_network_has_effect(make_job: MakeJob) -> None:
     assert any(
         (a != b).any() for a, b in zip(trainer.dense_state().values(), other.dense_state().values(), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("time", "unit", "ts_ms"), [("1700000000", "s", 1_700_000_000_000), ("1700000000000", "ms", 1_700_000_000_000)]
+)
+def test_milliseconds_of_a_table_are_noticed(tmp_path: Path, time: str, unit: str, ts_ms: int) -> None:
+    (tmp_path / "rows.csv").write_text(f"at,user,shop,paid\n{time},u,s,1\n")
+    columns = columns_of(tmp_path / "rows.csv", label="paid > 0", timestamp="at", features=["user", "shop"])
+    job = load_job(write_job(tmp_path / "job", columns)[1])
+    assert job.data.unit == unit
+    form = data_format(job, tmp_path / "rows.csv")
+    assert next(read_frames(tmp_path / "rows.csv", form))["ts_ms"].to_list() == [ts_ms]

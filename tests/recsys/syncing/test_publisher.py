@@ -105,6 +105,22 @@ def test_a_replica_that_was_down_gets_exactly_what_it_missed() -> None:
     assert publisher.pending == {"t": 0}
 
 
+@pytest.mark.parametrize("has_arrived", [False, True])
+def test_what_got_no_answer_is_sent_again_though_nothing_else_changes(
+    monkeypatch: pytest.MonkeyPatch, has_arrived: bool
+) -> None:
+    """No later delta is there to show the gap, so the publisher itself must not believe that it arrived."""
+    table, replica, publisher, link = pair()
+    table.upsert([5], rows(1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "send", lambda frame: replica.receive(frame) and None if has_arrived else None)
+        done = publisher.publish()
+    assert (done.behind, done.acknowledged) == (("r",), 0)
+    done = publisher.publish()
+    assert (done.behind, done.messages) == ((), 1)
+    assert is_equal(table, replica)
+
+
 def test_beyond_the_bound_the_fullest_buckets_go_whole_and_the_others_by_key() -> None:
     table, replica, publisher, link = pair(max_pending_keys=20)
     keys = np.arange(200_000)

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
+import safetensors.torch
 import torch
 
-from nonet.common.errors import InputError
+from nonet.common.errors import InputError, NonetError
 from nonet.recsys.table.optimizers import FTRL
 from nonet.recsys.training.correction import LogOdds
 from nonet.recsys.training.presets import preset_table
@@ -66,8 +68,43 @@ def test_a_crash_while_writing_leaves_the_snapshot_before(tmp_path, monkeypatch)
     again = make()
     again.restore(tmp_path)
     assert all((a == b).all() for a, b in zip(everything(again), kept, strict=True))
-    again.snapshot(tmp_path)  # what the crash left goes
-    assert len(list(tmp_path.glob("state-*"))) == 1
+    assert len(list(tmp_path.glob("state-*"))) == 1  # nothing half written takes room
+
+
+@pytest.mark.parametrize("what", ["torch", "numpy"])
+def test_a_full_disk_is_said_in_one_line_and_keeps_its_room(tmp_path, monkeypatch, what):
+    trainer = make()
+    trainer.train(batches(0, 2))
+    trainer.snapshot(tmp_path)
+
+    def full(_, path):
+        path.write_bytes(b"half")
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(getattr(safetensors, what), "save_file", full)
+    with pytest.raises(NonetError, match=r"cannot write a snapshot .*No space left.*make room"):
+        trainer.snapshot(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "state-00000001"}
+
+
+def test_what_a_crash_left_goes_with_the_next_snapshot(tmp_path):
+    trainer = make()
+    (tmp_path / "state-00000007").mkdir()
+    trainer.snapshot(tmp_path)
+    assert [path.name for path in tmp_path.glob("state-*")] == ["state-00000008"]
+
+
+@pytest.mark.parametrize("field", ["offsets", "steps", "about", "optimizer_scalars"])
+def test_damage_of_what_the_manifest_says_is_noticed(tmp_path, field):
+    """Another offset would learn rows twice, or never."""
+    trainer = make()
+    trainer.train(batches(0, 2))
+    trainer.snapshot(tmp_path)
+    place = tmp_path / "manifest.json"
+    manifest = json.loads(place.read_text())
+    place.write_text(json.dumps({**manifest, field: {"p0": 1} if field != "steps" else 1}))
+    with pytest.raises(InputError, match="damaged: wrong checksum"):
+        make().restore(tmp_path)
 
 
 def test_what_is_not_its_own_is_refused_and_changes_nothing(tmp_path):

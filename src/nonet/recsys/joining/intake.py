@@ -47,15 +47,21 @@ class Intake:
         outbox: where dead letters go.
         counts: to count them in.
         encoders: by feature, of raw values in JSON.
+        item: the feature that names what is shown.
     """
 
     def __init__(
-        self, joining: Joining, outbox: Outbox, counts: JoinCounts, encoders: Mapping[str, FeatureEncoder]
+        self,
+        joining: Joining,
+        outbox: Outbox,
+        counts: JoinCounts,
+        encoders: Mapping[str, FeatureEncoder],
+        item: str | None = None,
     ) -> None:
         self._joining = joining
         self._outbox = outbox
         self._counts = counts
-        self._shown_from_json = partial(shown_from_json, encoders=encoders)
+        self._shown_from_json = partial(shown_from_json, encoders=encoders, item=item)
         self._small_bytes = min(joining.max_id_bytes, joining.max_event_bytes)
 
     def features(self, at: Position, batch: Batch, latest_ms: int) -> list[Arrival]:

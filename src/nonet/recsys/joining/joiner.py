@@ -62,6 +62,7 @@ class Joiner:
         joining: settings.
         clock: seconds since 1970, to tell times that lie in the future.
         encoders: by feature, for events in JSON that name raw values.
+        item: the feature that names what is shown; events in JSON without it have their `item_id` there.
 
     Raises:
         InputError: another joiner has the folder, or it was made with other labels.
@@ -94,9 +95,10 @@ class Joiner:
         *,
         clock: Callable[[], float] = time.time,
         encoders: Mapping[str, FeatureEncoder] = MappingProxyType({}),
+        item: str | None = None,
     ) -> None:
         self.joining = joining
-        self._encoders = encoders
+        self._encoders, self._item = encoders, item
         self._log = log
         self._clock = clock
         self._now_ms = 0
@@ -123,7 +125,7 @@ class Joiner:
         self._window = Window(joining, self._store, last.number)
         self._outbox = Outbox(self._log, joining.name, dict(last.sequences), last.parcels)
         self._settler = Settler(joining, self._outbox, self.counts)
-        self._intake = Intake(joining, self._outbox, self.counts, self._encoders)
+        self._intake = Intake(joining, self._outbox, self.counts, self._encoders, self._item)
         self._horizon_ms = joining.horizon_ms
         self._waits_ms = [(n, label.wait_ms) for n, label in enumerate(joining.labels)]
         self._kinds = {kind: n for n, kind in enumerate(joining.kinds())}

@@ -2,7 +2,8 @@
 
 A MessagePack map never begins with the byte of `{`, so a topic may carry both. What was shown names raw values, which
 become ids here: `{"request_id": "r1", "item_id": "i7", "ts_ms": 1700000000000, "values": {"user": "u17", "genre":
-["noir", "crime"]}}`; `ids` and `dense` are as in a `FeatureEvent`. An action has the fields of an `ActionEvent`.
+["noir", "crime"]}}`; `ids` and `dense` are as in a `FeatureEvent`. The feature that names what is shown need not be
+among them: it is `item_id`. An action has the fields of an `ActionEvent`.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ def is_json(payload: bytes) -> bool:
     return payload[:1] == _BRACE
 
 
-def shown_from_json(payload: bytes, encoders: Mapping[str, FeatureEncoder]) -> FeatureEvent:
+def shown_from_json(payload: bytes, encoders: Mapping[str, FeatureEncoder], item: str | None = None) -> FeatureEvent:
     """What was shown; fields and features that are not known are passed over, as a schema that grew has them.
 
     Args:
         payload: JSON.
         encoders: by feature, of raw values.
+        item: the feature that names what is shown; an event without it has its `item_id` there.
 
     Raises:
         msgspec.DecodeError: not such an event.
@@ -59,7 +61,10 @@ def shown_from_json(payload: bytes, encoders: Mapping[str, FeatureEncoder]) -> F
     event = msgspec.json.decode(payload, type=_Shown)
     if event.values and not encoders:
         raise InputError("raw values, but this joiner was given no encoders; send ids, or give it some")
-    ids = {**event.ids, **ids_of_values(encoders, {k: v for k, v in event.values.items() if k in encoders})}
+    values = {name: value for name, value in event.values.items() if name in encoders}
+    if item is not None and item in encoders and item not in values and item not in event.ids:
+        values[item] = event.item_id
+    ids = {**event.ids, **ids_of_values(encoders, values)}
     return FeatureEvent(
         request_id=event.request_id.encode(),
         item_id=event.item_id.encode(),

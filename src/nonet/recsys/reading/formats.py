@@ -245,7 +245,11 @@ def detect_format(path: Path, first_line: str) -> Format:
         if told(first_line):
             return kind
     known = ", ".join(FORMATS)
-    raise InputError(f"{path}: cannot tell its format from its first line {first_line[:80]!r}; name one of: {known}")
+    raise InputError(
+        f"{path}: cannot tell its format from its first line {first_line[:80]!r}; name one of: {known}; or, for a "
+        "table of your own: nonet recsys init DIR --data FILE --feature ... --label ... --timestamp ..., then "
+        "--job DIR/job.yaml"
+    )
 
 
 def _has(*columns: str, separator: str = ","):  # type: ignore[no-untyped-def]

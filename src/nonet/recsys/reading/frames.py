@@ -15,6 +15,7 @@ from nonet.recsys.reading.formats import FORMATS, ROW, Format, detect_format
 
 _LINE = "line_number"
 _PARQUET_ROWS = 1 << 17
+_LAST_MS = (1 << 32) * 1000 - 1  # tables keep times as 32 bits of seconds
 
 
 def open_format(path: Path, kind: Format | str | None = None) -> Format:
@@ -218,7 +219,11 @@ def _typed(path: Path, form: Format, table: pl.DataFrame, bad: BadLines) -> pl.D
     timeless = typed["ts_ms"].is_null()
     for at in timeless.arg_true().to_list():
         bad.add(path, typed[_LINE][at], "its time cannot be read")
-    return typed.filter(~timeless).drop(_LINE)
+    beyond = (typed["ts_ms"] > _LAST_MS).fill_null(False)
+    for at in beyond.arg_true().to_list():
+        year = "its time lies beyond the year 2106; are these milliseconds (`unit: ms` under `data` in the job)?"
+        bad.add(path, typed[_LINE][at], year)
+    return typed.filter(~(timeless | beyond)).drop(_LINE)
 
 
 def _counted(rows: int, start: int, name: str) -> pl.Series:

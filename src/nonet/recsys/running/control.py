@@ -1,13 +1,18 @@
-"""A job that runs, from outside: where it is, and what it answers; and what one thread of it asks of another."""
+"""A job that runs, from outside: where it is, and what it answers; and what one thread of it asks of another.
+
+It holds a lock on what it wrote down, so that neither `kill -9` nor a process that has its number by chance (in a
+container each is number 1) is taken for it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nonet.common.atomic import atomic_write
 from nonet.common.errors import InputError, NonetError
@@ -16,32 +21,51 @@ RUNNING = "running.json"
 _TIMEOUT_S = 90.0
 
 
-def say_running(folder: Path, address: str) -> None:
+def say_running(folder: Path, address: str) -> IO[str]:
     """Write down that this process runs the job of a snapshot folder.
 
     Args:
         folder: of the snapshot.
         address: of the server.
+
+    Returns:
+        What holds the lock, to be given to `say_ended`.
     """
     with atomic_write(folder / RUNNING) as file:
         json.dump({"pid": os.getpid(), "address": address}, file)
+    held = (folder / RUNNING).open()
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
 
 
-def say_ended(folder: Path) -> None:
+def say_ended(folder: Path, held: IO[str]) -> None:
     """Take it back."""
     (folder / RUNNING).unlink(missing_ok=True)
+    held.close()
 
 
 def running_at(folder: Path) -> dict[str, Any] | None:
     """Process (`pid`) and `address` of the job that runs with a snapshot folder; None where none does."""
     try:
-        said: Mapping[str, Any] = json.loads((folder / RUNNING).read_text())
-        os.kill(int(said["pid"]), 0)
-    except PermissionError:
-        pass  # it runs, as somebody else
-    except (OSError, ValueError, KeyError):
+        with (folder / RUNNING).open() as file:
+            said: dict[str, Any] = json.load(file)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return said
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return dict(said)
+    return None  # nobody holds it: whoever wrote it was killed
+
+
+def refuse_running(folder: Path) -> None:
+    """Before something is written where a job keeps its snapshots.
+
+    Raises:
+        InputError: the job runs; it would soon write over that.
+    """
+    running = running_at(folder)
+    if running is not None:
+        raise InputError(f"{folder} is of a job that runs as process {running['pid']}; stop it first (SIGTERM)")
 
 
 def ask_running(running: Mapping[str, Any], method: str, path: str, token: str = "") -> dict[str, Any]:

@@ -99,7 +99,14 @@ class Loop:
                 opened.callback(encoder.dictionary.close)
         self.log: Log = opened.enter_context(open_job_log(job))
         self.joiner = opened.enter_context(
-            Joiner(self.log, job.joiner.spill, joining_of(job), clock=self._clock, encoders=features.encoders)
+            Joiner(
+                self.log,
+                job.joiner.spill,
+                joining_of(job),
+                clock=self._clock,
+                encoders=features.encoders,
+                item=features.item,
+            )
         )
         self.catalogue = Catalogue(features)
         self.trainer, event_ts_ms = self._trainer()
@@ -171,7 +178,8 @@ class Loop:
         for one in self.further:
             one.publish()
         self.service.start()
-        say_running(self.job.snapshot.path, self.address)
+        place = self.job.snapshot.path
+        self._home.callback(say_ended, place, say_running(place, self.address))
         runs: dict[str, Callable[[], None]] = {"joiner": self._join, "trainer": self._train, "sync": self._sync}
         runs |= {arm_group(one.arm.name): partial(one.run, self._stop) for one in self.further}
         self._threads = [threading.Thread(target=self._run, args=(run,), name=name) for name, run in runs.items()]
@@ -207,7 +215,6 @@ class Loop:
                     one.save()
         finally:
             self._home.close()
-            say_ended(self.job.snapshot.path)
         if self._failure is not None:
             raise self._failure
 

@@ -12,6 +12,7 @@ from nonet.common.errors import InputError
 from nonet.recsys.config import FeaturesFile, JobFile, load_job
 from nonet.recsys.config_values import checked
 
+_LEAST_MS = 10**11  # a Unix time from here on is in milliseconds: as seconds it is the year 5138, as such 1973
 PRESETS = ("deepfm", "dlrm", "fm", "lr")
 
 
@@ -68,12 +69,14 @@ def columns_of(
     if kind == "table" or features or timestamp:
         if not features or label is None or timestamp is None:
             raise InputError("a table of your own needs --feature (each), --label and --timestamp")
-        form = table_format(features, label=label, timestamp=timestamp, dense=dense, item=item or "")
+        form = table_format(features, label=label, timestamp=timestamp, dense=dense, item=item or "", unit="ms")
         data: tuple[tuple[str, str], ...] = (("format", "table"), ("label", label), ("timestamp", timestamp))
     else:
         form = open_format(path, kind).with_label(label)
         data = (("format", form.name), ("label", form.label))
-    next(read_frames(path, form, max_rows=1), None)
+    first = next(read_frames(path, form, max_rows=1), None)
+    if form.name == "table" and first is not None and first.height and first["ts_ms"][0] >= _LEAST_MS:
+        data += (("unit", "ms"),)
     names = tuple(form.features)
     for named in (user, item):
         if named is not None and named not in names:

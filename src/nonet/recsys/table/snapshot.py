@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from nonet.common.atomic import atomic_path, atomic_write
-from nonet.common.errors import InputError
+from nonet.common.errors import InputError, NonetError
 from nonet.recsys.table.admission import ADMISSIONS
 from nonet.recsys.table.compressors import COMPRESSORS
 from nonet.recsys.table.embedding_table import EmbeddingTable, Exported
@@ -113,6 +114,21 @@ class Saved:
         return table
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say where a file of arrays could not be written, and what to do.
+
+    Raises:
+        NonetError: it could not, mostly as the disk is full.
+    """
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        raise NonetError(
+            f"{folder}: cannot write a snapshot ({error}); make room and start again: the one before stays"
+        ) from error
+
+
 def save(saved: Saved, path: str | Path) -> None:
     """Write a snapshot; the folder holds the old one until it holds the new one.
 
@@ -122,7 +138,8 @@ def save(saved: Saved, path: str | Path) -> None:
 
     Raises:
         InputError: the place is a file, or its folder does not exist.
-        OSError: the disk is full; the old snapshot stays.
+        NonetError: the disk is full; the old snapshot stays.
+        OSError: likewise.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
@@ -134,7 +151,7 @@ def save(saved: Saved, path: str | Path) -> None:
     name = f"rows-{_next_number(folder):08d}.safetensors"
     arrays, numbers = _split(saved.admission)
     tensors = {**saved.exported._asdict(), **{f"admission.{key}": array for key, array in arrays.items()}}
-    with atomic_path(folder / name) as beside:
+    with writing(folder), atomic_path(folder / name) as beside:
         safetensors.numpy.save_file({key: np.ascontiguousarray(array) for key, array in tensors.items()}, beside)
         rows = {"file": name, "bytes": beside.stat().st_size, "xxh3_128": _checksum(beside)}
     body = {

@@ -1,6 +1,6 @@
 """Snapshot and restore of a trainer: model, optimizer, tables, and where its source stood.
 
-    manifest.json       version, current generation, features, correction, offsets, checksums
+    manifest.json       version, current generation, features, correction, offsets, checksums (its own, too)
     state-<number>/     dense.safetensors (weights, buffers, optimizer), table-<number>/ (see `table.snapshot`; of a
                         table in shards, table-<number>/shard-<number>/), further files of whoever saves
 
@@ -27,12 +27,12 @@ from nonet.recsys.features.fid import bucket_owners
 from nonet.recsys.table import snapshot as table_snapshot
 from nonet.recsys.table.embedding_table import EmbeddingTable
 from nonet.recsys.table.reshard import regroup
-from nonet.recsys.table.snapshot import Saved
+from nonet.recsys.table.snapshot import Saved, writing
 
 if TYPE_CHECKING:
     from nonet.recsys.training.trainer import Trainer
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 _DENSE = "dense.safetensors"
 
@@ -47,23 +47,41 @@ def save(
         folder: made if need be; the snapshot in it is replaced as a whole.
         about: JSON values to keep with it, see `describe`.
         files: further contents by name, see `read_file`.
+
+    Raises:
+        NonetError: the disk is full; the snapshot before stays.
+        OSError: likewise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     number = max((int(old.name[6:]) for old in folder.glob("state-*") if old.name[6:].isdigit()), default=0) + 1
     home = folder / f"state-{number:08d}"
     home.mkdir()
+    try:
+        body = {**_write_state(trainer, home, files or {}), "about": dict(about or {})}
+        with atomic_write(folder / MANIFEST) as file:
+            json.dump({**body, "xxh3_128": _checksum_of(body)}, file, indent=1)
+    except BaseException:  # on a full disk, what is half written would stay in the way of everything else
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    for old in folder.glob("state-*"):
+        if old != home:
+            shutil.rmtree(old)
+
+
+def _write_state(trainer: Trainer, home: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Write a generation; gives the manifest that names it."""
     tensors = {f"model.{name}": value.contiguous() for name, value in trainer.model.state_dict().items()}
     groups, scalars = _optimizer_state(trainer, tensors)
-    with atomic_path(home / _DENSE) as beside:
+    with writing(home), atomic_path(home / _DENSE) as beside:
         safetensors.torch.save_file(tensors, beside)
     tables = trainer.distinct_tables
     for at, table in enumerate(tables):
         table.snapshot(home / f"table-{at}", offsets=trainer.offsets)
-    for name, content in (files or {}).items():
+    for name, content in files.items():
         with atomic_write(home / name, "wb") as file:
             file.write(content)
     places = {id(table): at for at, table in enumerate(tables)}
-    manifest = {
+    return {
         "version": VERSION,
         "state": home.name,
         "dense_xxh3": _checksum(home / _DENSE),
@@ -73,14 +91,8 @@ def save(
         "optimizer_scalars": scalars,
         "offsets": dict(trainer.offsets),
         "steps": trainer.steps,
-        "about": dict(about or {}),
-        "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in (files or {}).items()},
+        "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in files.items()},
     }
-    with atomic_write(folder / MANIFEST) as file:
-        json.dump(manifest, file, indent=1)
-    for old in folder.glob("state-*"):
-        if old != home:
-            shutil.rmtree(old)
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -233,6 +245,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: holds no snapshot of a trainer: {error}") from error
     if manifest.get("version") != VERSION or not str(manifest.get("state", "")).startswith("state-"):
         raise InputError(f"{folder / MANIFEST}: version {manifest.get('version')!r}, this program reads {VERSION}")
+    if manifest.pop("xxh3_128", None) != _checksum_of(manifest):
+        raise InputError(f"{folder / MANIFEST}: damaged: wrong checksum; take another snapshot")
     return manifest
 
 
@@ -243,6 +257,10 @@ def _dense(path: Path, checksum: str) -> dict[str, torch.Tensor]:
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _checksum_of(body: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
 
 
 def _checksum(path: Path) -> str:
