@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,7 +74,6 @@ def train(
     if (data is None) == (log is None):
         raise InputError("give --data FILE, or --log URL")
     refuse_running(out)
-    until_ms = None if until is None else options.time_ms(until)
     settings = keeping.job_of(begin) if begin and not job else options.job_of(job, data, kind, label, preset)
     if arm is not None:
         settings, out = arm_job(settings, arm), keeping.arm_place(out, arm)
@@ -83,23 +82,17 @@ def train(
         keeping.bring_back_dictionaries(begin, settings)
     trainer, items, event_ts_ms = keeping.load(begin, settings) if begin else (build_trainer(settings), {}, 0)
     with progress(None, "learning", unit="rows") as bar:
+        told: dict[str, Any] = {"window_rows": window, "advance": bar.advance}
+        told["until_ms"] = None if until is None else options.time_ms(until)
         if data is not None:
             source = FileRows.of(settings, data, kind=kind, label=label, bad=BadLines("skip" if skip_bad else "raise"))
-            done = train_file(
-                trainer,
-                source,
-                batch_rows=settings.trainer.batch_size,
-                epochs=epochs,
-                one_pass=one_pass,
-                until_ms=until_ms,
-                window_rows=window,
-                advance=bar.advance,
-            )
+            rows = settings.trainer.batch_size
+            done = train_file(trainer, source, batch_rows=rows, epochs=epochs, one_pass=one_pass, **told)
             for line in source.bad.first:
                 note(f"passed over: {line}")
         else:
             with open_log(log or "") as opened:
-                done = train_log(trainer, opened, settings, until_ms=until_ms, window_rows=window, advance=bar.advance)
+                done = train_log(trainer, opened, settings, **told)
     keeping.save(out, settings, trainer, {**items, **done.items}, event_ts_ms=max(event_ts_ms, done.event_ts_ms))
     _print_trained(done, out, as_json)
 
