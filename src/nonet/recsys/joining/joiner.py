@@ -348,7 +348,11 @@ class Joiner:
                 self._show(key, row)
             else:
                 counts.duplicate_features += 1
-        self.watermarks.observe(at, newest_ms)
+        self._observe(at, newest_ms)
+
+    def _observe(self, at: Position, newest_ms: int) -> None:
+        """Time passes no faster than the clock: a client whose clock is ahead must not end the wait of all others."""
+        self.watermarks.observe(at, min(newest_ms, self._now_ms))
 
     def _fetched(self, at: Position, batch: Batch, sound: Callable[..., list[Arrival]]) -> list[Arrival]:
         arrivals = sound(at, batch, self._now_ms + self.joining.max_ahead_ms)
@@ -398,7 +402,7 @@ class Joiner:
                 window.cache[key] = row
                 if row.done:
                     self._correct(key, row)
-        self.watermarks.observe(at, newest_ms)
+        self._observe(at, newest_ms)
 
     def _correct(self, key: bytes, row: Row) -> None:
         feature = self._window.feature(row)
