@@ -37,7 +37,7 @@ def test_an_experiment_that_is_none_is_refused() -> None:
 def test_rivals_that_lack_are_left_out_and_ours_is_still_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for variable in ("NONET_TFRA_PYTHON", "NONET_TORCHREC_PYTHON"):
+    for variable in ("RECSYS_TFRA_PYTHON", "RECSYS_TORCHREC_PYTHON"):
         monkeypatch.setenv(variable, str(tmp_path / "none"))
     found = tables.speed_findings(tables.Workload(num_keys=2000, num_lookups=2000, batch=1000), rounds=1)
     ratio, upsert, uniform, zipf = found
@@ -52,8 +52,8 @@ def test_ratios_are_rates_of_ours_over_theirs(monkeypatch: pytest.MonkeyPatch, t
     steps = [f"upsert_{kind}_s" for kind in ("growing", "presized", "cold")]
     steps += [f"lookup_{kind}{how}_s" for kind in ("uniform", "zipf") for how in ("", "_fresh")]
     theirs = {**dict.fromkeys(steps, 8.0), "lookup_faults": 3}
-    monkeypatch.setenv("NONET_TFRA_PYTHON", str(stand_in(tmp_path / "tfra", theirs)))
-    monkeypatch.setenv("NONET_TORCHREC_PYTHON", str(stand_in(tmp_path / "mch", {"lookup_uniform_s": 30.0})))
+    monkeypatch.setenv("RECSYS_TFRA_PYTHON", str(stand_in(tmp_path / "tfra", theirs)))
+    monkeypatch.setenv("RECSYS_TORCHREC_PYTHON", str(stand_in(tmp_path / "mch", {"lookup_uniform_s": 30.0})))
     own = {**dict.fromkeys(steps, 2.0), "index_select_s": 1.0, "index_select_fresh_s": 1.0}
     ours = stand_in(tmp_path / "ours", own)
     monkeypatch.setattr(sys, "executable", str(ours))

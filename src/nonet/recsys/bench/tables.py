@@ -1,7 +1,7 @@
 """The table beside TFRA, TorchRec's MCH and a plain `index_select`: the same keys, by turns, each in its own process.
 
 TFRA needs TensorFlow and TorchRec another build of torch, so each lives in an environment of its own, made by `make
-bench`; `NONET_TFRA_PYTHON` and `NONET_TORCHREC_PYTHON` name other interpreters.
+bench`; `RECSYS_TFRA_PYTHON` and `RECSYS_TORCHREC_PYTHON` name other interpreters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nonet.recsys.table.optimizers import SGD
 _HERE = Path(__file__).parent
 _TIMEOUT_S = 600
 _TFRA, _MCH = "TFRA 0.8.1, CPU", "TorchRec MCH, CPU remap and index_select"
-_RIVALS = {"tfra": "NONET_TFRA_PYTHON", "torchrec": "NONET_TORCHREC_PYTHON"}
+_RIVALS = {"tfra": "RECSYS_TFRA_PYTHON", "torchrec": "RECSYS_TORCHREC_PYTHON"}
 
 
 @dataclass(frozen=True, slots=True)
