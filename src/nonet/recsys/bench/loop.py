@@ -78,8 +78,8 @@ def freshness_findings(*, interval_s: float = 1.0, probes: int = 15) -> list[Fin
     seen = freshness_trial(interval_s, probes)
     source = f"synthetic: embedded log, joiner, trainer, replica in one process; a sync every {interval_s:g} s"
     told = (
-        f"{seen.probes} probes; 95 % within {seen.p95_s:.2f} s; the label waits 100 ms; a job waits as long as its labels "
-        "do, 30 s when `init` wrote it"
+        f"{seen.probes} probes; 95 % within {seen.p95_s:.2f} s; the label waits 100 ms; a job waits as "
+        "long as its labels do, 30 s when `init` wrote it"
     )
     return [Finding("recsys", "freshness_p50_s", seen.p50_s, "s", "lower", source, promise=2.0, note=told)]
 
