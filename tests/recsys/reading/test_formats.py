@@ -1,5 +1,6 @@
 """Every format, on lines written as its publisher writes them."""
 
+import csv
 import gzip
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.recsys.reading.blocks import BadLines
 from nonet.recsys.reading.formats import FORMATS, table_format
 from nonet.recsys.reading.frames import read_frames
 
@@ -142,3 +144,22 @@ def test_unknown_files_and_rules_say_so(tmp_path):
         FORMATS["criteo"].with_label("rating >")
     with pytest.raises(InputError, match=r"label rule 'stars > 3' does not fit the columns.*stars"):
         frame_of(tmp_path, "a.dat", "7::9::4::100\n", kind=FORMATS["movielens-dat"].with_label("stars > 3"))
+
+
+def test_quotes_of_csv_are_taken_off_as_python_does(tmp_path):
+    """Header and fields quoted, separators and quotes inside; a quote that does not close is a bad line."""
+    rows = [["1", "10", "4.5", "5"], ['a, "b"', "x,y", "1", "6"], ["\u00e9", "", "5", "7"]]
+    path = tmp_path / "ratings.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([["userId", "movieId", "rating", "timestamp"], *rows])
+    frame = pl.concat(list(read_frames(path)))
+    assert frame.select("user", "item").rows() == [(user, item) for user, item, *_ in rows]
+    assert frame["label"].to_list() == [1, 0, 1] and frame["ts_ms"].to_list() == [5000, 6000, 7000]
+    with path.open("a", encoding="utf-8") as file:
+        file.write('2,"open,3,8\n3,30,4.0,9\n')
+    with pytest.raises(InputError, match=r"ratings.csv, line 5: 1 fields, 4 are expected"):
+        list(read_frames(path))
+    bad = BadLines("skip")
+    assert pl.concat(list(read_frames(path, bad=bad)))["user"].to_list()[-1] == "3"
+    assert bad.count == 1

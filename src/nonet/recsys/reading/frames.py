@@ -12,6 +12,7 @@ import polars as pl
 from nonet.common.errors import InputError
 from nonet.recsys.reading.blocks import BLOCK_BYTES, BadLines, first_line, read_blocks
 from nonet.recsys.reading.formats import FORMATS, ROW, Format, detect_format
+from nonet.recsys.reading.quoting import UNIT, fields_of, unquoted
 
 _LINE = "line_number"
 _PARQUET_ROWS = 1 << 17
@@ -28,7 +29,10 @@ def open_format(path: Path, kind: Format | str | None = None) -> Format:
         return kind
     if isinstance(kind, str):
         return FORMATS[kind]
-    return detect_format(path, _names_in_parquet(path) if path.suffix == ".parquet" else first_line(path))
+    if path.suffix == ".parquet":
+        return detect_format(path, _names_in_parquet(path))
+    line = first_line(path)
+    return detect_format(path, ",".join(fields_of(line, ",")) if '"' in line else line)
 
 
 def read_frames(
@@ -120,7 +124,7 @@ def _header(path: Path, form: Format, block: bytes) -> tuple[list[str], int]:
     """Names of the columns of the file, and the bytes of its header line."""
     end = block.index(b"\n") + 1
     first = block[:end].decode("utf-8-sig", "replace").rstrip("\n")
-    names = [form.aliases.get(name, name) for name in (part.split(":")[0] for part in first.split(form.separator))]
+    names = [form.aliases.get(name, name) for name in (part.split(":")[0] for part in fields_of(first, form.separator))]
     if form.header == "never" or (form.header == "maybe" and not set(form.columns) <= set(names)):
         return list(form.columns), 0
     _require(path, form, names)
@@ -135,19 +139,22 @@ def _require(path: Path, form: Format, names: list[str]) -> None:
 
 def _split(path: Path, form: Format, columns: list[str], block: bytes, line: int, bad: BadLines) -> pl.DataFrame:
     """A block as columns of text with the numbers of its lines; lines of another shape go to `bad`."""
-    separator = form.separator.encode()
+    parted = form.separator
+    if parted == "," and b'"' in block:
+        block, parted = unquoted(block), UNIT
+    separator = parted.encode()
     lines, width = block.count(b"\n"), len(columns)
     numbers: list[int] | range = range(line, line + lines)
     if block.count(separator) != lines * (width - 1) or not _is_text(block):
         block, numbers = _repaired(path, block, separator, width, line, bad)
     try:
-        table = _parsed(block, form.separator, columns)
+        table = _parsed(block, parted, columns)
     except pl.exceptions.PolarsError:
         table = None
     if table is None or table.height != len(numbers):
         # As many separators as should be, in the wrong lines.
         block, numbers = _repaired(path, block, separator, width, line, bad)
-        table = _parsed(block, form.separator, columns)
+        table = _parsed(block, parted, columns)
     used = [name for name in columns if name in form.columns]
     return table.select(used).with_columns(pl.Series(_LINE, numbers, pl.Int64))
 
