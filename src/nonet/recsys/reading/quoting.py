@@ -1,4 +1,4 @@
-"""Quoted fields of CSV (RFC 4180), which spreadsheets and pandas write; a field must end in the line in which it begins."""
+"""Quoted fields of CSV (RFC 4180), as pandas writes them; each must end in the line in which it begins."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def fields_of(line: str, separator: str) -> list[str]:
 
 
 def unquoted(block: bytes) -> bytes:
-    r"""Lines of CSV with their fields parted by `UNIT`, without quotes.
+    """Lines of CSV with their fields parted by `UNIT`, without quotes.
 
     A line that is none, as one whose quotes do not close, stays as it is; it has the wrong number of fields then.
 
     Args:
         block: whole lines.
 
-    >>> unquoted(b'1,"a, ""b"""\n2,"open\n')
-    b'1\x1fa, "b"\n2,"open\n'
+    >>> unquoted(b'1,"a, b"\\n2,"open\\n')
+    b'1\\x1fa, b\\n2,"open\\n'
     """
     lines = []
     for line in block.split(b"\n"):
