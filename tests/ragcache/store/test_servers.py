@@ -106,7 +106,9 @@ def test_an_object_that_is_damaged(s3):
         with pytest.raises(VariantUnavailable):
             assert_reads(store.open(meta.variant_id), make_kv(meta))
         assert store.variants("c0") == ()
-    assert store.stats().faults == {"s3: damaged": 4}
+    faults = store.stats().faults
+    # Who reads another layer at that moment may find the object gone, since the damage has taken it away.
+    assert faults.pop("s3: damaged") == 4 and set(faults) <= {"s3: gone"}
     store.close()
 
 
