@@ -133,7 +133,7 @@ def _failure(scale: Scale) -> list[Finding]:
     return failure_findings("process" if scale == "full" else "thread")
 
 
-def _retrieval(_scale: Scale) -> list[Finding]:
+def _retrieval(scale: Scale) -> list[Finding]:
     from nonet.recsys.bench.loop import retrieval_findings
 
-    return retrieval_findings()
+    return retrieval_findings(20_000 if scale == "full" else 3_000)

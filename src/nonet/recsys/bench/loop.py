@@ -105,20 +105,24 @@ def failure_findings(backend: str) -> list[Finding]:
     ]
 
 
-def retrieval_findings() -> list[Finding]:
-    """`recall_at_50` of the index's graph after its items have moved, and on vectors that a model has learned."""
+def retrieval_findings(num_items: int) -> list[Finding]:
+    """`recall_at_50` of the index's graph after its items have moved, and on vectors that a model has learned.
+
+    Args:
+        num_items: that are made up.
+    """
     from nonet.recsys.bench.learning import log_of
     from nonet.recsys.data import ML_LATEST_SMALL
     from nonet.recsys.freshness.setup import USUAL
     from nonet.recsys.serving.trials import recall_of, recall_trial
 
-    seen = recall_trial()
+    seen = recall_trial(num_items)
     told = (
         f"{seen.recall_fresh:.3f} before any change; {seen.found_after_change:.0%} of changed items found first; "
         f"{seen.search_ms:.2f} ms a search, {seen.updates_per_s:,.0f} items moved a second; up to 100,000 items the "
         "index compares all instead"
     )
-    source = "synthetic: 20,000 vectors of 16 numbers, a quarter of them moved three times"
+    source = f"synthetic: {num_items:,} vectors of 16 numbers, a quarter of them moved three times"
     log = log_of(ML_LATEST_SMALL)
     trainer = USUAL.trainer(tuple(log.rows.ids), log.rows.dense.shape[1], 0)
     USUAL.learn(trainer, log.rows)
