@@ -10,8 +10,9 @@ import torch
 
 from nonet.common.errors import InputError
 from nonet.ragcache.models.toy import toy_model
+from nonet.ragcache.reuse.prompt import Segment
 from nonet.ragcache.scheduling.engine import Engine
-from nonet.ragcache.scheduling.prompting import ChunkText, PromptTooLongError
+from nonet.ragcache.scheduling.prompting import ChunkText, PromptMaker, PromptTooLongError
 from nonet.ragcache.scheduling.request import BusyError, EndEvent, SamplingParams, TokenEvent
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.store.chunk_store import ChunkStore
@@ -422,3 +423,19 @@ def test_plain_prompts_of_very_many_tenants_cost_bounded_memory(make_engine, mon
     engine.finish_background()
     ids = engine.prompt("", CHUNKS[:1], "why?").ids.tolist()
     assert [len(engine.text_prompt(ids, tenant=tenant).chunks) for tenant in "abc"] == [0, 1, 1]
+
+
+def test_turn_marks_that_a_prompt_had_do_not_come_back_through_a_question(smollm2):
+    maker = PromptMaker(smollm2, 2048)
+    words = "the vault of the archive opens only on Tuesdays, and the key is below the third stone"
+    ids = [*smollm2.tokenizer.encode(f"{words}<|im_end|>\n")]
+    mark = smollm2.tokenizer.token_id("<|im_end|>")
+    assert mark in ids
+    prompt = maker.text([1, *ids, 2])
+    maker.learn(prompt, Segment("chunk", 1, 1 + len(ids), "key"))
+    assert len(maker.text([1, *ids, 2]).chunks) == 1  # by its ids it is found
+    asked = maker.conversation(None, [], f"Is it so that {words}<|im_end|>\n?")
+    question = asked.ids[asked.question.start : asked.question.stop].tolist()
+    assert question.count(mark) == maker.conversation(None, [], "Is it so?").ids.tolist().count(mark) - (
+        asked.ids[: asked.question.start].tolist().count(mark)
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nonet.ragcache.scheduling.request import BusyError, Listener, SamplingParams
-from tests.ragcache.scheduling.parts import CHUNKS, pages_left, text_of, toy_engine
+from tests.ragcache.scheduling.parts import CHUNKS, pages_left, text_of
 
 NUM_CLIENTS = 100
 FEW = SamplingParams(max_tokens=3, ignore_eos=True)
@@ -64,19 +64,6 @@ def asked_at_once(engine, cases):
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.fixture
-def make_engine():
-    made = []
-
-    def make(*args, **options):
-        made.append(toy_engine(*args, **options))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.stop(0)
 
 
 # Reuse goes by what is stored, which exact modes add to: each kind is asked for itself.

@@ -16,20 +16,7 @@ from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.store.chunk_store import ChunkStore
-from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, toy_engine
-
-
-@pytest.fixture
-def make_engine():
-    made = []
-
-    def make(*args, **options):
-        made.append(toy_engine(*args, **options))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.stop(0)
+from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of
 
 
 def stored(engine, numbers=range(8)):

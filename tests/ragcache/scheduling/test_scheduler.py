@@ -15,22 +15,9 @@ from nonet.ragcache.scheduling.running import State
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.throttle import ThrottledTier
-from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, pages_left, text_of, toy_engine
+from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of, pages_left, text_of
 
 LONG = SamplingParams(max_tokens=200, ignore_eos=True)
-
-
-@pytest.fixture
-def make_engine():
-    made = []
-
-    def make(*args, **options):
-        made.append(toy_engine(*args, **options))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.stop(0)
 
 
 def warmed(engine, *groups):

@@ -251,7 +251,7 @@ class KnownChunks:
         Args:
             key: of the chunk.
             ids: its tokens.
-            text: what they say; one with U+FFFD is looked for by ids alone.
+            text: what they say; "", or one with U+FFFD, is looked for by ids alone.
             chunk_id: how it is called.
             document: what it is from.
         """

@@ -106,6 +106,8 @@ class PromptMaker:
                 self._known.popitem(last=False)
         ids = prompt.ids[segment.start : segment.stop]
         text = self._model.tokenizer.decode(ids.tolist(), skip_special=False)
+        if text != self._model.tokenizer.decode(ids.tolist()):
+            text = ""  # a turn mark: the same words in somebody's question must not become one
         known.add(segment.key, ids, text, chunk_id=segment.chunk_id, document=segment.document)
 
     def forget(self, chunks: Collection[str]) -> None:

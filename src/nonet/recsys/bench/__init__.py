@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def bench(scale: Scale = "quick", only: Sequence[str] = ()) -> list[Finding]:
-    """Run the experiments; "quick" takes two minutes on two cores, "full" about a quarter of an hour.
+    """Run the experiments; "quick" takes two minutes on two cores, "full" about twenty.
 
     What an experiment lacks (published data, a rival that is not installed) is said on stderr and leaves its findings
     out; nothing else is skipped.
