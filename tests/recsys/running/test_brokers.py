@@ -92,7 +92,7 @@ def test_a_job_lives_through_the_death_of_its_broker(broker: Broker, make_job: M
         eventually(lambda: served_until_s(client) > served_s)
         at = client.http.post("/v1/snapshot").json()["offsets"]["examples:0"]
         liked(client, "i2", rounds=1)
-        loop._save = lambda: None  # type: ignore[method-assign] - as `kill -9` before the last snapshot
+        loop._saves.write = lambda: None  # type: ignore[method-assign] - as `kill -9` before the last snapshot
     with Loop(job) as loop:
         eventually(lambda: loop.learner.rows >= 8)
         assert loop.learner.offsets[0] >= at + 8

@@ -25,6 +25,7 @@ STATUS: dict[str, Any] = {
     "expired": 5,
     "up_s": 43_200.0,
     "recoveries": 0,
+    "snapshot": {"age_s": 30.0, "failures": 1, "failure": None},
     "trimmed": 0,
     "poison": 0,
     "arms": {
@@ -54,6 +55,7 @@ def sick(found: Sequence[Check]) -> list[str]:
         ({"staleness_s": 1e4}, None),  # nobody comes
         ({"staleness_s": 1e4, "lag": None}, "log"),
         ({"recoveries": 1}, "shards that failed"),
+        ({"snapshot": {"age_s": 9e4, "failures": 2, "failure": "no room"}}, "snapshots that failed"),
         ({"trimmed": 3}, "examples trimmed unread"),
         ({"poison": 1}, "records that are no examples"),
         (
@@ -68,6 +70,12 @@ def test_numbers_of_a_running_job(make_job: MakeJob, change: dict[str, Any], nam
     found = list(_live({**STATUS, **change}, make_job()))
     assert sick(found) == ([] if name is None else [name])
     assert by_name(found)["expired a day, keys"].value == 10
+
+
+def test_an_old_staleness_is_told_where_nobody_comes_and_good_only_where_it_is_small(make_job: MakeJob) -> None:
+    for staleness_s, state in ((1.0, "good"), (None, "good"), (3e8, "told")):
+        found = list(_live({**STATUS, "staleness_s": staleness_s}, make_job()))
+        assert by_name(found)["staleness, s"].state == state
 
 
 def test_dead_letters_are_counted_by_reason_and_damage_is_found(make_job: MakeJob) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from nonet.recsys.logs import Record
 from nonet.recsys.running import keeping
 from nonet.recsys.running.control import RUNNING, ask_running, refuse_running, running_at, say_running
 from nonet.recsys.running.loop import Loop
+from nonet.recsys.training import checkpoint
 from tests.recsys.running.conftest import FEATURES, MakeJob, eventually
 
 ITEMS = {f"i{n}": {"genre": [f"g{n % 3}"]} for n in range(8)}
@@ -104,7 +106,7 @@ def test_a_restart_goes_on_from_the_snapshot_and_replays_the_rest(job: JobFile) 
         assert at >= 64
         liked(client, "i3", rounds=2)
         expected = set(loop.trainer.tables["item"].keys())
-        loop._save = lambda: None  # type: ignore[method-assign] - as `kill -9` before the last snapshot
+        loop._saves.write = lambda: None  # type: ignore[method-assign] - as `kill -9` before the last snapshot
     end = loop.learner.offsets[0]
     assert end >= at + 16
     trainer, items, _ = keeping.load(job.snapshot.path, job)
@@ -227,3 +229,36 @@ def test_an_item_in_json_on_the_log_can_be_recommended(job: JobFile) -> None:
     with Loop(job, items=ITEMS) as loop:
         loop.log.append("features", 0, [Record(b"r1", json.dumps(event).encode(), now_ms)])
         eventually(lambda: "i99" in loop.catalogue)
+
+
+def test_a_job_outlives_a_disk_that_is_full_for_a_while(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(snapshot={"interval": "0.2s"})
+    is_full = False
+    write = checkpoint.atomic_write
+
+    def refuse_when_full(*given: Any) -> Any:
+        if is_full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(*given)
+
+    monkeypatch.setattr(checkpoint, "atomic_write", refuse_when_full)
+    with Loop(job, items=ITEMS) as loop, Client(loop) as client:
+        liked(client, "i5", rounds=2)
+        is_full = True
+        eventually(lambda: loop.status()["snapshot"]["failures"] >= 2)
+        liked(client, "i5", rounds=2)
+        status = client.http.get("/v1/status").json()["snapshot"]
+        assert "no space left" in status["failure"] and status["age_s"] > 0
+        assert "nonet_recsys_snapshot_failures_total" in client.http.get("/metrics").text
+        asked = client.http.post("/v1/snapshot")
+        assert asked.status_code == 503 and "no space left" in asked.text
+        assert "the one before stays, and it is tried again" in capsys.readouterr().err
+        kept, _, _ = keeping.load(job.snapshot.path, job)
+        assert kept.offsets.get("examples:0", 0) < loop.trainer.offsets["examples:0"]
+        is_full = False
+        eventually(lambda: loop.status()["snapshot"]["failure"] is None)
+        assert client.http.post("/v1/snapshot").status_code == 200
+    kept, _, _ = keeping.load(job.snapshot.path, job)
+    assert kept.offsets == loop.trainer.offsets

@@ -138,8 +138,9 @@ def online_findings(*, seeds: Sequence[int]) -> list[Finding]:
             continue
         for line in simulate(log.rows, shards=(10, 50, 100), seeds=seeds).table():
             source = f"{log.name}, {line.num_shards} shards of {line.interval_s / 3600:.1f} h, {len(seeds)} seeds"
+            spread = "one seed" if line.gain_spread is None else f"spread over seeds {line.gain_spread:.4f}"
             told = (
-                f"{line.online_auc:.4f} and {line.frozen_auc:.4f}, spread over seeds {line.gain_spread:.4f}; pooled "
+                f"{line.online_auc:.4f} and {line.frozen_auc:.4f}, {spread}; pooled "
                 f"{line.pooled_online_auc:.4f} and {line.pooled_frozen_auc:.4f}; {line.sync_rows:,.0f} rows a sync"
             )
             promise = log.promise(promises.get(line.num_shards))

@@ -88,7 +88,7 @@ class Freshness:
         online_auc: mean over shards and seeds.
         frozen_auc: likewise.
         gain: the first less the second.
-        gain_spread: standard deviation of the gain over seeds; 0 with one.
+        gain_spread: standard deviation of the gain over the seeds; None with one, which says nothing of it.
         pooled_online_auc: mean over seeds.
         pooled_frozen_auc: likewise.
         sync_rows: mean rows of a sync.
@@ -101,7 +101,7 @@ class Freshness:
     online_auc: float
     frozen_auc: float
     gain: float
-    gain_spread: float
+    gain_spread: float | None
     pooled_online_auc: float
     pooled_frozen_auc: float
     sync_rows: float
@@ -262,7 +262,7 @@ def _over_seeds(runs: Sequence[Run]) -> Freshness:
         mean("online_auc"),
         mean("frozen_auc"),
         float(np.mean(gains)),
-        float(np.std(gains)),
+        float(np.std(gains)) if len(gains) > 1 else None,
         mean("pooled_online_auc"),
         mean("pooled_frozen_auc"),
         mean("sync_rows"),

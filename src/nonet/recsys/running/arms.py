@@ -17,9 +17,9 @@ from nonet.recsys.config import MAIN_ARM, ArmSection, FeaturesFile, JobFile, Sha
 from nonet.recsys.config_values import checked
 from nonet.recsys.logs import Log, LogUnavailableError
 from nonet.recsys.running import keeping
-from nonet.recsys.running.control import Request
 from nonet.recsys.running.learning import Learner
 from nonet.recsys.running.parts import build_trainer, table_names
+from nonet.recsys.running.saving import Saves
 from nonet.recsys.serving import Arm, Catalogue
 from nonet.recsys.syncing import DeltaPublisher, InProcessLink, Replica
 from nonet.recsys.syncing.forms import codec_of
@@ -121,8 +121,8 @@ class FurtherArm:
             fake_negatives=own.labels.late == "fake_negative",
         )
         self.learner.event_ts_ms = self._expired_ms = event_ts_ms
-        self.saving = Request()
-        """Of a snapshot, between two steps."""
+        self.saves = Saves(self._save, own.snapshot.interval, f"arm {name}")
+        """Written between two steps."""
 
     def _trainer(self, name: str) -> tuple[Trainer, int]:
         place = self._job.snapshot.path
@@ -146,7 +146,7 @@ class FurtherArm:
         Raises:
             LogUnavailableError: the log has not answered for a minute.
         """
-        sync_s = dense_s = save_s = commit_s = well_s = time.monotonic()
+        sync_s = dense_s = commit_s = well_s = time.monotonic()
         while not stop.is_set():
             try:
                 num = self.learner.step()
@@ -156,9 +156,7 @@ class FurtherArm:
                     is_due = now_s >= dense_s + self._job.dense_sync_interval
                     self.publish(with_dense=is_due)
                     sync_s, dense_s = now_s, now_s if is_due else dense_s
-                if now_s >= save_s + self._job.snapshot.interval or self.saving.is_asked:
-                    self.save()
-                    save_s = now_s
+                self.saves.write_if_due()
                 if now_s >= commit_s + 1 or not num:
                     self._commit()
                     commit_s = now_s
@@ -186,10 +184,8 @@ class FurtherArm:
         if published.refused:
             raise NonetError(f"the replica refuses: {published.refused[name]}")
 
-    def save(self) -> None:
-        """Write a snapshot; only between two steps."""
+    def _save(self) -> None:
         keeping.save(self._job.snapshot.path, self._job, self.trainer, {}, event_ts_ms=self.learner.event_ts_ms)
-        self.saving.answer()
 
     def _expire(self) -> None:
         event_ts_ms = self.learner.event_ts_ms

@@ -192,14 +192,19 @@ def _live(status: Mapping[str, Any], job: JobFile) -> Iterator[Check]:
     lag = status["lag"]
     if lag is None:
         yield Check("log", "does not answer", "bad", "start its broker: what is shown meanwhile is not learned")
-    is_fresh = staleness_s is None or staleness_s < patience_s or lag is None or not lag["joiner"]
-    yield Check("staleness, s", staleness_s, _ok(is_fresh), "joiner or trainer cannot keep up")
+    is_old = staleness_s is not None and staleness_s >= patience_s
+    # Where nothing waits to be read, nobody sends anything, or only what is long past.
+    state: State = "told" if is_old and not (lag and lag["joiner"]) else _ok(not is_old)
+    yield Check("staleness, s", staleness_s, state, "joiner or trainer cannot keep up")
     yield Check("learned since the start", status["learned"])
     yield Check("admitted, share of updates", status["admitted"])
     yield Check("expired a day, keys", status["expired"] / max(status["up_s"], 1.0) * 86_400)
     yield Check(
         "shards that failed", status["recoveries"], _ok(not status["recoveries"]), "see why their processes ended"
     )
+    saved = status["snapshot"]
+    yield Check("snapshot, s ago", saved["age_s"])
+    yield Check("snapshots that failed", saved["failures"], _ok(not saved["failure"]), f"{saved['failure']}")
     lost = status["trimmed"]
     yield Check("examples trimmed unread", lost, _ok(not lost), "longer retention, or more frequent snapshots")
     yield Check("records that are no examples", status["poison"], _ok(not status["poison"]), "who writes them?")

@@ -1,4 +1,4 @@
-"""A job that runs, from outside: where it is, and what it answers; and what one thread of it asks of another.
+"""A job that runs, from outside: where it is, and what it answers.
 
 It holds a lock on what it wrote down, so that neither `kill -9` nor a process that has its number by chance (in a
 container each is number 1) is taken for it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -93,34 +92,3 @@ def ask_running(running: Mapping[str, Any], method: str, path: str, token: str =
     if answer.status_code != 200:
         raise NonetError(f"{address} answers {answer.status_code}: {answer.text[:200]}")
     return dict(answer.json())
-
-
-class Request:
-    """Somebody asks another thread for something, and waits until it is done."""
-
-    def __init__(self) -> None:
-        self._asked, self._done = threading.Event(), threading.Condition()
-        self._number = 0
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether somebody waits."""
-        return self._asked.is_set()
-
-    def ask(self, timeout_s: float) -> bool:
-        """Whether it was done in time.
-
-        Args:
-            timeout_s: to wait for it.
-        """
-        with self._done:
-            before = self._number
-            self._asked.set()
-            return self._done.wait_for(lambda: self._number > before, timeout_s)
-
-    def answer(self) -> None:
-        """It is done."""
-        with self._done:
-            self._asked.clear()
-            self._number += 1
-            self._done.notify_all()

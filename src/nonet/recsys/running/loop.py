@@ -20,11 +20,12 @@ from nonet.recsys.joining import Joiner
 from nonet.recsys.logs import Log, LogUnavailableError, Record
 from nonet.recsys.running import keeping
 from nonet.recsys.running.arms import FurtherArm, arm_group, arm_status, make_arm, plain
-from nonet.recsys.running.control import Request, say_ended, say_running
+from nonet.recsys.running.control import say_ended, say_running
 from nonet.recsys.running.items import Items
 from nonet.recsys.running.learning import Learner, named_items
 from nonet.recsys.running.metrics import LoopMetrics
 from nonet.recsys.running.parts import build_trainer, feature_roles, joining_of, open_job_log
+from nonet.recsys.running.saving import Saves
 from nonet.recsys.serving import Assignment, Catalogue, Recommender, make_serving_app
 from nonet.recsys.sharding import ShardDownError, ShardedTable
 from nonet.recsys.syncing import DeltaPublisher, InProcessLink
@@ -78,7 +79,7 @@ class Loop:
         self.job, self._clock = job, clock
         self._stop, self._ended, self._shard_is_down = threading.Event(), threading.Event(), threading.Event()
         self._failure: BaseException | None = None
-        self._saving = Request()
+        self._saves = Saves(self._save, job.snapshot.interval, "the job")
         self._threads: list[threading.Thread] = []
         self.recoveries = 0
         """Shards that failed and were replaced."""
@@ -172,7 +173,7 @@ class Loop:
     def start(self) -> Loop:
         """Begin; returns when requests are answered."""
         self._began_s = self._clock()
-        self._save()
+        self._saves.write()
         self._put_dense()
         self._publish()
         for one in self.further:
@@ -210,9 +211,9 @@ class Loop:
             if self._failure is None:
                 if self._shard_is_down.is_set():
                     self._recover()
-                self._save()
+                self._saves.write()
                 for one in self.further:
-                    one.save()
+                    one.saves.write()
         finally:
             self._home.close()
         if self._failure is not None:
@@ -250,8 +251,19 @@ class Loop:
             "admitted": (applied.updated + applied.created) / tried if tried else None,
             "expired": self.expired,
             "recoveries": self.recoveries,
+            "snapshot": self._snapshot_status(),
             "windows": [plain(asdict(window)) for window in list(learner.windows)],
             "arms": {name: {"share": self.job.arms[name].share, **said} for name, said in arms.items()},
+        }
+
+    def _snapshot_status(self) -> dict[str, Any]:
+        """Of all arms: the oldest snapshot, and what failed."""
+        said = [saves.status() for saves in self._all_saves()]
+        ages = [one["age_s"] for one in said]
+        return {
+            "age_s": None if None in ages else max(ages),
+            "failures": sum(one["failures"] for one in said),
+            "failure": next((one["failure"] for one in said if one["failure"]), None),
         }
 
     def _lags(self) -> dict[str, int] | None:
@@ -265,13 +277,17 @@ class Loop:
         """Write a snapshot now, between two steps of the trainer.
 
         Raises:
-            HTTPException: the trainer has ended, or takes longer than a minute (503).
+            HTTPException: it cannot be written, the trainer has ended, or takes longer than a minute (503).
         """
         from fastapi import HTTPException
 
-        if not all(one.ask(_PATIENCE_S) for one in (self._saving, *(further.saving for further in self.further))):
-            raise HTTPException(503, "the trainer is busy or has ended; see what the job says on stderr")
+        for saves in self._all_saves():
+            if failure := saves.ask(_PATIENCE_S):
+                raise HTTPException(503, f"no snapshot: {failure}")
         return {"path": str(self.job.snapshot.path.resolve()), "offsets": dict(self.trainer.offsets)}
+
+    def _all_saves(self) -> list[Saves]:
+        return [self._saves, *(one.saves for one in self.further)]
 
     # Threads.
 
@@ -300,7 +316,7 @@ class Loop:
             self.log.append(topic, partition, [tick])
 
     def _train(self) -> None:
-        dense_s = save_s = commit_s = well_s = time.monotonic()
+        dense_s = commit_s = well_s = time.monotonic()
         while not self._stop.is_set():
             try:
                 if self._shard_is_down.is_set():
@@ -311,9 +327,7 @@ class Loop:
                 if now_s >= dense_s + self.job.dense_sync_interval:
                     self._put_dense()
                     dense_s = now_s
-                if now_s >= save_s + self.job.snapshot.interval or self._saving.is_asked:
-                    self._save()
-                    save_s = now_s
+                self._saves.write_if_due()
                 if now_s >= commit_s + 1 or not num:
                     self._commit()
                     commit_s = now_s
@@ -355,7 +369,6 @@ class Loop:
             self.catalogue.items(),
             event_ts_ms=self.learner.event_ts_ms,
         )
-        self._saving.answer()
 
     def _expire(self) -> None:
         event_ts_ms = self.learner.event_ts_ms

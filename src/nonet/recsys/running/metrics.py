@@ -42,6 +42,12 @@ class LoopMetrics:
         yield joined
         yield CounterMetricFamily("nonet_recsys_learned", "Examples learned.", value=status["learned"])
         yield CounterMetricFamily("nonet_recsys_expired", "Keys expired.", value=status["expired"])
+        saved = status["snapshot"]
+        if saved["age_s"] is not None:  # absent until a further arm has its first one
+            yield GaugeMetricFamily("nonet_recsys_snapshot_age_seconds", "Of the oldest arm's.", value=saved["age_s"])
+        yield CounterMetricFamily(
+            "nonet_recsys_snapshot_failures", "Snapshots that could not be written.", value=saved["failures"]
+        )
         yield from _of_arms(status["arms"])
         yield CounterMetricFamily("nonet_recsys_recoveries", "Shards that were replaced.", value=status["recoveries"])
 

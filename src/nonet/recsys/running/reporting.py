@@ -37,16 +37,21 @@ def verdict(simulation: Simulation) -> str:
     """
     lines = simulation.table()
     best = max(lines, key=lambda line: line.pooled_online_auc)
-    sure = [line for line in lines if line.gain > max(_WORTH, line.gain_spread)]
+    sure = [line for line in lines if line.gain > max(_WORTH, line.gain_spread or 0.0)]
     if not sure:
         most = max(lines, key=lambda line: line.gain)
         return (
             f"Online training does not pay on this log: the most that syncs bring is {most.gain:+.4f} AUC over a model "
-            f"that is never synced (spread {most.gain_spread:.4f})."
+            f"that is never synced ({_spread(most)})."
         )
     gain = best.pooled_online_auc - best.pooled_frozen_auc
     said = f"Online training pays: {gain:+.4f} AUC over all rows with a sync each {span(best.interval_s)}."
-    return f"{said} {_fresher(lines, best)}"
+    doubt = " One seed says nothing of chance; try --seeds 3." if best.gain_spread is None else ""
+    return f"{said} {_fresher(lines, best)}{doubt}"
+
+
+def _spread(line: Freshness) -> str:
+    return "one seed, spread unknown" if line.gain_spread is None else f"spread {line.gain_spread:.4f}"
 
 
 def _fresher(lines: list[Freshness], best: Freshness) -> str:
