@@ -11,10 +11,11 @@ def turned(x, positions, frequencies):
     return torch.cat([pairs.real, pairs.imag], -1)
 
 
-def dense(decoder, ids, positions=None, stored=None):
+def dense(decoder, ids, positions=None, stored=None, led=()):
     """Logits of every row, keys and values [L, n, kv, d] not rotated, attention [L, heads, n, n].
 
-    `stored` maps a row to its keys and values [L, kv, d], which take the place of the computed ones.
+    `stored` maps a row to its keys and values [L, kv, d], which take the place of the computed ones. `led` is pairs: a
+    map as `stored` of rows that are computed all the same, and rows to which the mean of what that changed is added.
     """
     config = decoder.config
     n = len(ids)
@@ -25,6 +26,11 @@ def dense(decoder, ids, positions=None, stored=None):
         q, k, v = layer.project(x)
         for row, (keys, values) in (stored or {}).items():
             k[row], v[row] = keys[number], values[number]
+        for leaders, followers in led:
+            for mine, which in ((k, 0), (v, 1)):
+                changes = [mine[row] - held[which][number] for row, held in leaders.items()]
+                for row in followers:
+                    mine[row] = mine[row] + sum(changes) / len(changes)
         all_keys.append(k.clone())
         all_values.append(v.clone())
         kind = config.layers[number]

@@ -109,6 +109,104 @@ def test_a_chunk_from_elsewhere_is_read_at_its_new_place_and_repaired_rows_are_c
     assert torch.equal(pool.keys[:, blocks.slots], kept)
 
 
+class Led:
+    """A prompt with two chunks from elsewhere; a few rows of each are computed anew, the others follow them."""
+
+    def __init__(self, decoder, pool):
+        self.pool = pool
+        before, chunks, after = tokens(30, 1), (tokens(25, 2), tokens(18, 5)), tokens(40, 3)
+        self.ids = torch.cat([before, *chunks, after])
+        self.starts = {30: chunks[0], 55: chunks[1]}
+        self.leaders = {30: [31, 40, 54], 55: [55, 60]}
+        self.blocks, self.stored, self.led = {}, {}, []
+        for start, chunk in self.starts.items():
+            old = torch.cat([tokens(7 + start, 4), chunk])
+            self.blocks[start] = variant(decoder, pool, old, 7 + start, 7 + start + len(chunk))
+            with torch.inference_mode():
+                _, keys, values, _ = dense(decoder, old)
+            held = {start + i: (keys[:, 7 + start + i], values[:, 7 + start + i]) for i in range(len(chunk))}
+            lead = {row: held.pop(row) for row in self.leaders[start]}
+            self.stored |= held
+            self.led.append((lead, list(held)))
+        self.kept = {start: pool.keys[:, blocks.slots].clone() for start, blocks in self.blocks.items()}
+
+    def sequence(self, size, *, follows=True):
+        sequence = Sequence(self.pool, self.ids[:size], capacity=len(self.ids))
+        for start, blocks in self.blocks.items():
+            sequence.use(start, blocks)
+        rows = torch.tensor([row for row in range(len(self.ids)) if row not in self.stored])
+        sequence.reserve(rows)
+        if follows:
+            sequence.follow([(torch.tensor(list(lead)), torch.tensor(rest)) for lead, rest in self.led])
+        return sequence, rows[rows < size]
+
+    def expected(self, decoder, **options):
+        with torch.inference_mode():
+            return dense(decoder, self.ids, stored=self.stored, **options)[0]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_rows_that_follow_move_by_the_mean_change_of_their_leaders(make_tiny, architecture, watched):
+    decoder = make_tiny(architecture)
+    led = Led(decoder, pool_for(decoder))
+    expected, unmoved = led.expected(decoder, led=led.led), led.expected(decoder)
+    sequence, rows = led.sequence(90)
+    observer = Observer(torch.zeros(90, dtype=torch.long), 1, decoder.config.num_layers) if watched else None
+    (logits,) = forward(decoder, led.pool, [Slice(sequence, rows, observer=observer)])
+    assert (logits - expected[89]).abs().max() < TOLERANCE
+    assert (logits - unmoved[89]).abs().max() > 10 * TOLERANCE
+    for row in range(90, len(led.ids)):
+        sequence.append(int(led.ids[row]))
+        (logits,) = forward(decoder, led.pool, [Slice(sequence, torch.tensor([row]))])
+        assert (logits - expected[row]).abs().max() < TOLERANCE
+    for start, kept in led.kept.items():
+        assert torch.equal(led.pool.keys[:, led.blocks[start].slots], kept)
+
+
+def test_steps_that_end_between_chunks_and_other_sequences_change_nothing(make_tiny):
+    decoder = make_tiny("llama")
+    led = Led(decoder, pool_for(decoder, 4096))
+    size = len(led.ids)
+    sequence, rows = led.sequence(size)
+    (whole,) = forward(decoder, led.pool, [Slice(sequence, rows)])
+    parted, rows = led.sequence(size)
+    plain, _ = led.sequence(size, follows=False)
+    for piece in (rows[rows < 55], rows[(rows >= 55) & (rows < 80)], rows[rows >= 80]):
+        logits, beside = forward(decoder, led.pool, [Slice(parted, piece), Slice(plain, piece)])
+    assert (logits - whole).abs().max() < TOLERANCE
+    unmoved = led.expected(decoder)
+    assert (beside - unmoved[-1]).abs().max() < TOLERANCE
+
+
+def test_pages_in_bfloat16_are_moved_as_well(make_tiny):
+    decoder, rough = make_tiny("llama"), make_tiny("llama", dtype="bfloat16")
+    pool = BlockPool(decoder.config, 128, 16, torch.bfloat16)
+    led = Led(decoder, pool)
+    sequence, rows = led.sequence(len(led.ids))
+    (logits,) = forward(rough, pool, [Slice(sequence, rows)])
+    expected, unmoved = led.expected(decoder, led=led.led)[-1], led.expected(decoder)[-1]
+    assert (logits - expected).abs().max() < 0.2 * (unmoved - expected).abs().max()
+
+
+def test_what_follows_is_checked_and_leaders_that_stopped_lead_no_more(make_tiny):
+    decoder = make_tiny("llama")
+    led = Led(decoder, pool_for(decoder))
+    sequence, _ = led.sequence(len(led.ids), follows=False)
+    for leaders, rest in (([], [32]), ([10], [32]), ([31], [10])):
+        with pytest.raises(InputError, match="shared pages"):
+            sequence.follow([(torch.tensor(leaders, dtype=torch.long), torch.tensor(rest))])
+    leaders = torch.tensor([31, 40])
+    sequence.follow([(leaders, torch.tensor([32]))])
+    change = int(sequence.layer_added(0)[32])
+    sequence.mark(leaders, 1)
+    led.pool.keys[:, change] = 7.0
+    for layer in range(2):
+        sequence.lead(layer, leaders)
+    assert (led.pool.keys[0, change] != 7.0).any() and (led.pool.keys[1, change] == 0.0).all()
+    assert sequence.layer_added(1)[31] == -1
+
+
 def test_a_sequence_moved_as_a_whole_gives_the_same(make_tiny):
     decoder = make_tiny("llama")
     pool = pool_for(decoder)

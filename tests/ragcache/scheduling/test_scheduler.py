@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.scheduling.keeping import exact_segments
 from nonet.ragcache.scheduling.request import Listener, SamplingParams
-from nonet.ragcache.scheduling.running import State
+from nonet.ragcache.scheduling.running import State, rows_tensor
+from nonet.ragcache.scheduling.scheduler import _num_together
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.throttle import ThrottledTier
@@ -269,3 +271,47 @@ def test_admission_goes_by_arrival_and_never_beyond_the_limit(make_engine):
         engine._scheduler.step()
         assert engine.num_running <= 2
     assert all(first <= second + 1 for first, second in pairwise(ends)) and sorted(ends) == list(range(5))
+
+
+@pytest.mark.parametrize("step_tokens", [1, 7, 24, 4096])
+def test_where_steps_end_does_not_change_what_follows_what(make_engine, step_tokens):
+    engine = make_engine(step_tokens=step_tokens, background=False)
+    warmed(engine, [3, 0, 2], [5, 1])
+    prompt = prompt_of(engine, 0, 1, 2, 6)
+    logits, report = engine.score(prompt, [5, 6, 7], mode="guided", recompute=0.3)
+    assert report.repaired_tokens > 3 and "follow their mean change" in report.chunks[0].reason
+    whole = make_engine(step_tokens=4096, background=False)
+    warmed(whole, [3, 0, 2], [5, 1])
+    expected, _ = whole.score(prompt, [5, 6, 7], mode="guided", recompute=0.3)
+    assert np.abs(logits - expected).max() < 1e-3
+    still = make_engine(step_tokens=step_tokens, background=False, carry=False)
+    warmed(still, [3, 0, 2], [5, 1])
+    unmoved, report = still.score(prompt, [5, 6, 7], mode="guided", recompute=0.3)
+    assert np.abs(unmoved - expected).max() > 0.01 and "follow" not in report.chunks[0].reason
+
+
+@pytest.mark.parametrize("mode", ["reuse", "random", "h2o", "blend", "epic", "qsel", "cachecraft", "guided"])
+def test_only_our_own_mode_carries_changes(make_engine, mode):
+    answers = []
+    for carry in (True, False):
+        engine = make_engine(background=False, carry=carry)
+        warmed(engine, [3, 0, 2], [5, 1])
+        answers.append(engine.score(prompt_of(engine, 0, 1, 2), [5, 6, 7], mode=mode, recompute=0.3)[0])
+    assert np.array_equal(*answers) == (mode != "guided")
+
+
+def test_rows_that_are_followed_are_taken_together(make_engine):
+    engine = make_engine(background=False)
+    warmed(engine, [3, 0, 2], [5, 1])
+    prompt = prompt_of(engine, 0, 6, 1)
+    plan = engine.planner.plan(prompt, "epic", 0.3)
+    pending = rows_tensor(plan.active_rows)
+    taken = [part.segment for part in plan.segments if part.is_taken_over]
+    places = [np.searchsorted(plan.active_rows, (one.start, one.stop)).tolist() for one in taken]
+    assert len(places) == 2 and all(last - first > 2 for first, last in places)
+    for most in range(1, len(pending) + 5):
+        num = _num_together(plan, pending, most)
+        assert 1 <= num <= len(pending)
+        assert not any(first < num < last for first, last in places)
+        inside = [(first, last) for first, last in places if first < most < last]
+        assert num == (min(most, len(pending)) if not inside else inside[0][0] or inside[0][1])

@@ -9,7 +9,7 @@ from numba import njit, prange
 
 
 @njit(cache=True, parallel=True, fastmath=True, nogil=True)
-def decode_attention(queries, keys, values, slots, starts, cos, sin, scale, out):
+def decode_attention(queries, keys, values, slots, added, starts, cos, sin, scale, out):
     """Attend from one row of each sequence.
 
     Args:
@@ -17,6 +17,7 @@ def decode_attention(queries, keys, values, slots, starts, cos, sin, scale, out)
         keys: float32 [pool slots, kv_heads, d] of one layer, not rotated.
         values: likewise.
         slots: int64 [total], slots of the keys of all sequences, one after the other.
+        added: int64 [total], of each key the slot whose key and value are added to its own, -1 for none.
         starts: int64 [r + 1], where each sequence's keys begin in `slots`.
         cos: float32 [total, d], of the keys' positions.
         sin: likewise.
@@ -31,10 +32,14 @@ def decode_attention(queries, keys, values, slots, starts, cos, sin, scale, out)
         row, kv = task // num_kv, task % num_kv
         first, last = starts[row], starts[row + 1]
         scores = np.empty((group, last - first), np.float32)
-        turned = np.empty(d, np.float32)
+        turned, moved = np.empty(d, np.float32), np.empty(d, np.float32)
         top = np.full(group, -np.inf, np.float32)
         for i in range(last - first):
-            key = keys[slots[first + i], kv]
+            key, more = keys[slots[first + i], kv], added[first + i]
+            if more >= 0:
+                for j in range(d):
+                    moved[j] = key[j] + keys[more, kv, j]
+                key = moved
             c, s = cos[first + i], sin[first + i]
             for j in range(half):
                 turned[j] = key[j] * c[j] - key[half + j] * s[j]
@@ -56,7 +61,11 @@ def decode_attention(queries, keys, values, slots, starts, cos, sin, scale, out)
                 out[row, kv * group + g, j] = 0.0
             top[g] = mass
         for i in range(last - first):
-            value = values[slots[first + i], kv]
+            value, more = values[slots[first + i], kv], added[first + i]
+            if more >= 0:
+                for j in range(d):
+                    moved[j] = value[j] + values[more, kv, j]
+                value = moved
             for g in range(group):
                 weight = scores[g, i] / top[g]
                 for j in range(d):

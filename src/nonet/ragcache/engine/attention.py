@@ -37,11 +37,13 @@ class KeyView:
     Attributes:
         rows: LongTensor[k], rows of the keys, rising.
         slots: LongTensor[k], where they are in the pool.
+        added: LongTensor[k], where in the pool the change is that is added to each; -1 for none.
         positions: LongTensor[k].
     """
 
     rows: torch.Tensor
     slots: torch.Tensor
+    added: torch.Tensor
     positions: torch.Tensor
 
 
@@ -60,7 +62,7 @@ def keys_in_sight(sequence: Sequence, layer: int, last_row: int, first_row: int,
     if window is not None:
         there &= sequence.positions[: last_row + 1] > sequence.positions[first_row] - window
     rows = there.nonzero()[:, 0]
-    return KeyView(rows, slots[rows], sequence.positions[rows])
+    return KeyView(rows, slots[rows], sequence.layer_added(layer)[rows], sequence.positions[rows])
 
 
 class Attention:
@@ -138,11 +140,11 @@ class Attention:
         # [kv_heads, k, d] each, the keys rotated; those of the layer before are overwritten.
         cos, sin = self.turns(layer, view.positions)
         if pool_keys.dtype != torch.float32 or pool_keys.device.type != "cpu":
-            keys = rotate(pool_keys.index_select(0, view.slots), cos, sin)
-            return keys.transpose(0, 1), pool_values.index_select(0, view.slots).transpose(0, 1)
+            keys = rotate(_selected(pool_keys, view), cos, sin)
+            return keys.transpose(0, 1), _selected(pool_values, view).transpose(0, 1)
         size, (num_kv, d) = len(view.slots), pool_keys.shape[1:]
         keys, values = self._scratch.take("keys", num_kv, size, d), self._scratch.take("values", num_kv, size, d)
-        given = [one.numpy() for one in (pool_keys, pool_values, view.slots, cos, sin)]
+        given = [one.numpy() for one in (pool_keys, pool_values, view.slots, view.added, cos, sin)]
         put = keys.numpy(), values.numpy()
         num_pieces = -(-size // _GATHERED_ROWS)
 
@@ -184,6 +186,12 @@ class Attention:
             # Rows and keys are kept along, so that no other object can get their ids.
             self._masks[key] = (view, rows, masks)
         return masks
+
+
+def _selected(pool: torch.Tensor, view: KeyView) -> torch.Tensor:
+    own = pool.index_select(0, view.slots)
+    added = pool.index_select(0, view.added.clamp(min=0))
+    return own + added.masked_fill_((view.added < 0)[:, None, None], 0)
 
 
 def _whole(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:

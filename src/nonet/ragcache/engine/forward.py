@@ -156,6 +156,8 @@ class _Batch:
         queries, keys, values = layer.project(x)
         pool.keys[number].index_copy_(0, self._own, keys.to(pool.keys.dtype))
         pool.values[number].index_copy_(0, self._own, values.to(pool.values.dtype))
+        for part in self._parts:
+            part.sequence.lead(number, part.rows)
         queries = rotate(queries, *self._attention.turns(number, self._positions))
         if is_last:
             return self._last(number, x, queries)
@@ -199,12 +201,12 @@ class _Batch:
         views = [part.view(number, self._decoder.config.layers[number].window) for part in self._parts]
         turns = [self._attention.turns(number, view.positions) for view in views]
         cos, sin = (torch.cat([turn[i] for turn in turns]).numpy() for i in (0, 1))
-        slots = torch.cat([view.slots for view in views]).numpy()
+        slots, added = (torch.cat([getattr(view, name) for view in views]).numpy() for name in ("slots", "added"))
         starts = np.concatenate([[0], np.cumsum([len(view.slots) for view in views])])
         out = torch.empty_like(queries)
         scale = np.float32(self._decoder.config.attention_scale)
         keys, values = self._pool.keys[number].numpy(), self._pool.values[number].numpy()
-        decode_attention(queries.contiguous().numpy(), keys, values, slots, starts, cos, sin, scale, out.numpy())
+        decode_attention(queries.contiguous().numpy(), keys, values, slots, added, starts, cos, sin, scale, out.numpy())
         return out.flatten(1)
 
     def _select(self, number: int, x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

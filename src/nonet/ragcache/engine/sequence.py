@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from nonet.common.errors import InputError
@@ -14,6 +16,9 @@ class Sequence:
     A row has up to two slots: one in shared pages (a stored variant) and one of its own (computed here). Where it has
     its own, that is read in the layers in which the row was computed, the shared one in deeper layers if the row was
     dropped on the way.
+
+    Rows that are read from shared pages may follow others that are computed anew (`follow`): the mean change of those,
+    in each layer, is added to them when they are read. The pages themselves stay as they are, for all who share them.
 
     Args:
         pool: where pages come from.
@@ -47,6 +52,10 @@ class Sequence:
         self._own = torch.full((room,), -1, dtype=torch.long, device=device)
         self._own_layers = torch.zeros(room, dtype=torch.long, device=device)
         self._slots: dict[int, torch.Tensor] = {}
+        self._added: dict[int, torch.Tensor] = {}
+        self._change = torch.full((room,), -1, dtype=torch.long, device=device)
+        self._leaders = self._group_of = self._change_slots = torch.empty(0, dtype=torch.long, device=device)
+        self._is_leader = torch.zeros(room, dtype=torch.bool, device=device)
         self._has_drops = False
         self._held: list[Blocks] = []
 
@@ -81,6 +90,51 @@ class Sequence:
             self._held.append(blocks)
             self._own[new] = blocks.slots
 
+    def follow(self, groups: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Let rows of shared pages follow others that have shared pages, too, and are computed anew.
+
+        Args:
+            groups: leaders, which are going to be computed, and followers, which are not; LongTensors.
+
+        Raises:
+            InputError: a group without leaders, or rows that are not in shared pages.
+            PoolExhausted: no pages are left.
+        """
+        pairs = list(groups)
+        if not pairs:
+            return
+        rows = torch.cat([torch.cat(pair) for pair in pairs])
+        if not all(len(leaders) for leaders, _ in pairs) or bool((self._shared[rows] < 0).any()):
+            raise InputError("rows can follow others only where both are in shared pages")
+        blocks = self._pool.allocate(len(pairs))
+        self._held.append(blocks)
+        self._change_slots = blocks.slots
+        self._leaders = torch.cat([leaders for leaders, _ in pairs])
+        self._group_of = torch.cat([torch.full_like(leaders, n) for n, (leaders, _) in enumerate(pairs)])
+        self._is_leader[self._leaders] = True
+        for slot, (_, followers) in zip(blocks.slots, pairs, strict=True):
+            self._change[followers] = slot
+        self._added.clear()
+
+    def lead(self, layer: int, rows: torch.Tensor) -> None:
+        """Take up how far rows that were just computed in a layer are from what their shared pages hold.
+
+        A group's change is the mean over its leaders that are computed by now; it counts for what is read from then on.
+
+        Args:
+            layer: whose keys and values of these rows are written.
+            rows: LongTensor.
+        """
+        if not len(self._leaders) or not bool(self._is_leader[rows].any()):
+            return
+        there = self._own_layers[self._leaders] > layer
+        leaders, group_of = self._leaders[there], self._group_of[there]
+        counts = torch.bincount(group_of, minlength=len(self._change_slots)).clamp(min=1)[:, None, None]
+        for held in (self._pool.keys[layer], self._pool.values[layer]):
+            change = held[self._own[leaders]].float() - held[self._shared[leaders]].float()
+            sums = change.new_zeros(len(self._change_slots), *change.shape[1:]).index_add_(0, group_of, change)
+            held.index_copy_(0, self._change_slots, (sums / counts).to(held.dtype))
+
     def own_slots(self, rows: torch.Tensor) -> torch.Tensor:
         """Where computed rows write to."""
         return self._own[rows]
@@ -98,8 +152,14 @@ class Sequence:
         """
         self._own_layers[rows] = num_layers
         self._slots.clear()
+        self._added.clear()
         own = self._own_layers[: self.num_tokens]
         self._has_drops = bool(((own > 0) & (own < len(self._pool.keys))).any())
+
+    @property
+    def has_followers(self) -> bool:
+        """Whether some row follows others: then no leader of a group may be computed after the first one is read."""
+        return len(self._leaders) > 0
 
     @property
     def has_drops(self) -> bool:
@@ -110,13 +170,20 @@ class Sequence:
         """LongTensor[num_tokens]: where each row's keys and values of a layer are, -1 where there are none."""
         key = layer if self._has_drops else -1
         if key not in self._slots:
-            own = (
-                self._own_layers[: self.num_tokens] > layer
-                if self._has_drops
-                else self._own_layers[: self.num_tokens] > 0
-            )
-            self._slots[key] = torch.where(own, self._own[: self.num_tokens], self._shared[: self.num_tokens])
+            own, size = self._is_own(layer), self.num_tokens
+            self._slots[key] = torch.where(own, self._own[:size], self._shared[:size])
         return self._slots[key]
+
+    def layer_added(self, layer: int) -> torch.Tensor:
+        """LongTensor[num_tokens]: slots of the changes that are added to rows in a layer, -1 where there are none."""
+        key = layer if self._has_drops else -1
+        if key not in self._added:
+            self._added[key] = torch.where(self._is_own(layer), -1, self._change[: self.num_tokens])
+        return self._added[key]
+
+    def _is_own(self, layer: int) -> torch.Tensor:
+        own = self._own_layers[: self.num_tokens]
+        return own > layer if self._has_drops else own > 0
 
     def append(self, token_id: int) -> int:
         """Add a token of the answer; gives its row.
@@ -130,6 +197,7 @@ class Sequence:
         self.ids[row] = token_id
         self.num_tokens += 1
         self._slots.clear()
+        self._added.clear()
         return row
 
     def close(self) -> None:

@@ -28,12 +28,14 @@ class Mode:
         choice: how rows are chosen: "none", "random", "received", "tau", "first", "question", "guided", "deviation".
         split: how the budget of a request is shared: by each chunk's fix "overhead", "even" (the same share of each
             chunk), or not at all ("request": all rows compete).
+        carries: the other rows of a chunk follow the mean change of those that are repaired (`Sequence.follow`).
     """
 
     summary: str
     lookup: Lookup
     choice: Choice = "none"
     split: Split = "request"
+    carries: bool = False
 
     @property
     def probe(self) -> Literal["", "question", "deviation"]:
@@ -57,4 +59,12 @@ MODES.add(
     "cachecraft",
     Mode("repair the rows that leant most on their old neighbours (Cache-Craft)", "any", "tau", "overhead"),
 )
-MODES.add("guided", Mode("repair rows that the question attends to and that leant on old neighbours", "any", "guided"))
+MODES.add(
+    "guided",
+    Mode(
+        "repair rows that the question reads and that leant on old neighbours; let the others follow their change",
+        "any",
+        "guided",
+        carries=True,
+    ),
+)

@@ -67,6 +67,7 @@ class Plan:
             "deviation" (all rows in question run through the first layers), or "" when all are chosen.
         considered: by chunk id, the variants that were looked at, each with its overlap.
         damage_bound: what `Guard` says of this plan; None without one.
+        carries: whether the rows of a chunk that are not repaired follow the mean change of those that are.
 
     >>> from nonet.ragcache import ChunkStore, Engine, toy_model
     >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
@@ -82,6 +83,7 @@ class Plan:
     probe: ProbeKind = ""
     considered: tuple[tuple[str, tuple[tuple[VariantMeta, Overlap], ...]], ...] = ()
     damage_bound: float | None = None
+    carries: bool = False
 
     @cached_property
     def active_rows(self) -> Rows:
@@ -133,7 +135,8 @@ class Plan:
         wanted = np.sort(rows)
         if len(np.intersect1d(wanted, self.candidates)) != len(wanted):
             raise InputError("rows were chosen twice, or rows that are no candidates of the plan")
-        parts = [_chosen(part, wanted) if part.by_probe else part for part in self.segments]
+        then = "; the others follow their mean change" if self.carries else ""
+        parts = [_chosen(part, wanted, then) if part.by_probe else part for part in self.segments]
         return replace(self, segments=tuple(parts), probe="")
 
     def without_variant(self, number: int, reason: str) -> Plan:
@@ -167,9 +170,10 @@ def computed(segment: Segment, reason: str) -> SegmentPlan:
     return SegmentPlan(segment, "computed", None, np.arange(segment.start, segment.stop), None, reason)
 
 
-def _chosen(part: SegmentPlan, wanted: Rows) -> SegmentPlan:
+def _chosen(part: SegmentPlan, wanted: Rows, then: str) -> SegmentPlan:
     first, last = np.searchsorted(wanted, (part.segment.start, part.segment.stop))
-    return repaired(part, wanted[first:last])
+    done = repaired(part, wanted[first:last])
+    return replace(done, reason=done.reason + then) if first < last else done
 
 
 def repaired(part: SegmentPlan, rows: Rows) -> SegmentPlan:

@@ -48,6 +48,7 @@ class Planner:
         asked_from: with mode "guided", the share of the model's layers, from the first, whose attention does not count.
         guided_split: with mode "guided", "overhead" keeps each chunk's budget, "request" lets all rows compete for the
             sum.
+        carry: in modes that do, let the rows of a chunk that are not repaired follow the mean change of those that are.
         guard: computes everything where reuse might do too much damage; None never does.
         received: attention that the rows of a variant received when it was computed, for mode "h2o"; None (or a None
             that it gives) ranks by tau instead and says so.
@@ -81,6 +82,7 @@ class Planner:
         tau_power: float = TAU_POWER,
         asked_from: float = ASKED_FROM,
         guided_split: Split = "request",
+        carry: bool = True,
         guard: Guard | None = None,
         received: Callable[[str], NDArray[np.floating] | None] | None = None,
         observed_only: bool = True,
@@ -96,7 +98,7 @@ class Planner:
             raise InputError(f"planner: guided_split must be 'overhead' or 'request', not {guided_split!r}")
         self._store, self.alpha, self._theta_full = store, alpha, theta_full
         self._rule, self._tau_power, self._guided_split = overlap, tau_power, guided_split
-        self._asked_from = asked_from
+        self._asked_from, self._carry = asked_from, carry
         self._guard, self._received, self._seed = guard, received, seed
         self._observed_only = observed_only
 
@@ -120,7 +122,7 @@ class Planner:
         if way.lookup == "set":
             prompt = self._reordered(prompt, way)
         parts, considered = self._looked_up(prompt, way)
-        plan = Plan(prompt, mode, tuple(parts), considered=tuple(considered))
+        plan = Plan(prompt, mode, tuple(parts), considered=tuple(considered), carries=self._carry and way.carries)
         if way.choice != "none":
             plan = self._repaired(plan, way, recompute)
         return self._guard.checked(plan) if self._guard is not None else plan

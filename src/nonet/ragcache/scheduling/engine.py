@@ -96,6 +96,7 @@ class Engine:
             tau_power=settings.tau_power,
             asked_from=settings.asked_from,
             guided_split=settings.guided_split,
+            carry=settings.carry,
             guard=settings.guard,
             received=keeper.received.get,
             observed_only=settings.observe,

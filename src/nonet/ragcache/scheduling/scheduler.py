@@ -226,8 +226,9 @@ class Scheduler:
         prompt = plan.prompt
         num_probed = len(plan.candidates) if plan.probe == "deviation" else plan.budget
         num_own = len(plan.active_rows) + running.num_new + num_probed
-        # Three allocations: rows of the answer, active rows, rows that a probe chooses; each may fill a page in part.
-        self.residency.make_room(num_own + 3 * self._pool.block_tokens)
+        # Four allocations: rows of the answer, active rows, rows that a probe chooses, changes; each may fill a page in
+        # part.
+        self.residency.make_room(num_own + len(running.residents) + 4 * self._pool.block_tokens)
         sequence = Sequence(self._pool, torch.from_numpy(prompt.ids), len(prompt.ids) + running.num_new)
         running.sequence = sequence
         for number, resident in running.residents.items():
@@ -235,7 +236,9 @@ class Scheduler:
         sequence.reserve(torch.arange(len(prompt.ids), len(prompt.ids) + running.num_new))
         sequence.reserve(rows_tensor(plan.active_rows))
         # Held from the start: a request that is half way must not wait for pages of others that wait for its own.
-        running.spare = self._pool.allocate(num_probed) if num_probed else None
+        # One row more for each chunk: its change, which the rows that are not chosen follow.
+        num_spare = num_probed + len(running.residents) + self._pool.block_tokens
+        running.spare = self._pool.allocate(num_spare) if num_probed else None
 
     def _prepare(self, running: Running) -> None:
         """Decide what comes first: loading, probing or computing."""
@@ -271,6 +274,8 @@ class Scheduler:
         self._release_spare(running)
         if running.sequence is not None:
             running.sequence.reserve(running.pending)
+            if plan.carries:
+                running.sequence.follow(_led(plan))
         if running.request.keep:
             running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
@@ -307,7 +312,7 @@ class Scheduler:
             # The choice is made among all rows in one batch, so they cannot be cut.
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
-        rows = running.pending[:left]
+        rows = running.pending[: _num_together(plan, running.pending, left) if sequence.has_followers else left]
         if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
             observer = running.observer or self._observer(plan)
             return Slice(sequence, rows, observer=observer, selector=FocusSelector(plan, self._num_layers))
@@ -436,3 +441,25 @@ class Scheduler:
             num_rows = sum(len(one.rows) for _, one in work)
             self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
         self._store.set_layer_time(seconds / self._num_layers)
+
+
+def _led(plan: Plan) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each repaired chunk the rows that are computed anew, and the others."""
+    parts = [part for part in plan.segments if part.is_taken_over and 0 < len(part.rows) < part.segment.num_tokens]
+    return [(rows_tensor(part.rows), rows_tensor(np.setdiff1d(part.all_rows, part.rows))) for part in parts]
+
+
+def _num_together(plan: Plan, pending: torch.Tensor, most: int) -> int:
+    """How many pending rows to take so that no chunk's repaired rows are parted: what follows them follows them all.
+
+    That is so many at most, or more where the first chunk alone has more. Where steps end depends on other requests,
+    and an answer must not.
+    """
+    if most >= len(pending):
+        return len(pending)
+    for part in plan.segments:
+        if part.is_taken_over:
+            first, last = np.searchsorted(pending.numpy(), (part.segment.start, part.segment.stop))
+            if first < most < last:
+                return int(first or last)
+    return most

@@ -29,6 +29,7 @@ class EngineConfig:
         tau_power: see `Planner`.
         asked_from: likewise.
         guided_split: likewise.
+        carry: likewise.
         focus: stop repairing chunks that the question does not look at, from a third of the layers on.
         probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         guard: computes everything where reuse might do too much damage.
@@ -57,6 +58,7 @@ class EngineConfig:
     tau_power: float = TAU_POWER
     asked_from: float = ASKED_FROM
     guided_split: Split = "request"
+    carry: bool = True
     focus: bool = False
     probe_layers: float = 1.0
     guard: Guard | None = None
