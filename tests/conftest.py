@@ -10,7 +10,6 @@ import pytest
 
 from nonet.common.console import set_quiet
 
-
 gc.disable()  # while collecting: what is imported and collected lives to the end, and looking through it takes as long
 
 

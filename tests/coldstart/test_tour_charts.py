@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def drawn_and_found() -> tuple[list[tuple[str, alt.TopLevelMixin]], pl.DataFrame]:
-    """The charts, drawn once, the one of functions from fewer of them; and what the chart of policies was drawn from."""
+    """The charts, drawn once, that of functions from fewer of them; and what the chart of policies shows."""
     found: list[pl.DataFrame] = []
     policy_results = tour_charts.policy_results
+
+    def kept() -> pl.DataFrame:
+        found.append(policy_results())
+        return found[0]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tour_charts, "_FUNCTION_SCALE", 0.02)
-        patch.setattr(tour_charts, "policy_results", lambda: found.append(policy_results()) or found[-1])
+        patch.setattr(tour_charts, "policy_results", kept)
         drawn = bench.plots()
     (results,) = found
     return drawn, results
