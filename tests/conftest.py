@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 
 from nonet.common.console import set_quiet
+
+gc.disable()  # while collecting: what is imported and collected lives to the end, and looking through it takes as long
+
+
+def pytest_collection_finish() -> None:
+    """Never look again through what collecting has made; garbage of the tests is collected as ever."""
+    gc.freeze()
+    gc.enable()
 
 
 def needs(condition: bool, reason: str) -> None:

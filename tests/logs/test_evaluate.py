@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError, MissingExtraError
-from nonet.common.parallel import parallel_map
+from nonet.common.parallel import kept_open, parallel_map
 from nonet.logs.evaluation.contestants import parser_names
 from nonet.logs.evaluation.experiment import evaluate, read_run
 from nonet.logs.evaluation.logpai_csv import ParameterExtractor, write_csv_pair
@@ -289,8 +290,15 @@ def test_ray_without_ray_says_how_to_get_it(monkeypatch):
         list(parallel_map(str, [1], engine="ray"))
 
 
-def test_an_evaluation_on_ray_gives_what_a_local_one_does(folder, tmp_path):
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """Ray, started once; that a map starts and ends its own is tested with the planner of power."""
     pytest.importorskip("ray", reason="the extra nonet[ray] is not installed")
+    with kept_open("ray", 2):
+        yield
+
+
+def test_an_evaluation_on_ray_gives_what_a_local_one_does(one_ray, folder, tmp_path):
     asked = {"parsers": "nonet,Drain", "data": folder / "Apache", "mode": "fixed", "workers": 2}
     local = evaluate(**asked, out_dir=tmp_path / "local").table()
     spread = evaluate(**asked, out_dir=tmp_path / "spread", engine="ray").table()
@@ -301,9 +309,9 @@ def test_an_evaluation_on_ray_gives_what_a_local_one_does(folder, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["local", "threads", "ray"])
-def test_parallel_map_gives_every_result_with_its_position(engine):
+def test_parallel_map_gives_every_result_with_its_position(engine, request):
     if engine == "ray":
-        pytest.importorskip("ray", reason="the extra nonet[ray] is not installed")
+        request.getfixturevalue("one_ray")
     assert sorted(parallel_map(abs, [-3, -2, -1], workers=2, engine=engine)) == [(0, 3), (1, 2), (2, 1)]
     with pytest.raises(TypeError):
         list(parallel_map(abs, [1, "x"], workers=1, engine=engine))

@@ -92,7 +92,7 @@ def as_block(lines: list[bytes], gap: bytes = b"#1ab") -> tuple[np.ndarray, np.n
         starts.append(at)
         at += len(line) + len(gap)
     ends = [s + len(line) for s, line in zip(starts, lines, strict=True)]
-    return np.frombuffer(buffer, np.uint8), np.array(starts, np.int64), np.array(ends, np.int64)
+    return np.frombuffer(bytearray(buffer), np.uint8), np.array(starts, np.int64), np.array(ends, np.int64)
 
 
 def expected(patterns: list[str], line: bytes) -> list[tuple[int, int, int]]:
@@ -284,7 +284,7 @@ def test_examples_are_of_their_class(mask_class: masks.MaskClass) -> None:
     for text in mask_class.examples:
         content = b"see " + text.encode() + b" here"
         lines = Spans.without_user_masks(
-            np.frombuffer(content, np.uint8), np.zeros(1, np.int64), np.array([len(content)], np.int64)
+            np.frombuffer(bytearray(content), np.uint8), np.zeros(1, np.int64), np.array([len(content)], np.int64)
         )
         table = ShapeTable()
         table.learn(lines)

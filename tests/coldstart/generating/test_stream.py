@@ -148,11 +148,11 @@ for block in blocks:
     seen += len(block)
     if not peak and seen > 3_000_000:
         peak = peak_rss_mib()
-    if seen > 30_000_000:
+    if seen > 12_000_000:
         break
 print(seen, int(peak_rss_mib() - peak))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
     seen, grown_mb = map(int, done.stdout.split())
-    assert seen > 30_000_000
+    assert seen > 12_000_000
     assert grown_mb < 40

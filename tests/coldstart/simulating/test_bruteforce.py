@@ -23,8 +23,10 @@ NAMES = sorted(policies()[name].example for name in policies())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_policy_equals_the_plain_simulator(name: str) -> None:
-    found = [bench.bruteforce_differences(name, seed) for seed in range(16)]
+def test_a_policy_equals_the_plain_simulator(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_MOST_TICKS", 4000)
+    seeds = range(24 if name == "kpa" else 16)  # it ticks each second: a third of the traces are too long
+    found = [bench.bruteforce_differences(name, seed) for seed in seeds]
     assert [(seed, wrong) for seed, wrong in enumerate(found) if wrong] == []
     assert sum(wrong is not None for wrong in found) >= 8
 

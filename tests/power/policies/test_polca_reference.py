@@ -1,8 +1,9 @@
-"""POLCA and the command ledger against the oracle written by hand, on 10,000 random power series."""
+"""POLCA and the command ledger against the oracle written by hand, on many random power series."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from nonet.power.policies import Action, CommandLedger, Polca, Priority, RowView, Sample
 from tests.power.policies.polca_by_hand import polca
@@ -39,14 +40,15 @@ def ours(us, fresh, fates):
     return log, ledger.counts
 
 
-def test_ten_thousand_series():
-    random = np.random.default_rng(7)
+@pytest.mark.parametrize("num_series", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_random_series(num_series):
+    random = np.random.default_rng(8)
     ways = [
         random.choice(["lands", "lost", "twice"], (200, 60), p=chances).tolist()
         for chances in ([1, 0, 0], [0.8, 0.1, 0.1], [0.2, 0.6, 0.2])
     ]
     kinds, counts = set(), dict.fromkeys(("resent", "late", "given_up"), 0)
-    for _ in range(10_000):
+    for _ in range(num_series):
         num = int(random.integers(40, 125))
         steps = np.repeat(random.uniform(0.6, 1.08, 13), 10)[:num]
         us = np.clip(steps + random.normal(0, random.choice([0.0, 0.01, 0.05]), num), 0.05, 1.9)

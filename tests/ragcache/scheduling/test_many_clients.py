@@ -38,11 +38,11 @@ class Client:
             self.error = error
 
 
-def prompts(engine, seed, modes):
+def prompts(engine, seed, modes, num=NUM_CLIENTS):
     """Half of all ask about the same chunk; prompts of 1 to 3 chunks, each question another one."""
     draws = random.Random(seed)
     cases = []
-    for number in range(NUM_CLIENTS):
+    for number in range(num):
         group = draws.sample(CHUNKS, draws.randint(1, 3))
         if number % 2 and CHUNKS[0] not in group:
             group[0] = CHUNKS[0]
@@ -100,7 +100,7 @@ def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
     engine.start()
     sizes = []
     for number in range(3):
-        asked_at_once(engine, prompts(engine, 1000 * number, ["guided", "prefix", "full"]))
+        asked_at_once(engine, prompts(engine, 1000 * number, ["guided", "prefix", "full"], num=70))
         engine.finish_background()
         stats = engine.store.stats()
         assert stats.tiers[0].used_bytes <= capacity_bytes and stats.pending_bytes == 0
@@ -115,7 +115,7 @@ def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
 def test_nobody_is_left_behind(make_engine):
     """Who comes first begins first; long prompts stop no answer that has begun, and end in good time themselves."""
     engine = make_engine(max_running=4, step_tokens=32, pool_tokens=2048, background=False)
-    begun, ids, heard, rows = [], [], [Listener() for _ in range(NUM_CLIENTS)], []
+    begun, ids, heard, rows = [], [], [Listener() for _ in range(40)], []
     begin = engine._scheduler._prepare
     engine._scheduler._prepare = lambda running: (begun.append(running.request.request_id), begin(running))
     for number, one in enumerate(heard):

@@ -169,8 +169,13 @@ def _find_in_few(
         text = buffer[start : min(end, start + MAX_SEARCH_BYTES)].tobytes()
         taken = _find_in_text(programs, text, len(text) < end - start)
         rows += [(start + low, start + high, owner) for low, high, owner in taken]
-    table = np.array(rows, np.int64).reshape(-1, 3)
-    return table[:, 0], table[:, 1], table[:, 2]
+    return _columns(rows)
+
+
+def _columns(rows: list[tuple[int, int, int]]) -> tuple[Int64s, Int64s, Int64s]:
+    """Copied, since for strided columns every kernel that takes them would be compiled once more."""
+    first, second, third = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+    return first, second, third
 
 
 def find_in_line(masks: Sequence[UserMask], content: bytes) -> list[tuple[int, int, int]]:
@@ -313,8 +318,7 @@ def _search_line_by_line(
         start = int(starts[line])
         spans = _matches(programs, buffer[start : stops[line]].tobytes())
         rows += [(line, start + low, start + high) for low, high in spans]
-    table = np.array(rows, np.int64).reshape(-1, 3)
-    return table[:, 0], table[:, 1], table[:, 2]
+    return _columns(rows)
 
 
 def _step_back(buffer: NDArray[np.uint8], positions: Int64s, floors: Int64s, num_back: Int64s) -> Int64s:
