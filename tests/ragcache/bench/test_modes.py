@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nonet.ragcache.bench.modes import SHARES, quality_findings
+from nonet.ragcache.bench.modes import SHARES, baseline_findings, quality_findings
 from nonet.ragcache.bench.questions import Case, evaluation_of
 from nonet.ragcache.bench.trace import trace_findings, trace_hits
 from nonet.ragcache.models.toy import toy_model
@@ -38,8 +38,7 @@ def test_calibrating_questions_are_not_reported(found):
 
 def test_more_repair_is_closer_and_few_questions_promise_nothing(found):
     findings, _ = found
-    for mode in ("cachecraft", "guided"):
-        assert 0 <= findings[f"kl_{mode}_30_towns"].value < findings["kl_reuse_towns"].value
+    assert 0 <= findings["kl_cachecraft_30_towns"].value < findings["kl_reuse_towns"].value
     assert all(one.promise is None for one in findings.values())
 
 
@@ -51,6 +50,17 @@ def test_a_charged_setting_may_repair_what_a_probe_costs(found):
 
     assert computed("kl_cachecraft_15_rows_towns") > computed("kl_cachecraft_15_towns")
     assert abs(computed("kl_cachecraft_30_rows_towns") - computed("kl_guided_30_towns")) <= 2
+
+
+def test_baselines_stand_beside_our_mode_without_what_it_carries(found):
+    cases, texts = towns()
+    asked = evaluation_of("towns", cases, texts, num_warming=12, num_asked=4)
+    rows = {one.name: one for one in baseline_findings(toy_model(), asked, max_tokens=3)}
+    ways = {f"{mode}_{share}" for mode in ("h2o", "blend", "epic", "qsel") for share in (15, 30)}
+    ours = {"guided_15_unmoved", "guided_30_unmoved"}
+    assert set(rows) == {f"kl_{way}_towns" for way in ways | ours | {"random_15"}}
+    moved, still = found[0]["kl_guided_30_towns"], rows["kl_guided_30_unmoved_towns"]
+    assert moved.input == still.input and moved.value != still.value
 
 
 def test_hits_of_a_trace_by_a_plain_set():

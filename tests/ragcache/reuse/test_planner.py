@@ -236,13 +236,13 @@ def test_the_question_chooses_in_qsel_and_guided():
     store = Index(make_meta("A", ("X",)), make_meta("C", ("X",), tokens=30, tau=np.ones(30)))
     asked = np.zeros((2, 67))
     asked[:, [5, 40, 41, 42]] = [1.0, 3.0, 2.0, 0.5]
-    planner = Planner(store, tau_power=0.0)
+    planner = Planner(store, tau_power=0.0, guided_split="request")
     for mode in ("qsel", "guided"):
         plan = planner.plan(ABC, mode, 0.05)
         assert (plan.probe, plan.budget) == ("question", 2)
         assert len(plan.active_rows) == 4 + 20 + 3
         assert planner.choose(plan, asked).segments[3].rows.tolist() == [40, 41]
-    kept = Planner(store, tau_power=0.0, guided_split="overhead")
+    kept = Planner(store, tau_power=0.0)
     plan = kept.choose(kept.plan(ABC, "guided", 0.1), asked)
     assert [len(plan.segments[n].rows) for n in (1, 3)] == [1, 3]
 

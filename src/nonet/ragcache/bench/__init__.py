@@ -63,6 +63,7 @@ def experiments(
     named: dict[str, Callable[[Scale, LoadedModel, Trace], list[Finding]]] = {
         "exactness": _exactness,
         "quality": _quality,
+        "baselines": _baselines,
         "long_chunks": _long_chunks,
         "hotpotqa": _hotpotqa,
         "speed": _speed,
@@ -136,7 +137,7 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     sizes = (300, 150) if is_full else (min(8, len(few) // 2), 3)
     evaluation = evaluation_of(name, few, met, num_warming=sizes[0], num_asked=sizes[1])
     calibrating = len(evaluation.asked) // 3 if is_full else 0
-    findings, share = quality_findings(model, evaluation, num_calibrating=calibrating, with_baselines=is_full)
+    findings, share = quality_findings(model, evaluation, num_calibrating=calibrating)
     told = f"{name}: {len(cases)} questions, a store without limits, "
     if not is_full:
         # So few questions calibrate nothing, and nothing is promised.
@@ -145,6 +146,18 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     return findings + trace_findings(
         model, cases, texts, recompute=share, source=told, has_promise=is_full, is_xquad=name == "xquad"
     )
+
+
+def _baselines(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
+    from nonet.common.console import note
+    from nonet.ragcache.bench.modes import baseline_findings
+    from nonet.ragcache.bench.questions import evaluation_of
+
+    if scale != "full":
+        note("bench: baselines need many questions to be told apart; they run with --full only")
+        return []
+    evaluation = evaluation_of(*trace, num_warming=300, num_asked=100)
+    return baseline_findings(model, evaluation)
 
 
 def _long_chunks(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:

@@ -6,7 +6,7 @@ is kept only where the interval keeps it, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,11 +35,13 @@ class Setting(NamedTuple):
         share: of the reused rows that are computed anew; None leaves it to the mode.
         is_charged: it may repair as many rows more as a probe of the question computes, so that a mode without a probe
             computes as much as one with it.
+        is_unmoved: rows that are not repaired stay as they are, where the mode would let them follow the others.
     """
 
     mode: str
     share: float | None = None
     is_charged: bool = False
+    is_unmoved: bool = False
 
     def share_of(self, prompt: Prompt, planner: Planner) -> float | None:
         """The share for one question."""
@@ -54,7 +56,11 @@ _REUSE, _RANDOM = Setting("reuse"), Setting("random", 0.3)
 _PAPERS = {share: Setting(_PAPER, share) for share in (0.15, 0.3)}
 _CHARGED = {share: Setting(_PAPER, share, is_charged=True) for share in (0.15, 0.3)}
 _OURS = {share: Setting(DEFAULT_MODE, share) for share in SHARES}
-_BASELINES = tuple(Setting(mode, share) for mode in ("h2o", "blend", "epic", "qsel", "random") for share in (0.15, 0.3))
+_BASELINES = (
+    *(Setting(mode, share) for mode in ("h2o", "blend", "epic", "qsel") for share in (0.15, 0.3)),
+    Setting("random", 0.15),
+    *(Setting(DEFAULT_MODE, share, is_unmoved=True) for share in (0.15, 0.3)),
+)
 
 
 def quality_findings(
@@ -63,16 +69,14 @@ def quality_findings(
     *,
     max_tokens: int = 16,
     num_calibrating: int = 0,
-    with_baselines: bool = False,
 ) -> tuple[list[Finding], float]:
-    """Quality of the paper's mode and of ours, and of the other ways to choose rows.
+    """Quality of the paper's mode and of ours beside no repair and rows drawn by chance.
 
     Args:
         model: loaded.
         evaluation: what warms and what is asked; promises are made from 100 reported questions on.
         max_tokens: of an answer; KL is measured along the full run's.
         num_calibrating: the last questions of those asked choose our share and are not reported.
-        with_baselines: all modes of `MODES` that repair; of these, KL only.
 
     Returns:
         Findings whose names end in the evaluation's name unless that is "xquad", and the smallest of `SHARES` at which
@@ -85,18 +89,8 @@ def quality_findings(
     share = _calibrated(trialled, calibrating)
     answered = dict.fromkeys((_REUSE, *_PAPERS.values(), _OURS[0.15], _OURS[0.3]))
     answered |= {_OURS[share]: None} if share in _OURS else {}
-    settings = dict.fromkeys((*answered, _RANDOM, *_CHARGED.values(), *(_BASELINES if with_baselines else ())))
-    judged: dict[Setting, list[Judged]] = {setting: [] for setting in settings}
-    for reference in track(reported, f"modes on {evaluation.name}"):
-        for setting in settings:
-            share_here = setting.share_of(reference.prompt, trialled.engine.planner)
-            judged[setting].append(trialled.judge(reference, setting.mode, share_here, answers=setting in answered))
-    trialled.close()
-    tail = "" if evaluation.name == "xquad" else f"_{evaluation.name.replace(' ', '_')}"
-    source = (
-        f"{evaluation.name}: {len(reported)} questions of "
-        f"{np.mean([len(one.prompt.ids) for one in reported]):.0f} tokens, {max_tokens} steps"
-    )
+    judged = _judged(trialled, reported, (*answered, _RANDOM, *_CHARGED.values()), answered, evaluation.name)
+    tail, source = _tail(evaluation), _source(evaluation, reported, max_tokens)
     has_promise = len(reported) >= _ENOUGH_QUESTIONS
     findings = [
         *_ratios(judged, tail, source, has_promise=has_promise),
@@ -106,6 +100,47 @@ def quality_findings(
     if calibrating:
         findings.append(_calibration(share, judged, tail, f"{source}; chosen on {len(calibrating)} others"))
     return findings, share
+
+
+def baseline_findings(model: LoadedModel, evaluation: Evaluation, *, max_tokens: int = 16) -> list[Finding]:
+    """KL of the other ways to choose rows, each with 15 and 30 % of the reused rows.
+
+    Args:
+        model: loaded.
+        evaluation: what warms and what is asked.
+        max_tokens: of the full run's answer, along which KL is measured.
+    """
+    trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens, with_logits=True)
+    judged = _judged(trialled, trialled.references, _BASELINES, (), evaluation.name)
+    tail, source = _tail(evaluation), _source(evaluation, trialled.references, max_tokens)
+    return [_row(setting, rows, tail, source) for setting, rows in judged.items()]
+
+
+def _judged(
+    trialled: Trialled,
+    references: Sequence[Reference],
+    settings: Iterable[Setting],
+    answered: Container[Setting],
+    name: str,
+) -> dict[Setting, list[Judged]]:
+    """All questions in all settings; the engine is stopped afterwards."""
+    planner = trialled.engine.planner
+    judged: dict[Setting, list[Judged]] = {setting: [] for setting in settings}
+    for reference in track(references, f"modes on {name}"):
+        for setting, rows in judged.items():
+            share, planner.carry = setting.share_of(reference.prompt, planner), not setting.is_unmoved
+            rows.append(trialled.judge(reference, setting.mode, share, answers=setting in answered))
+    trialled.close()
+    return judged
+
+
+def _tail(evaluation: Evaluation) -> str:
+    return "" if evaluation.name == "xquad" else f"_{evaluation.name.replace(' ', '_')}"
+
+
+def _source(evaluation: Evaluation, asked: Sequence[Reference], max_tokens: int) -> str:
+    size = np.mean([len(one.prompt.ids) for one in asked])
+    return f"{evaluation.name}: {len(asked)} questions of {size:.0f} tokens, {max_tokens} steps"
 
 
 def _calibrated(trialled: Trialled, references: Sequence[Reference]) -> float:
@@ -188,7 +223,7 @@ def _agreements(
 
 def _row(setting: Setting, rows: Sequence[Judged], tail: str, source: str) -> Finding:
     budget = "" if setting.share is None else f"_{round(setting.share * 100)}"
-    budget += "_rows" if setting.is_charged else ""
+    budget += ("_rows" if setting.is_charged else "") + ("_unmoved" if setting.is_unmoved else "")
     note = (
         f"same likeliest token {_mean(rows, 'same_top'):.1%}, ROUGE-L {_mean(rows, 'rouge_l'):.3f}, "
         f"gold F1 {_mean(rows, 'gold_f1'):.3f}, "

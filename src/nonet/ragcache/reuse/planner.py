@@ -19,8 +19,8 @@ from nonet.ragcache.reuse.prompt import Prompt, Segment, in_order
 from nonet.ragcache.reuse.tokens import guided_scores, num_of, picked, random_rows, shared_budget, top_rows
 from nonet.ragcache.store.variant import VariantMeta
 
-TAU_POWER, ASKED_FROM = 1.5, 0.4
-"""Of mode "guided": the best of a grid on two sets of questions (decision 15)."""
+TAU_POWER, ASKED_FROM = 0.75, 0.4
+"""Of mode "guided": the best of grids on questions that the bench does not report (decisions 15 and 20)."""
 
 Considered = tuple[tuple[VariantMeta, Overlap], ...]
 # Orders that mode "set" looks at, at most; a prompt of five chunks has 120.
@@ -58,6 +58,7 @@ class Planner:
 
     Attributes:
         alpha: may be changed between plans.
+        carry: likewise.
 
     Raises:
         InputError: numbers outside their range, or an unknown rule.
@@ -81,7 +82,7 @@ class Planner:
         overlap: Rule = "published",
         tau_power: float = TAU_POWER,
         asked_from: float = ASKED_FROM,
-        guided_split: Split = "request",
+        guided_split: Split = "overhead",
         carry: bool = True,
         guard: Guard | None = None,
         received: Callable[[str], NDArray[np.floating] | None] | None = None,
@@ -98,7 +99,7 @@ class Planner:
             raise InputError(f"planner: guided_split must be 'overhead' or 'request', not {guided_split!r}")
         self._store, self.alpha, self._theta_full = store, alpha, theta_full
         self._rule, self._tau_power, self._guided_split = overlap, tau_power, guided_split
-        self._asked_from, self._carry = asked_from, carry
+        self._asked_from, self.carry = asked_from, carry
         self._guard, self._received, self._seed = guard, received, seed
         self._observed_only = observed_only
 
@@ -122,7 +123,7 @@ class Planner:
         if way.lookup == "set":
             prompt = self._reordered(prompt, way)
         parts, considered = self._looked_up(prompt, way)
-        plan = Plan(prompt, mode, tuple(parts), considered=tuple(considered), carries=self._carry and way.carries)
+        plan = Plan(prompt, mode, tuple(parts), considered=tuple(considered), carries=self.carry and way.carries)
         if way.choice != "none":
             plan = self._repaired(plan, way, recompute)
         return self._guard.checked(plan) if self._guard is not None else plan

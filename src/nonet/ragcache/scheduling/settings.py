@@ -57,7 +57,7 @@ class EngineConfig:
     overlap: Rule = "published"
     tau_power: float = TAU_POWER
     asked_from: float = ASKED_FROM
-    guided_split: Split = "request"
+    guided_split: Split = "overhead"
     carry: bool = True
     focus: bool = False
     probe_layers: float = 1.0
