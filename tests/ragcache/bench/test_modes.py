@@ -58,9 +58,11 @@ def test_baselines_stand_beside_our_mode_without_what_it_carries(found):
     rows = {one.name: one for one in baseline_findings(toy_model(), asked, max_tokens=3)}
     ways = {f"{mode}_{share}" for mode in ("h2o", "blend", "epic", "qsel") for share in (15, 30)}
     ours = {"guided_15_unmoved", "guided_30_unmoved"}
-    assert set(rows) == {f"kl_{way}_towns" for way in ways | ours | {"random_15"}}
+    ratio = "kl_moved_vs_unmoved_30_towns"
+    assert set(rows) == {f"kl_{way}_towns" for way in ways | ours | {"random_15"}} | {ratio, f"{ratio}_high"}
     moved, still = found[0]["kl_guided_30_towns"], rows["kl_guided_30_unmoved_towns"]
     assert moved.input == still.input and moved.value != still.value
+    assert rows[ratio].value == pytest.approx(moved.value / still.value)
 
 
 def test_hits_of_a_trace_by_a_plain_set():

@@ -61,6 +61,15 @@ _BASELINES = (
     Setting("random", 0.15),
     *(Setting(DEFAULT_MODE, share, is_unmoved=True) for share in (0.15, 0.3)),
 )
+_PAIRS: dict[str, tuple[Setting, Setting, float | None]] = {
+    "kl_paper_vs_random_30": (_PAPERS[0.3], _RANDOM, 0.75),
+    "kl_paper_vs_reuse_30": (_PAPERS[0.3], _REUSE, 0.5),
+    "kl_default_vs_paper_15": (_OURS[0.15], _PAPERS[0.15], 0.7),
+    "kl_default_vs_paper_30": (_OURS[0.3], _PAPERS[0.3], 0.7),
+    "kl_default_vs_paper_15_rows": (_OURS[0.15], _CHARGED[0.15], None),
+    "kl_default_vs_paper_30_rows": (_OURS[0.3], _CHARGED[0.3], None),
+}
+_MOVED, _UNMOVED = Setting(DEFAULT_MODE, 0.3), Setting(DEFAULT_MODE, 0.3, is_unmoved=True)
 
 
 def quality_findings(
@@ -93,7 +102,7 @@ def quality_findings(
     tail, source = _tail(evaluation), _source(evaluation, reported, max_tokens)
     has_promise = len(reported) >= _ENOUGH_QUESTIONS
     findings = [
-        *_ratios(judged, tail, source, has_promise=has_promise),
+        *_ratios(judged, _PAIRS, tail, source, has_promise=has_promise),
         *_agreements(judged, tail, source, has_promise=has_promise),
         *(_row(setting, rows, tail, source) for setting, rows in judged.items()),
     ]
@@ -103,7 +112,9 @@ def quality_findings(
 
 
 def baseline_findings(model: LoadedModel, evaluation: Evaluation, *, max_tokens: int = 16) -> list[Finding]:
-    """KL of the other ways to choose rows, each with 15 and 30 % of the reused rows.
+    """KL of the other ways to choose rows, and of ours where rows do not follow, with 15 and 30 % of the reused rows.
+
+    `kl_moved_vs_unmoved_30` is what it brings that they follow.
 
     Args:
         model: loaded.
@@ -111,9 +122,12 @@ def baseline_findings(model: LoadedModel, evaluation: Evaluation, *, max_tokens:
         max_tokens: of the full run's answer, along which KL is measured.
     """
     trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens, with_logits=True)
-    judged = _judged(trialled, trialled.references, _BASELINES, (), evaluation.name)
-    tail, source = _tail(evaluation), _source(evaluation, trialled.references, max_tokens)
-    return [_row(setting, rows, tail, source) for setting, rows in judged.items()]
+    asked = trialled.references
+    judged = _judged(trialled, asked, (*_BASELINES, _MOVED), (), evaluation.name)
+    tail, source = _tail(evaluation), _source(evaluation, asked, max_tokens)
+    pairs = {"kl_moved_vs_unmoved_30": (_MOVED, _UNMOVED, 0.6)}
+    ratios = _ratios(judged, pairs, tail, source, has_promise=len(asked) >= _ENOUGH_QUESTIONS)
+    return [*ratios, *(_row(setting, judged[setting], tail, source) for setting in _BASELINES)]
 
 
 def _judged(
@@ -161,15 +175,14 @@ def _calibration(share: float, judged: Mapping[Setting, Sequence[Judged]], tail:
     return Finding("ragcache", f"calibrated_share{tail}", share, "", "lower", source, note=note)
 
 
-def _ratios(judged: Mapping[Setting, Sequence[Judged]], tail: str, source: str, *, has_promise: bool) -> list[Finding]:
-    pairs: dict[str, tuple[Setting, Setting, float | None]] = {
-        "kl_paper_vs_random_30": (_PAPERS[0.3], _RANDOM, 0.75),
-        "kl_paper_vs_reuse_30": (_PAPERS[0.3], _REUSE, 0.5),
-        "kl_default_vs_paper_15": (_OURS[0.15], _PAPERS[0.15], 0.7),
-        "kl_default_vs_paper_30": (_OURS[0.3], _PAPERS[0.3], 0.7),
-        "kl_default_vs_paper_15_rows": (_OURS[0.15], _CHARGED[0.15], None),
-        "kl_default_vs_paper_30_rows": (_OURS[0.3], _CHARGED[0.3], None),
-    }
+def _ratios(
+    judged: Mapping[Setting, Sequence[Judged]],
+    pairs: Mapping[str, tuple[Setting, Setting, float | None]],
+    tail: str,
+    source: str,
+    *,
+    has_promise: bool,
+) -> list[Finding]:
     findings = []
     for name, (first, second, bar) in pairs.items():
         ratio = paired_ratio([one.kl for one in judged[first]], [one.kl for one in judged[second]])
