@@ -173,6 +173,8 @@ def _say_how(loop: Loop, needs_key: bool) -> None:
     json = f"-H 'content-type: application/json'{key}"
     labels = loop.job.labels
     print(f"serving {len(loop.catalogue):,} items at {loop.address}", flush=True)
+    if not len(loop.catalogue):
+        note("no item is known yet, and none can be recommended: name some with --items FILE, or train on a log")
     if len(shares := loop.recommender.assignment.shares) > 1:
         note("arms: " + ", ".join(f"{name} {share / sum(shares.values()):.1%}" for name, share in shares.items()))
     note(f"""
