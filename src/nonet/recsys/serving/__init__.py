@@ -5,28 +5,24 @@ index.py        ItemIndex: nearest items, changed in place
 arms.py         Arm: model, replica and index; Assignment of users
 recommender.py  retrieve, rank, write down what was shown
 bodies.py       what requests may say;  app.py  routes;  metrics.py  Prometheus
-feeding.py      the same log to the trainer of every arm
 trials.py       what the bench measures
 """
 
 from nonet.recsys.serving.app import make_serving_app, serve
 from nonet.recsys.serving.arms import Arm, Assignment
 from nonet.recsys.serving.encoding import Catalogue, Features
-from nonet.recsys.serving.feeding import ArmFeed, feed_arms
 from nonet.recsys.serving.index import ItemIndex
 from nonet.recsys.serving.recommender import Answer, Recommender, ShownEvent, new_items
 
 __all__ = [
     "Answer",
     "Arm",
-    "ArmFeed",
     "Assignment",
     "Catalogue",
     "Features",
     "ItemIndex",
     "Recommender",
     "ShownEvent",
-    "feed_arms",
     "make_serving_app",
     "new_items",
     "serve",

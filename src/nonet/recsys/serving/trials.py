@@ -14,9 +14,9 @@ from nonet.recsys.example import ActionEvent, FeatureEvent, Floats, Ints, encode
 from nonet.recsys.features.encoder import FeatureEncoder
 from nonet.recsys.joining import Joiner, Joining, Label
 from nonet.recsys.logs import Log, Record, SegmentLog
+from nonet.recsys.running.learning import Learner
 from nonet.recsys.serving.arms import Arm
 from nonet.recsys.serving.encoding import Catalogue, Features
-from nonet.recsys.serving.feeding import ArmFeed
 from nonet.recsys.serving.index import ItemIndex
 from nonet.recsys.syncing import DeltaPublisher, InProcessLink, Replica, SyncLoop
 from nonet.recsys.training.presets import preset_table
@@ -150,16 +150,16 @@ def freshness_trial(interval_s: float = 1.0, probes: int = 15, wait_ms: int = 10
         SegmentLog(Path(folder) / "log") as log,
         Joiner(log, Path(folder) / "join", joining) as joiner,
     ):
-        feed = ArmFeed(log, "a", trainer)
+        learner = Learner(log, "examples", trainer)
         runs = (
             lambda: joiner.run(stop=stop),
-            lambda: feed.run(stop),
+            lambda: _learn(learner, stop),
             lambda: _traffic(log, features, stop),
         )
         threads = [threading.Thread(target=run, daemon=True) for run in runs]
         for thread in threads:
             thread.start()
-        loop = SyncLoop(publisher, interval_s, lambda: feed.event_ts_ms).start()
+        loop = SyncLoop(publisher, interval_s, lambda: learner.event_ts_ms).start()
         try:
             time.sleep(2 * interval_s)  # what compiles at first use has compiled
             took_s = [_probe(log, features, arm, n) for n in range(probes + 1)][1:]
@@ -170,6 +170,12 @@ def freshness_trial(interval_s: float = 1.0, probes: int = 15, wait_ms: int = 10
         loop.stop()
         staleness_s = replica.staleness_s(time.time())
     return FreshnessTrial(float(np.median(took_s)), float(np.percentile(took_s, 95)), len(took_s), staleness_s)
+
+
+def _learn(learner: Learner, stop: threading.Event) -> None:
+    while not stop.is_set():
+        if not learner.step():
+            learner.wait(0.2)
 
 
 def _probe(log: Log, features: Features, arm: Arm, number: int) -> float:
