@@ -100,6 +100,7 @@ def test_the_page_has_every_route_and_every_metric() -> None:
         ("features", "actions", "examples", "positives", "corrections", "orphans", "dead_letters"), 0
     )
     status = {"lag": {}, "joined": counts, "learned": 0, "expired": 0, "recoveries": 0, "arms": {}}
+    status["snapshot"] = {"age_s": 1.0, "failures": 0, "failure": None}
     families = [*app.state.registry.collect(), *LoopMetrics(lambda: status).collect()]
     text = PAGE.split("### Metrics")[1].split("###")[0]
     for family in families:
