@@ -69,7 +69,7 @@ _PAIRS: dict[str, tuple[Setting, Setting, float | None]] = {
     "kl_default_vs_paper_15_rows": (_OURS[0.15], _CHARGED[0.15], None),
     "kl_default_vs_paper_30_rows": (_OURS[0.3], _CHARGED[0.3], None),
 }
-_MOVED, _UNMOVED = Setting(DEFAULT_MODE, 0.3), Setting(DEFAULT_MODE, 0.3, is_unmoved=True)
+_MOVED, _UNMOVED = _OURS[0.3], Setting(DEFAULT_MODE, 0.3, is_unmoved=True)
 
 
 def quality_findings(
