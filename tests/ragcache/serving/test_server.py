@@ -167,7 +167,9 @@ def test_a_hundred_clients_are_served_or_told_to_come_again(server):
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(outcomes) == 100 and outcomes.count("served") >= 10
+    # Refused are only those who find four waiting, so four at least are served, however slow the machine is.
+    assert len(outcomes) == 100 and outcomes.count("served") >= 4
+    assert ask(client, chunks=CHUNKS[:2]).usage.completion_tokens == 5
 
 
 def test_metrics_have_our_names_and_vllms(client, server):
