@@ -157,7 +157,7 @@ def warm(
 def calibrate(
     questions: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines: question, top5 (chunk ids), answer.")],
     chunks: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines: chunk_id, text.")],
-    target: Annotated[float, typer.Option(min=0, max=1, help="ROUGE-L against full recomputation.")] = 0.9,
+    target: Annotated[float, typer.Option(min=0, max=1, help="ROUGE-L against full recomputation.")] = 0.8,
     model: options.Model = "smollm2",
     mode: options.ModeName = "guided",
     num_questions: Annotated[int, typer.Option(min=4, help="Questions that are asked.")] = 40,
@@ -169,9 +169,10 @@ def calibrate(
 ) -> None:
     """Find the alpha that computes least and still answers as full recomputation does, on questions of your own.
 
-    Exit code 1 when no alpha reaches the target.
+    From 0.8 on the readers of Cache-Craft's study held answers to be nearly indistinguishable. Exit code 1 when no
+    alpha reaches the target.
 
-    Example: nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --target 0.9
+    Example: nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --target 0.8
     """
     from nonet.common.console import emit_json, note, print_table
     from nonet.ragcache.bench.quality import Trialled, trial_of

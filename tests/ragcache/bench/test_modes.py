@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,10 @@ def test_calibrating_questions_are_not_reported(found):
     assert "4 questions" in findings["kl_reuse_towns"].input
     assert share in {*SHARES, 1.0}
     assert findings["calibrated_share_towns"].value == share
+    tried = dict(re.findall(r"(\d+)%: ([\d.]+)", findings["calibrated_share_towns"].note))
+    for name, target in (("calibrated_share_towns", 0.8), ("calibrated_share_strict_towns", 0.88)):
+        reaching = [int(one) / 100 for one, rouge in tried.items() if float(rouge) >= target]
+        assert findings[name].value == min(reaching, default=1.0)
 
 
 def test_more_repair_is_closer_and_few_questions_promise_nothing(found):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 import time
 
 import openai
@@ -350,8 +351,47 @@ def test_embeddings_say_what_they_do_not_take():
     for body, field in (
         ({"input": [1, 2]}, "input"),
         ({"input": []}, "input"),
+        ({"input": ""}, "empty"),
+        ({"input": ["a", ""]}, "empty"),
         ({"input": "a", "dimensions": 5}, "dim"),
     ):
         with pytest.raises(ValueError, match=field):
             EmbeddingBody.model_validate(body)
     assert EmbeddingBody.model_validate({"input": "a", "user": "u", "dimensions": None}).input == ["a"]
+
+
+def test_embeddings_come_from_the_model_that_is_asked_for_or_not_at_all(client):
+    plain = client.embeddings.create(model="all-MiniLM-L6-v2", input=["a cat"])
+    assert plain.model == "all-MiniLM-L6-v2" and len(plain.data[0].embedding) == 384
+    same = client.embeddings.create(model="sentence-transformers/all-MiniLM-L6-v2", input="a cat")
+    assert same.data[0].embedding == plain.data[0].embedding
+    for other in ("text-embedding-3-small", "toy"):
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.embeddings.create(model=other, input=["a cat"])
+        assert caught.value.code == "model_not_found" and "all-MiniLM-L6-v2" in caught.value.body["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_engine_that_fails_in_the_middle_says_so_in_the_answer(monkeypatch, stream):
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:100MB"), EngineConfig(max_model_len=1024))
+    running = RagServer(engine, ServerConfig("toy"), Address(port=0)).start()
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    steps = iter(range(10**6))
+    step = engine._scheduler.step
+
+    def broken():
+        if next(steps) > 3:
+            raise RuntimeError("out of luck")
+        return step()
+
+    monkeypatch.setattr(engine._scheduler, "step", broken)
+    client = openai.OpenAI(base_url=f"{running.address}/v1", api_key="none", max_retries=0)
+    try:
+        with pytest.raises(openai.APIError) as caught:
+            answer = client.chat.completions.create(
+                model="toy", messages=QUESTION, max_tokens=500, stream=stream, extra_body={"ignore_eos": True}
+            )
+            pytest.fail(f"{len(list(answer))} pieces and no error")
+        assert caught.value.body["type"] == "server_error" and "out of luck" in caught.value.body["message"]
+    finally:
+        running.stop(1.0)

@@ -263,3 +263,22 @@ def test_old_notes_of_a_shared_folder_are_cleared_away(tmp_path):
     assert tier.buried() == {meta.variant_id} and tier.ids() == set()
     os.utime(note, (1.0, 1.0))
     assert tier.buried() == set() and not note.exists()
+
+
+def test_a_variant_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    meta = make_meta("c0", tokens=300)
+    packed = pack(meta, make_kv(meta))
+    tier, synced = DiskTier(tmp_path), []
+    final = tier.path_of(meta.variant_id)
+    sync = os.fsync
+
+    def watched(handle):
+        seen = os.fstat(handle)
+        synced.append((seen.st_ino, seen.st_size, final.exists()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    tier.put(packed)
+    file, folder = final.stat(), final.parent.stat()
+    assert (file.st_ino, file.st_size, False) in synced, "its bytes were not brought to the disk before the rename"
+    assert (folder.st_ino, folder.st_size, True) in synced, "nor its name after it"

