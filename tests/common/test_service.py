@@ -51,9 +51,11 @@ def service(reasons):
 def test_the_checks_need_no_token_and_say_why(service, reasons):
     assert httpx2.get(f"{service.address}/healthz").json() == {"status": "ok"}
     assert httpx2.get(f"{service.address}/readyz").status_code == 200
+    assert httpx2.get(f"{service.address}/health").status_code == 200
     reasons[0] = "no telemetry"
-    answer = httpx2.get(f"{service.address}/readyz")
-    assert (answer.status_code, answer.json()["reason"]) == (503, "no telemetry")
+    for check in ("readyz", "health"):
+        answer = httpx2.get(f"{service.address}/{check}")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "no telemetry")
 
 
 @pytest.mark.parametrize(

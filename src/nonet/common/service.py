@@ -1,8 +1,9 @@
 """HTTP services of the rooms: one FastAPI factory, so that all have the same health checks, metrics, limits and end.
 
-`/healthz` says that the process lives, `/readyz` that it can do its work (503 with the reason when not), `/metrics`
-speaks to Prometheus (text or OpenMetrics, as asked). With a token, or several, everything but the two checks needs one
-as a bearer token. A service binds 127.0.0.1 unless told otherwise, and refuses to bind anything wider without a token.
+`/healthz` says that the process lives, `/readyz` that it can do its work (503 with the reason when not), and so does
+`/health`, where tools made for vLLM and llama.cpp look. `/metrics` speaks to Prometheus (text or OpenMetrics, as
+asked). With a token, or several, everything but the checks needs one as a bearer token. A service binds 127.0.0.1
+unless told otherwise, and refuses to bind anything wider without a token.
 Whatever is refused, and a fault of ours, is answered in one form, and the connection can be used again.
 """
 
@@ -27,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1 << 20
 TOKEN_NUMBER = "nonet.token_number"
 """In an ASGI scope: which of the tokens a request carries; missing where a service has none."""
-_OPEN_PATHS = ("/healthz", "/readyz")
+_OPEN_PATHS = ("/healthz", "/readyz", "/health")
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 
@@ -82,6 +83,7 @@ def make_app(
 
     app.add_route("/healthz", healthz)
     app.add_route("/readyz", readyz)
+    app.add_route("/health", readyz)
     if registry is not None:
         app.add_route("/metrics", metrics)
     shape = error_body or _detail

@@ -150,7 +150,6 @@ def test_a_refusal_names_the_field(client, field, value, says):
         ({"chunks": [{"id": "a"}]}, "chunks[0].text"),
         ({"chunks": [{"text": "a", "id": "\ud800"}]}, "chunks[0].id"),
         ({"stop_token_ids": [1, "x"]}, "stop_token_ids[1]"),
-        ({"stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats"),
         ({"chunks": ["word " * 1000]}, "messages"),
         ({"max_tokens": 2000, "min_tokens": 1500}, "min_tokens"),
         ({"max_tokens": 2, "min_tokens": 3}, "min_tokens"),
@@ -395,3 +394,21 @@ def test_an_engine_that_fails_in_the_middle_says_so_in_the_answer(monkeypatch, s
         assert caught.value.body["type"] == "server_error" and "out of luck" in caught.value.body["message"]
     finally:
         running.stop(1.0)
+
+
+def test_usage_comes_with_every_event_on_request(client):
+    def usages(**options):
+        asked = {"stream": True, "stream_options": options, "max_tokens": 6, "extra_body": {"ignore_eos": True}}
+        events = list(client.chat.completions.create(model="toy", messages=QUESTION, **asked))
+        several = list(client.completions.create(model="toy", prompt=["one", "and two"], **asked))
+        return [one.usage for one in events], several
+
+    chat, several = usages(include_usage=True, continuous_usage_stats=True)
+    spent = [one.completion_tokens for one in chat]
+    assert spent[0] == 0 and spent == sorted(spent) and spent[-2:] == [6, 6]
+    assert {one.prompt_tokens for one in chat} == {chat[-1].prompt_tokens}
+    assert all(one.total_tokens == one.prompt_tokens + one.completion_tokens for one in chat)
+    prompts = {one.choices[0].index: one.usage.prompt_tokens for one in several if one.choices}
+    assert sum(prompts.values()) == several[-1].usage.prompt_tokens and several[-1].usage.completion_tokens == 12
+    for options in ({"include_usage": True}, {"continuous_usage_stats": True}, {}):
+        assert all(one is None for one in usages(**options)[0][:-1])

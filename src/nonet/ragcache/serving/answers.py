@@ -38,9 +38,7 @@ def usage(reports: Sequence[RequestReport]) -> dict[str, Any]:
     prompt = sum(one.prompt_tokens for one in reports)
     output = sum(one.output_tokens for one in reports)
     return {
-        "prompt_tokens": prompt,
-        "completion_tokens": output,
-        "total_tokens": prompt + output,
+        **token_counts(prompt, output),
         "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in reports)},
         "nonet": {
             "prefix": sum(one.prefix_tokens for one in reports),
@@ -54,6 +52,15 @@ def usage(reports: Sequence[RequestReport]) -> dict[str, Any]:
             "notes": [note for one in reports for note in one.notes],
         },
     }
+
+
+def token_counts(prompt: int, output: int) -> dict[str, Any]:
+    """What every `usage` has.
+
+    >>> token_counts(7, 2)
+    {'prompt_tokens': 7, 'completion_tokens': 2, 'total_tokens': 9}
+    """
+    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
 def chunk_list(report: RequestReport) -> list[dict[str, Any]]:

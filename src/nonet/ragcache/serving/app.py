@@ -22,7 +22,7 @@ from nonet.ragcache.scheduling.request import BusyError, StoppedError
 from nonet.ragcache.serving.answers import JsonAnswer, Shape, chunk_list, error_body
 from nonet.ragcache.serving.asking import Asked
 from nonet.ragcache.serving.metrics import Metrics
-from nonet.ragcache.serving.openai_types import ChatBody, CompletionBody, EmbeddingBody, GenerateBody
+from nonet.ragcache.serving.openai_types import ChatBody, CompletionBody, EmbeddingBody, GenerateBody, StreamOptions
 from nonet.ragcache.serving.page import page_html
 from nonet.ragcache.serving.tenants import NO_KEYS, ApiKey, KeyRing
 
@@ -306,8 +306,7 @@ class _Routes:
         )
         shape = Shape(asked.request_ids, self._config.served_model_name, chat=chat)
         if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            stream = asked.stream(shape, with_usage)
+            stream = asked.stream(shape, body.stream_options or StreamOptions())
             return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         return await asked.whole(request, shape)
 

@@ -17,7 +17,8 @@ from nonet.common.errors import InputError
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.request import BusyError, EndEvent, Event, SamplingParams
-from nonet.ragcache.serving.answers import JsonAnswer, Shape, encoded, error_body
+from nonet.ragcache.serving.answers import JsonAnswer, Shape, encoded, error_body, token_counts
+from nonet.ragcache.serving.openai_types import StreamOptions
 
 _POLL_S = 0.2
 """How often a request without a stream looks whether its client is still there."""
@@ -55,6 +56,7 @@ class Asked:
         self._engine = engine
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._ends: dict[int, EndEvent] = {}
+        self._prompt_tokens = [len(prompt.ids) for prompt in prompts]
         self.request_ids: list[str] = []
         loop = asyncio.get_running_loop()
         limit = engine.config.max_waiting
@@ -102,29 +104,36 @@ class Asked:
                 return JsonAnswer(error_body(event.error, "server_error"), 500)
         return JsonAnswer(shape.whole(texts, self._in_order()))
 
-    async def stream(self, shape: Shape, with_usage: bool) -> AsyncIterator[bytes]:
+    async def stream(self, shape: Shape, options: StreamOptions) -> AsyncIterator[bytes]:
         """The answers as server-sent events, each piece when it comes.
 
         Args:
             shape: of the events.
-            with_usage: whether the last one tells what it cost.
+            options: which of them tell what it cost.
         """
+        told = options.include_usage and options.continuous_usage_stats
+        tokens = [0] * len(self.request_ids)
+
+        def sent(index: int, event: dict[str, Any]) -> bytes:
+            return _sent(event | {"usage": token_counts(self._prompt_tokens[index], tokens[index])} if told else event)
+
         try:
             if opening := shape.opening():
-                yield _sent(opening)
+                yield sent(0, opening)
             while len(self._ends) < len(self.request_ids):
                 index, event = await self._events.get()
+                tokens[index] = event.report.output_tokens if isinstance(event, EndEvent) else tokens[index] + 1
                 if event.text:
-                    yield _sent(shape.piece(index, event.text))
+                    yield sent(index, shape.piece(index, event.text))
                 if not isinstance(event, EndEvent):
                     continue
                 self._ends[index] = event
                 if event.finish_reason == "error":
                     yield _sent(error_body(event.error, "server_error"))
                     break
-                yield _sent(shape.closing(index, event))
+                yield sent(index, shape.closing(index, event))
             else:
-                if with_usage:
+                if options.include_usage:
                     yield _sent(shape.usage_event(self._in_order()))
             yield b"data: [DONE]\n\n"
         finally:

@@ -108,14 +108,15 @@ class ChunkIn(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """Options of a stream."""
+    """Options of a stream; as with vLLM, usage comes with every event only where it comes at the end, too."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _clean(cls, options: Any) -> Any:
-        return cleaned(options, cls.model_fields, {"include_obfuscation"}, {"continuous_usage_stats": (False,)})
+        return cleaned(options, cls.model_fields, {"include_obfuscation"})
 
 
 class GenerateBody(_Body):
