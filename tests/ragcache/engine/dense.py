@@ -11,11 +11,24 @@ def turned(x, positions, frequencies):
     return torch.cat([pairs.real, pairs.imag], -1)
 
 
+def agreed(changes):
+    """The mean of some changes times the share of its square that their scatter does not explain."""
+    mean = sum(changes) / len(changes)
+    if len(changes) < 2:
+        return torch.zeros_like(mean)
+    variance = sum(float((one - mean).double().pow(2).sum()) for one in changes) / (len(changes) - 1)
+    square = float(mean.double().pow(2).sum())
+    if square == 0:
+        return mean
+    return mean * max(0.0, (square - variance / len(changes)) / square)
+
+
 def dense(decoder, ids, positions=None, stored=None, led=()):
     """Logits of every row, keys and values [L, n, kv, d] not rotated, attention [L, heads, n, n].
 
     `stored` maps a row to its keys and values [L, kv, d], which take the place of the computed ones. `led` is pairs: a
-    map as `stored` of rows that are computed all the same, and rows to which the mean of what that changed is added.
+    map as `stored` of rows that are computed all the same, and rows to which what that changed on average is added,
+    less the more it differed from row to row.
     """
     config = decoder.config
     n = len(ids)
@@ -28,9 +41,9 @@ def dense(decoder, ids, positions=None, stored=None, led=()):
             k[row], v[row] = keys[number], values[number]
         for leaders, followers in led:
             for mine, which in ((k, 0), (v, 1)):
-                changes = [mine[row] - held[which][number] for row, held in leaders.items()]
+                change = agreed([mine[row] - held[which][number] for row, held in leaders.items()])
                 for row in followers:
-                    mine[row] = mine[row] + sum(changes) / len(changes)
+                    mine[row] = mine[row] + change
         all_keys.append(k.clone())
         all_values.append(v.clone())
         kind = config.layers[number]

@@ -1,5 +1,6 @@
 """The forward over chosen rows, against the plainest dense one."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,8 +9,8 @@ from nonet.common.errors import InputError
 from nonet.ragcache.engine.forward import Slice, forward
 from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import BlockPool
-from nonet.ragcache.engine.sequence import Sequence
-from tests.ragcache.engine.dense import dense
+from nonet.ragcache.engine.sequence import Sequence, shrunk_means
+from tests.ragcache.engine.dense import agreed, dense
 
 TOLERANCE = 2e-4
 
@@ -147,7 +148,7 @@ class Led:
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
 @pytest.mark.parametrize("watched", [False, True])
-def test_rows_that_follow_move_by_the_mean_change_of_their_leaders(make_tiny, architecture, watched):
+def test_rows_that_follow_move_as_far_as_their_leaders_agree(make_tiny, architecture, watched):
     decoder = make_tiny(architecture)
     led = Led(decoder, pool_for(decoder))
     expected, unmoved = led.expected(decoder, led=led.led), led.expected(decoder)
@@ -199,12 +200,61 @@ def test_what_follows_is_checked_and_leaders_that_stopped_lead_no_more(make_tiny
     leaders = torch.tensor([31, 40])
     sequence.follow([(leaders, torch.tensor([32]))])
     change = int(sequence.layer_added(0)[32])
+    own = sequence.own_slots(leaders)
+    led.pool.keys[:, own] = led.pool.keys[:, sequence.shared_slots(leaders)] + 1.0
+    led.pool.values[:, own] = led.pool.values[:, sequence.shared_slots(leaders)] - 2.0
     sequence.mark(leaders, 1)
-    led.pool.keys[:, change] = 7.0
     for layer in range(2):
         sequence.lead(layer, leaders)
-    assert (led.pool.keys[0, change] != 7.0).any() and (led.pool.keys[1, change] == 0.0).all()
+    assert torch.allclose(led.pool.keys[0, change], torch.tensor(1.0)) and (led.pool.keys[1, change] == 0.0).all()
+    assert torch.allclose(led.pool.values[0, change], torch.tensor(-2.0)) and (led.pool.values[1, change] == 0.0).all()
     assert sequence.layer_added(1)[31] == -1
+
+
+class Dropping:
+    """Drops rows after the first layer."""
+
+    def __init__(self, unwanted):
+        self.unwanted, self.has_dropped = unwanted, False
+
+    def after_layer(self, layer, rows, keys, stored, observer):
+        keep = ~torch.isin(rows, self.unwanted)
+        self.has_dropped |= not bool(keep.all())
+        return keep
+
+
+def test_rows_do_not_move_where_all_that_led_them_were_dropped(make_tiny):
+    """Below, pages are full of what others left there; above, they are empty; the answer is the same."""
+    decoder = make_tiny("llama")
+    answers = []
+    for left_there in (0.0, 50.0):
+        pool = pool_for(decoder)
+        led = Led(decoder, pool)
+        free = torch.ones(pool.keys.shape[1], dtype=torch.bool)
+        for blocks in led.blocks.values():
+            free[blocks.slots] = False
+        pool.keys[:, free] = pool.values[:, free] = left_there
+        sequence, rows = led.sequence(len(led.ids))
+        leaders = torch.tensor([row for lead, _ in led.led for row in lead])
+        selector = Dropping(leaders)
+        (logits,) = forward(decoder, pool, [Slice(sequence, rows, selector=selector)])
+        assert selector.has_dropped
+        answers.append(logits)
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mean_is_shrunk_as_far_as_its_vectors_disagree(seed):
+    draws = np.random.default_rng(seed)
+    groups = [draws.normal(mean, 1.0, (size, 6)) for mean, size in ((0.0, 2), (0.5, 9), (3.0, 4), (1.0, 1), (0.2, 3))]
+    changes = torch.from_numpy(np.concatenate(groups)).float()
+    group_of = torch.tensor([n for n, group in enumerate(groups) for _ in group])
+    order = torch.from_numpy(draws.permutation(len(changes)))
+    found = shrunk_means(changes[order], group_of[order], len(groups) + 1)
+    for one, group in zip(found, groups, strict=False):
+        assert torch.allclose(one.double(), agreed(list(torch.from_numpy(group))), atol=1e-5)
+    assert (found[-1] == 0).all() and (found[3] == 0).all() and found.isfinite().all()
+    assert (shrunk_means(torch.zeros(4, 6), torch.tensor([0, 0, 1, 1]), 2) == 0).all()
 
 
 def test_a_sequence_moved_as_a_whole_gives_the_same(make_tiny):

@@ -273,21 +273,57 @@ def test_admission_goes_by_arrival_and_never_beyond_the_limit(make_engine):
     assert all(first <= second + 1 for first, second in pairwise(ends)) and sorted(ends) == list(range(5))
 
 
-@pytest.mark.parametrize("step_tokens", [1, 7, 24, 4096])
-def test_where_steps_end_does_not_change_what_follows_what(make_engine, step_tokens):
-    engine = make_engine(step_tokens=step_tokens, background=False)
+def led_chunks(make_engine, **options):
+    engine = make_engine(background=False, **options)
     warmed(engine, [3, 0, 2], [5, 1])
+    return engine
+
+
+@pytest.mark.parametrize("step_tokens", [26, 40, 4096])
+def test_where_steps_end_does_not_change_what_follows_what(make_engine, step_tokens):
+    engine, whole, still = (
+        led_chunks(make_engine, step_tokens=tokens, carry=carry)
+        for tokens, carry in ((step_tokens, True), (4096, True), (step_tokens, False))
+    )
     prompt = prompt_of(engine, 0, 1, 2, 6)
     logits, report = engine.score(prompt, [5, 6, 7], mode="guided", recompute=0.3)
     assert report.repaired_tokens > 3 and "follow their mean change" in report.chunks[0].reason
-    whole = make_engine(step_tokens=4096, background=False)
-    warmed(whole, [3, 0, 2], [5, 1])
     expected, _ = whole.score(prompt, [5, 6, 7], mode="guided", recompute=0.3)
     assert np.abs(logits - expected).max() < 1e-3
-    still = make_engine(step_tokens=step_tokens, background=False, carry=False)
-    warmed(still, [3, 0, 2], [5, 1])
     unmoved, report = still.score(prompt, [5, 6, 7], mode="guided", recompute=0.3)
     assert np.abs(unmoved - expected).max() > 0.01 and "follow" not in report.chunks[0].reason
+
+
+def test_a_step_stays_small_though_a_chunk_has_many_rows_that_lead(make_engine, monkeypatch):
+    engine = led_chunks(make_engine, step_tokens=6)
+    sizes = []
+    work = engine._scheduler._work
+
+    def watched():
+        found = work()
+        sizes.append(sum(len(piece.rows) for _, piece in found))
+        return found
+
+    monkeypatch.setattr(engine._scheduler, "_work", watched)
+    prompt = prompt_of(engine, 0, 1, 2, 6)
+    alone, report = engine.score(prompt, [5, 6, 7], mode="guided", recompute=0.8)
+    assert max(chunk.num_computed for chunk in report.chunks[:3]) > 12
+    assert "follow their mean change" in report.chunks[0].reason
+    asked = len(prompt.question.ids) if hasattr(prompt.question, "ids") else prompt.question.num_tokens
+    assert max(size for size in sizes if size != asked) < 12
+    beside = [submitted(engine, prompt, mode="guided", recompute=0.8)[1] for _ in range(3)]
+    while not all(one.done.is_set() for one in beside):
+        engine._scheduler.step()
+    again, _ = engine.score(prompt, [5, 6, 7], mode="guided", recompute=0.8)
+    assert np.abs(again - alone).max() < 1e-3
+
+
+@pytest.mark.parametrize(("recompute", "follows"), [(0.01, False), (0.3, True), (1.0, False)])
+def test_a_report_says_that_rows_follow_only_where_some_do(make_engine, recompute, follows):
+    engine = led_chunks(make_engine)
+    _, report = engine.score(prompt_of(engine, 0, 1, 2), [5], mode="guided", recompute=recompute)
+    told = ["follow" in chunk.reason for chunk in report.chunks if chunk.decision == "repaired"]
+    assert told and set(told) == {follows}
 
 
 @pytest.mark.parametrize("mode", ["reuse", "random", "h2o", "blend", "epic", "qsel", "cachecraft", "guided"])
@@ -309,9 +345,11 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
     taken = [part.segment for part in plan.segments if part.is_taken_over]
     places = [np.searchsorted(plan.active_rows, (one.start, one.stop)).tolist() for one in taken]
     assert len(places) == 2 and all(last - first > 2 for first, last in places)
-    for most in range(1, len(pending) + 5):
-        num = _num_together(plan, pending, most)
-        assert 1 <= num <= len(pending)
-        assert not any(first < num < last for first, last in places)
-        inside = [(first, last) for first, last in places if first < most < last]
-        assert num == (min(most, len(pending)) if not inside else inside[0][0] or inside[0][1])
+    for most in (2, 3, 1000):
+        leading = [(first, min(last, first + most)) for first, last in places]
+        for left in range(1, len(pending) + 5):
+            num = _num_together(plan, pending, left, most)
+            assert 1 <= num <= len(pending)
+            assert not any(first < num < last for first, last in leading)
+            inside = [(first, last) for first, last in leading if first < left < last]
+            assert num == (min(left, len(pending)) if not inside else inside[0][0] or inside[0][1])

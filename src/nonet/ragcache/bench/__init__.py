@@ -137,15 +137,23 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     sizes = (300, 150) if is_full else (min(8, len(few) // 2), 3)
     evaluation = evaluation_of(name, few, met, num_warming=sizes[0], num_asked=sizes[1])
     calibrating = len(evaluation.asked) // 3 if is_full else 0
-    findings, share = quality_findings(model, evaluation, num_calibrating=calibrating)
-    told = f"{name}: {len(cases)} questions, a store without limits, "
+    findings, shares = quality_findings(model, evaluation, num_calibrating=calibrating)
     if not is_full:
         # So few questions calibrate nothing, and nothing is promised.
-        share = 0.3
-    told += f"{share:.0%} of reused rows computed anew"
-    return findings + trace_findings(
-        model, cases, texts, recompute=share, source=told, has_promise=is_full, is_xquad=name == "xquad"
-    )
+        shares = {"": 0.3}
+    for kind, share in shares.items():
+        told = f"{name}: {len(cases)} questions, a store without limits, {share:.0%} of reused rows computed anew"
+        findings += trace_findings(
+            model,
+            cases,
+            texts,
+            recompute=share,
+            source=told,
+            kind=kind,
+            has_promise=is_full and not kind,
+            is_xquad=name == "xquad",
+        )
+    return findings
 
 
 def _baselines(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:

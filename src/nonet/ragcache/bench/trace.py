@@ -191,6 +191,7 @@ def trace_findings(
     *,
     recompute: float,
     source: str,
+    kind: str = "",
     has_promise: bool = True,
     is_xquad: bool = False,
 ) -> list[Finding]:
@@ -202,10 +203,10 @@ def trace_findings(
         texts: its chunks.
         recompute: share of the reused rows that the default mode computes anew.
         source: name of the trace and of the setting.
-        has_promise: whether `recompute` was found by a calibration.
+        kind: of the calibration, an end of `tokens_vs_*`; where it is not empty, those two alone are given.
+        has_promise: whether they are promised.
         is_xquad: whether this is the trace whose hits are known.
     """
-    hits = trace_hits(cases)
     maker = PromptMaker(model, model.config.max_context)
 
     def prompt_of(case: Case) -> Prompt:
@@ -213,6 +214,16 @@ def trace_findings(
 
     tokens = trace_tokens(cases, prompt_of, mode=DEFAULT_MODE, recompute=recompute)
     told = f"{tokens.ours:,} rows; prefix {tokens.prefix:,}, full {tokens.full:,}"
+    findings = [] if kind else _hits(cases, source, is_xquad=is_xquad)
+    for name, rows, bar in (("tokens_vs_prefix", tokens.prefix, 0.49), ("tokens_vs_full", tokens.full, 0.4)):
+        promise = bar if has_promise else None
+        ratio = tokens.ours / rows
+        findings.append(Finding("ragcache", name + kind, ratio, "x", "lower", source, promise=promise, note=told))
+    return findings
+
+
+def _hits(cases: Sequence[Case], source: str, *, is_xquad: bool) -> list[Finding]:
+    hits = trace_hits(cases)
     findings = [
         Finding("ragcache", "trace_chunk_hit", hits.chunk, "", "higher", source),
         Finding("ragcache", "trace_prefix_hit", hits.prefix, "", "higher", source),
@@ -221,7 +232,4 @@ def trace_findings(
         error = max(abs(hits.chunk - PUBLISHED_HITS.chunk), abs(hits.prefix - PUBLISHED_HITS.prefix))
         note = f"distance to {PUBLISHED_HITS.chunk} and {PUBLISHED_HITS.prefix}, which a plain dictionary counted"
         findings.append(Finding("ragcache", "trace_hits_error", error, "", "lower", source, promise=0.0005, note=note))
-    for name, rows, bar in (("tokens_vs_prefix", tokens.prefix, 0.49), ("tokens_vs_full", tokens.full, 0.4)):
-        promise = bar if has_promise else None
-        findings.append(Finding("ragcache", name, tokens.ours / rows, "x", "lower", source, promise=promise, note=told))
     return findings

