@@ -1,9 +1,13 @@
+import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from nonet.ragcache.bench import modes
 from nonet.ragcache.bench.modes import SHARES, baseline_findings, quality_findings
+from nonet.ragcache.bench.quality import Judged, Reference
 from nonet.ragcache.bench.questions import Case, evaluation_of
 from nonet.ragcache.bench.trace import trace_findings, trace_hits
 from nonet.ragcache.models.toy import toy_model
@@ -39,6 +43,59 @@ def test_calibrating_questions_are_not_reported(found):
         reaching = [int(one) / 100 for one, rouge in tried.items() if float(rouge) >= target]
         assert findings[f"calibrated_share{name}_towns"].value == shares[name] == min(reaching, default=1.0)
         assert shares[name] in {*SHARES, 1.0}
+
+
+def test_the_smallest_share_that_reaches_the_target_is_taken_on_the_calibrating_questions():
+    asked = []
+
+    class Rising:
+        """ROUGE-L is the share and a little for each question."""
+
+        def judge(self, reference, mode, share, **_):
+            asked.append(reference.token_ids)
+            assert mode == "guided" and reference.logits is None
+            return Judged(math.nan, math.nan, 0.55 + share + reference.token_ids[0] / 100, 0.0, 0.0, 0.0, 0.0)
+
+    references = [Reference(None, None, (number,), "", np.zeros(1)) for number in (1, 2, 3)]
+    tried = modes._tried(Rising(), references)
+    assert set(asked) == {(1,), (2,), (3,)}
+    assert tried == pytest.approx({0.15: 0.72, 0.2: 0.77, 0.25: 0.82, 0.3: 0.87, 0.4: 0.97})
+    assert [modes._smallest(tried, target) for target in (0.7, 0.8, 0.88, 0.99)] == [0.15, 0.25, 0.4, 1.0]
+    assert modes._tried(Rising(), []) == {}
+
+
+def test_calibrating_and_reported_questions_are_others(monkeypatch):
+    seen = {}
+
+    def tried(_, references):
+        seen["calibrating"] = {one.case.question for one in references}
+        return {}
+
+    judged = modes._judged
+
+    def watched(trialled, references, *rest):
+        seen["reported"] = {one.case.question for one in references}
+        return judged(trialled, references, *rest)
+
+    monkeypatch.setattr(modes, "_tried", tried)
+    monkeypatch.setattr(modes, "_judged", watched)
+    cases, texts = towns()
+    cases = [replace(case, question=f"{case.question} {number}") for number, case in enumerate(cases)]
+    evaluation = evaluation_of("towns", cases, texts, num_warming=4, num_asked=3)
+    quality_findings(toy_model(), evaluation, max_tokens=2, num_calibrating=1)
+    assert len(seen["calibrating"]) == 1 and len(seen["reported"]) == 2
+    assert not seen["calibrating"] & seen["reported"]
+
+
+def test_a_ratio_is_of_what_its_name_says():
+    for name, (ours, others, _) in modes._PAIRS.items():
+        first, second, share = re.fullmatch(r"kl_(\w+)_vs_(\w+)_(\d+)(?:_rows)?", name).groups()
+        names = {"paper": "cachecraft", "default": "guided"}
+        assert ours.mode == names[first] and others.mode == names.get(second, second)
+        assert ours.share == int(share) / 100 and others.share == (None if second == "reuse" else int(share) / 100)
+        assert others.is_charged == name.endswith("_rows") and not ours.is_charged
+        assert not ours.is_unmoved and not others.is_unmoved
+    assert modes._UNMOVED._replace(is_unmoved=False) == modes._MOVED
 
 
 def test_more_repair_is_closer_and_few_questions_promise_nothing(found):

@@ -235,7 +235,7 @@ def test_a_chunk_without_tau_is_left_to_the_deviation_of_its_keys():
 def test_the_question_chooses_in_qsel_and_guided():
     store = Index(make_meta("A", ("X",)), make_meta("C", ("X",), tokens=30, tau=np.ones(30)))
     asked = np.zeros((2, 67))
-    asked[:, [5, 40, 41, 42]] = [1.0, 3.0, 2.0, 0.5]
+    asked[:, [5, 40, 41, 42, 43]] = [0.1, 3.0, 2.0, 0.5, 0.4]
     planner = Planner(store, tau_power=0.0, guided_split="request")
     for mode in ("qsel", "guided"):
         plan = planner.plan(ABC, mode, 0.05)
@@ -245,6 +245,8 @@ def test_the_question_chooses_in_qsel_and_guided():
     kept = Planner(store, tau_power=0.0)
     plan = kept.choose(kept.plan(ABC, "guided", 0.1), asked)
     assert [len(plan.segments[n].rows) for n in (1, 3)] == [1, 3]
+    plan = planner.choose(planner.plan(ABC, "guided", 0.1), asked)
+    assert [len(plan.segments[n].rows) for n in (1, 3)] == [0, 4]
 
 
 def test_guided_listens_to_the_later_layers_and_qsel_to_all():
