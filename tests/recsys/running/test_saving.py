@@ -86,3 +86,32 @@ def test_a_first_snapshot_that_fails_is_raised() -> None:
     disk.error = OSError("no room")
     with pytest.raises(OSError, match="no room"):
         disk.saves(60.0).write()
+
+
+def test_who_asks_while_one_is_written_gets_the_next_one() -> None:
+    """What the asker knows may be missing in the one that had begun before."""
+    writing, may_end = threading.Event(), threading.Event()
+    written: list[str] = []
+    contents = ["before"]
+
+    def write() -> None:
+        written.append(contents[0])
+        writing.set()
+        assert may_end.wait(20.0)
+
+    saves = Saves(write, 1e9, "a job")
+    heard: list[str] = []
+    first = threading.Thread(target=saves.write)
+    first.start()
+    assert writing.wait(20.0)
+    contents[0] = "after"
+    asking = threading.Thread(target=lambda: heard.append(saves.ask(20.0)))
+    asking.start()
+    while not saves.is_asked:
+        pass
+    may_end.set()
+    first.join()
+    assert not heard and asking.is_alive()
+    saves.write_if_due()
+    asking.join()
+    assert heard == [""] and written == ["before", "after"]

@@ -38,7 +38,7 @@ class Saves:
     ) -> None:
         self._write, self._interval_s, self._of, self._clock = write, interval_s, of, clock
         self._asked, self._ended = threading.Event(), threading.Condition()
-        self._tries, self._failures, self._failure = 0, 0, ""
+        self._begun, self._done, self._failures, self._failure = 0, 0, 0, ""
         self._written_s: float | None = None
         self._due_s = clock() + interval_s
 
@@ -49,6 +49,9 @@ class Saves:
             NonetError: it cannot be written.
             OSError: likewise.
         """
+        with self._ended:
+            self._asked.clear()
+            self._begun += 1
         try:
             self._write()
         except (NonetError, OSError) as error:
@@ -62,7 +65,7 @@ class Saves:
         Raises:
             ShardDownError: a shard is gone; with a new one in its place, it can be written.
         """
-        if self._clock() < self._due_s and not self._asked.is_set():
+        if self._clock() < self._due_s and not self.is_asked:
             return
         try:
             self.write()
@@ -72,17 +75,22 @@ class Saves:
             note(f"{self._of}: no snapshot could be written, the one before stays, and it is tried again: {error}")
 
     def ask(self, timeout_s: float) -> str:
-        """Have one written; "" when it was, else why not.
+        """Have one written, begun from now on; "" when it was, else why not.
 
         Args:
             timeout_s: to wait for it.
         """
         with self._ended:
-            before = self._tries
+            before = self._begun
             self._asked.set()
-            if not self._ended.wait_for(lambda: self._tries > before, timeout_s):
+            if not self._ended.wait_for(lambda: self._done > before, timeout_s):
                 return "nobody writes snapshots now"
             return self._failure
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for one that has not begun."""
+        return self._asked.is_set()
 
     def status(self) -> dict[str, Any]:
         """Seconds since the last one that was written, failures since the start, and what the last try failed of."""
@@ -92,8 +100,7 @@ class Saves:
     def _end_try(self, failure: str) -> None:
         now_s = self._clock()
         with self._ended:
-            self._asked.clear()
-            self._tries += 1
+            self._done = self._begun
             self._failure = failure
             self._failures += bool(failure)
             self._due_s = now_s + (min(RETRY_S, self._interval_s) if failure else self._interval_s)
