@@ -22,14 +22,14 @@ MARKERS = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 Measured = Sequence[tuple[Finding, dict[str, Any]]]
 
 
-def row(finding: Finding) -> str:
-    """One line of the table."""
+def row(finding: Finding, mark: str = "") -> str:
+    """One line of the table; the mark says on which machine it was measured."""
     rivals = "; ".join(f"{r.name}: {format_cell(r.value)} ({r.kind})" for r in finding.rivals)
     promise = (
         "" if finding.promise is None else f"{format_cell(finding.promise)} {'kept' if finding.kept else '**missed**'}"
     )
     cells = [
-        f"`{finding.name}`",
+        f"`{finding.name}`{mark}",
         f"{format_cell(finding.value)} {finding.unit}".strip(),
         promise,
         rivals,
@@ -49,13 +49,15 @@ def rendered(page: str, findings: Measured) -> str:
         raise ValueError("no findings to render")
     if len(MARKERS.findall(page)) != 1:
         raise ValueError("the page needs one pair of markers: <!-- results --> and <!-- /results -->")
-    machine = findings[0][1]
+    machines = [f"{machine['cores']} cores ({machine['cpu']})" for _, machine in findings]
+    marks = {machine: "†" * number for number, machine in enumerate(dict.fromkeys(machines))}
+    told = ", ".join(f"lines with {mark} on {machine}" if mark else machine for machine, mark in marks.items())
     lines = [
-        f"Measured {machine['measured_at'][:10]} on {machine['cores']} cores ({machine['cpu']}).",
+        f"Measured {findings[0][1]['measured_at'][:10]} on {told}.",
         "",
         "| finding | ours | promise | rivals | input | note |",
         "|---|---|---|---|---|---|",
-        *(row(finding) for finding, _ in findings),
+        *(row(finding, marks[machine]) for (finding, _), machine in zip(findings, machines, strict=True)),
     ]
     return MARKERS.sub(lambda m: m[1] + "\n".join(lines) + "\n" + m[2], page)
 

@@ -45,6 +45,15 @@ def test_rendering_replaces_what_stands_between_the_markers_only(render: ModuleT
     assert render.rendered(once, [(finding(rivals=(Rival("peer", 1.5, "measured"),)), MACHINE)]) == once
 
 
+def test_lines_of_other_machines_are_marked(render: ModuleType) -> None:
+    other = {**MACHINE, "cpu": "another"}
+    page = render.rendered(
+        PAGE, [(finding(), MACHINE), (finding(name="second"), other), (finding(name="third"), MACHINE)]
+    )
+    assert f"({MACHINE['cpu']}), lines with † on {MACHINE['cores']} cores (another)." in page
+    assert "| `second`† |" in page and "| `third` |" in page
+
+
 def test_a_missed_promise_is_said(render: ModuleType) -> None:
     assert "| 2 **missed** |" in render.rendered(PAGE, [(finding(value=1.0), MACHINE)])
 
