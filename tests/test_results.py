@@ -47,11 +47,9 @@ def test_rendering_replaces_what_stands_between_the_markers_only(render: ModuleT
 
 def test_lines_of_other_machines_are_marked(render: ModuleType) -> None:
     other = {**MACHINE, "cpu": "another"}
-    page = render.rendered(
-        PAGE, [(finding(), MACHINE), (finding(name="second"), other), (finding(name="third"), MACHINE)]
-    )
+    page = render.rendered(PAGE, [(finding(), MACHINE), (finding(value=4.0), other), (finding(value=5.0), MACHINE)])
     assert f"({MACHINE['cpu']}), lines with † on {MACHINE['cores']} cores (another)." in page
-    assert "| `second`† |" in page and "| `third` |" in page
+    assert "| `speed`† | 4 x |" in page and "| `speed` | 5 x |" in page
 
 
 def test_a_missed_promise_is_said(render: ModuleType) -> None:
