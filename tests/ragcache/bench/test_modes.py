@@ -121,10 +121,14 @@ def test_baselines_stand_beside_our_mode_without_what_it_carries(found):
     ways = {f"{mode}_{share}" for mode in ("h2o", "blend", "epic", "qsel") for share in (15, 30)}
     ours = {"guided_15_unmoved", "guided_30_unmoved"}
     ratio = "kl_moved_vs_unmoved_30_towns"
-    assert set(rows) == {f"kl_{way}_towns" for way in ways | ours | {"random_15"}} | {ratio, f"{ratio}_high"}
+    assert set(rows) == {f"kl_{way}_towns" for way in ways | ours | {"random_15", "guided"}} | {ratio, f"{ratio}_high"}
     moved, still = found[0]["kl_guided_30_towns"], rows["kl_guided_30_unmoved_towns"]
     assert moved.input == still.input and moved.value != still.value
     assert rows[ratio].value == pytest.approx(moved.value / still.value)
+    # What a server does: each chunk's fix overhead says how many of its rows are computed anew.
+    served = rows["kl_guided_towns"]
+    assert served.note.endswith("alpha 0.5, as a server") and "ROUGE-L 1.000" not in served.note
+    assert 0 < float(re.search(r"(\d+)% of the reused ones anew", served.note)[1]) < 100
 
 
 def test_hits_of_a_trace_by_a_plain_set():

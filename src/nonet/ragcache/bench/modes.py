@@ -21,6 +21,7 @@ from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.reuse.modes import DEFAULT_MODE
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.reuse.prompt import Prompt
+from nonet.ragcache.scheduling.settings import EngineConfig
 
 ROUGE_L = 0.88
 """Promised for the default mode with 30 % of the reused rows."""
@@ -77,6 +78,8 @@ _PAIRS: dict[str, tuple[Setting, Setting, float | None]] = {
     "kl_default_vs_paper_15_rows": (_OURS[0.15], _CHARGED[0.15], None),
     "kl_default_vs_paper_30_rows": (_OURS[0.3], _CHARGED[0.3], None),
 }
+# As a server does unless it is told a share: each chunk's fix overhead says how many of its rows are computed anew.
+_SERVED = Setting(DEFAULT_MODE)
 _MOVED, _UNMOVED = _OURS[0.3], Setting(DEFAULT_MODE, 0.3, is_unmoved=True)
 
 
@@ -123,6 +126,7 @@ def quality_findings(
 def baseline_findings(model: LoadedModel, evaluation: Evaluation, *, max_tokens: int = 16) -> list[Finding]:
     """KL of the other ways to choose rows, and of ours where rows do not follow, with 15 and 30 % of the reused rows.
 
+    And of ours as a server does it unless it is told a share, with its answers.
     `kl_moved_vs_unmoved_30` is what it brings that they follow.
 
     Args:
@@ -132,11 +136,11 @@ def baseline_findings(model: LoadedModel, evaluation: Evaluation, *, max_tokens:
     """
     trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens, with_logits=True)
     asked = trialled.references
-    judged = _judged(trialled, asked, (*_BASELINES, _MOVED), (), evaluation.name)
+    judged = _judged(trialled, asked, (*_BASELINES, _SERVED, _MOVED), (_SERVED,), evaluation.name)
     tail, source = _tail(evaluation), _source(evaluation, asked, max_tokens)
     pairs = {"kl_moved_vs_unmoved_30": (_MOVED, _UNMOVED, 0.6)}
     ratios = _ratios(judged, pairs, tail, source, has_promise=len(asked) >= _ENOUGH_QUESTIONS)
-    return [*ratios, *(_row(setting, judged[setting], tail, source) for setting in _BASELINES)]
+    return [*ratios, *(_row(setting, judged[setting], tail, source) for setting in (*_BASELINES, _SERVED))]
 
 
 def _judged(
@@ -267,6 +271,8 @@ def _row(setting: Setting, rows: Sequence[Judged], tail: str, source: str) -> Fi
         else f"same likeliest token {_mean(rows, 'same_top'):.1%}, "
     )
     note += f"{_mean(rows, 'computed'):.0%} of rows computed"
+    if setting == _SERVED:
+        note += f", {_mean(rows, 'repaired'):.0%} of the reused ones anew: alpha {EngineConfig().alpha:g}, as a server"
     return Finding(
         "ragcache", f"kl_{setting.mode}{budget}{tail}", _mean(rows, "kl"), "nats", "lower", source, note=note
     )
