@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nonet.ragcache.engine.paging import PoolExhausted
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.scheduling.keeping import exact_segments
 from nonet.ragcache.scheduling.request import Listener, SamplingParams
@@ -187,6 +188,26 @@ def test_a_probe_begins_by_its_own_time_and_not_by_its_few_rows(make_engine, tmp
         assert scheduler._can_start(running, running.plan) == can
     engine.cancel(request_id)
     scheduler.step()
+
+
+def test_no_pages_for_a_request_that_starts_again_ends_it_and_no_other(make_engine, monkeypatch):
+    engine = make_engine(background=False)
+    warmed(engine, [3, 0, 2])
+    request_id, heard = submitted(engine, prompt_of(engine, 0, 1), params=LONG, mode="reuse")
+    other_id, other = submitted(engine, prompt_of(engine, 2, 4), mode="full")
+    step_until(engine, lambda: is_in(engine, request_id, State.DECODE) and running_of(engine, other_id) is not None)
+    scheduler, running = engine._scheduler, running_of(engine, request_id)
+    next(iter(running.residents.values())).failure = "made to fail"
+
+    def no_pages(_):
+        raise PoolExhausted("none are left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "_prepare", no_pages)
+        scheduler._recover([(running, None)])
+    assert heard.end.finish_reason == "error" and "none are left" in heard.end.error
+    step_until(engine, other.done.is_set)
+    assert other.end.finish_reason == "length" and pages_left(engine) == 0
 
 
 def test_focus_is_left_out_where_a_prompt_is_cut(make_engine, monkeypatch):

@@ -20,6 +20,8 @@ from nonet.ragcache.scheduling.request import SamplingParams
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.store.chunk_store import ChunkStore
 
+_FIRST_TOKEN = SamplingParams(max_tokens=1)
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -87,7 +89,7 @@ class Trialled:
         store: str | None = None,
         max_variants: int = 5,
     ) -> Trialled:
-        """Warm a store and answer all questions in full.
+        """Fill a store as a server's is filled, by serving questions in the default mode, then answer others in full.
 
         Args:
             evaluation: what warms and what is asked.
@@ -100,10 +102,10 @@ class Trialled:
         loaded = load_model(model) if isinstance(model, str) else model
         folder = TemporaryDirectory(prefix="nonet-ragcache-")
         opened = ChunkStore.from_spec(store or f"ram:1GB,disk:{folder.name}:40GB", max_variants=max_variants)
-        engine = Engine(loaded, opened, EngineConfig(background=False, step_tokens=4096))
-        for case in track(evaluation.warming, "warming"):
-            engine.warm(SYSTEM, [_chunks(evaluation, case)])
-        engine.finish_background()
+        engine = Engine(loaded, opened, EngineConfig(step_tokens=4096))
+        for case in track(evaluation.warming, "serving, which fills the store"):
+            engine.complete(engine.prompt(SYSTEM, _chunks(evaluation, case), case.question), params=_FIRST_TOKEN)
+            engine.finish_background()
         params = SamplingParams(max_tokens=max_tokens)
         references = []
         for case in track(evaluation.asked, "full answers"):

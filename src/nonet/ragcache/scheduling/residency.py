@@ -78,10 +78,18 @@ class Residency:
                 self._known.move_to_end(meta.variant_id)
                 return found
         self.make_room(meta.num_tokens)
-        reader = self._store.open(meta.variant_id)
-        resident = Resident(meta, self._pool.allocate(meta.num_tokens), self._store.tier_of(meta.variant_id), 1)
+        blocks = self._pool.allocate(meta.num_tokens)
+        try:
+            reader = self._store.open(meta.variant_id)
+        except VariantUnavailable:
+            self._pool.release(blocks)
+            raise
+        resident = Resident(meta, blocks, self._store.tier_of(meta.variant_id), 1)
         with self._changed:
             self._known[meta.variant_id] = resident
+        if not resident.tier:
+            # Dropped from the store before it could be forgotten here: nobody else is to find it.
+            self.forget({meta.variant_id})
         if reader.ready_layers() == self._num_layers:
             self._load(resident, reader, self._copy_all)
         else:

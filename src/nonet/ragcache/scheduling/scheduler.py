@@ -343,10 +343,9 @@ class Scheduler:
             self._release_spare(running)
             try:
                 self._lay_out(running, plan)
+                self._prepare(running)
             except PoolExhausted as error:
                 self._finish(running, "error", str(error))
-                continue
-            self._prepare(running)
 
     def _advance(self, running: Running, piece: Slice, logits: torch.Tensor | None) -> None:
         if running.state is State.PROBING:
