@@ -133,6 +133,9 @@ def test_ask_prints_the_answer_and_explains_it(documents, model):
     assert re.search(r"\d+ prompt tokens: 0 prefix, 0 reused, 0 repaired, \d+ computed; first token after", done.stdout)
     assert re.search(r"rows\.md#0 +computed +(\d+)/\1 +never computed before", done.stdout)
     assert "cut after 3 tokens" in done.stderr and "reading" not in done.stdout
+    assert "for the first time: indexing its documents" in done.stderr
+    again = run("ask", documents, QUESTION, "--model", model, "--max-tokens", 3)
+    assert again.exit_code == 0 and "indexing" not in again.stderr
 
 
 def test_a_real_model_answers_from_the_documents(documents, smollm2, monkeypatch):

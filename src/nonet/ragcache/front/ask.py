@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nonet.common.console import track
+from nonet.common.console import note, track
 from nonet.common.datasets import cache_folder
 from nonet.common.errors import InputError
 from nonet.ragcache.front.chunking import Encode
@@ -55,6 +55,8 @@ def open_library(source: str | Path, encode: Encode, max_tokens: int = 300) -> L
         return library
     name = hashlib.sha256(f"{place.resolve()}\0{max_tokens}".encode()).hexdigest()[:16]
     folder = cache_folder() / "ragcache" / name
+    if not (folder / INDEX_FILE).is_file():
+        note(f"{place} is asked for the first time: indexing its documents ...")
     index = ChunkIndex(folder, embedder)
     done = index.ingest(track(read_documents([place]), f"reading {place}"), encode, max_tokens)
     here = {*done.added, *done.changed, *done.unchanged}

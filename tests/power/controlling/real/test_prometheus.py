@@ -219,6 +219,9 @@ def test_a_prometheus_that_hangs_ends_in_time(scraped):
     telemetry = telemetry_of(scraped.url, query=ROW, timeout_s=0.4)
     telemetry.read()
     scraped.process.send_signal(signal.SIGSTOP)
+    # The signal stops its threads one after the other; one that still runs would answer.
+    tasks = Path(f"/proc/{scraped.process.pid}/task")
+    assert eventually(lambda: all(" T " in (one / "stat").read_text() for one in tasks.iterdir()), 5.0)
     began = time.monotonic()
     try:
         with pytest.raises(TelemetryError, match="no answer within"):
