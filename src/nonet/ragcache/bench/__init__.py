@@ -192,7 +192,7 @@ def _hotpotqa(scale: Scale, model: LoadedModel, _trace: Trace) -> list[Finding]:
     if scale != "full" or not files:
         note("bench: hotpotqa asks 100 published questions; it runs with --full where they are at hand")
         return []
-    evaluation = with_planted_neighbours("hotpotqa", *hotpot_cases(files["questions"]), rounds=2, num_asked=100)
+    evaluation = with_planted_neighbours("hotpotqa", *hotpot_cases(files["questions"]), num_asked=100)
     return quality_findings(model, evaluation)[0]
 
 

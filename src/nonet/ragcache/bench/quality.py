@@ -20,8 +20,6 @@ from nonet.ragcache.scheduling.request import SamplingParams
 from nonet.ragcache.scheduling.settings import EngineConfig
 from nonet.ragcache.store.chunk_store import ChunkStore
 
-_FIRST_TOKEN = SamplingParams(max_tokens=1)
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -103,8 +101,9 @@ class Trialled:
         folder = TemporaryDirectory(prefix="nonet-ragcache-")
         opened = ChunkStore.from_spec(store or f"ram:1GB,disk:{folder.name}:40GB", max_variants=max_variants)
         engine = Engine(loaded, opened, EngineConfig(step_tokens=4096))
+        first_token = SamplingParams(max_tokens=1)
         for case in track(evaluation.warming, "serving, which fills the store"):
-            engine.complete(engine.prompt(SYSTEM, _chunks(evaluation, case), case.question), params=_FIRST_TOKEN)
+            engine.complete(engine.prompt(SYSTEM, _chunks(evaluation, case), case.question), params=first_token)
             engine.finish_background()
         params = SamplingParams(max_tokens=max_tokens)
         references = []

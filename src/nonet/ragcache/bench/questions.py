@@ -41,7 +41,7 @@ class Evaluation:
     Args:
         name: of the set.
         texts: every chunk by its id.
-        warming: lists of chunks that are computed in full beforehand, each with the question that is asked then.
+        warming: questions that are served beforehand and so fill the store.
         asked: the questions that are measured.
     """
 
@@ -147,15 +147,16 @@ def evaluation_of(
 
 
 def with_planted_neighbours(
-    name: str, cases: Sequence[Case], texts: Mapping[str, str], *, rounds: int, num_asked: int, seed: int = 0
+    name: str, cases: Sequence[Case], texts: Mapping[str, str], *, num_asked: int, seed: int = 0
 ) -> Evaluation:
-    """For questions whose chunks never come back: each chunk is computed among chunks of other questions first.
+    """For questions whose chunks never come back: each chunk is served among chunks of other questions first.
+
+    Once: a chunk that is known would be reused the second time, and nothing be stored.
 
     Args:
         name: of the set.
         cases: questions that share no chunks.
         texts: their chunks.
-        rounds: times that each chunk is computed, in another company each time.
         num_asked: questions that are asked.
         seed: of the company.
     """
@@ -166,12 +167,11 @@ def with_planted_neighbours(
     of_question = {chunk: number for number, case in enumerate(asked) for chunk in case.chunks}
     size = max(len(case.chunks) for case in asked)
     warming = []
-    for _ in range(rounds):
-        pool = list(of_question)
-        draws.shuffle(pool)
-        while pool:
-            group = _strangers(pool, of_question, size)
-            warming.append(Case("What is this about?", "", tuple(group)))
+    pool = list(of_question)
+    draws.shuffle(pool)
+    while pool:
+        group = _strangers(pool, of_question, size)
+        warming.append(Case("What is this about?", "", tuple(group)))
     return Evaluation(name, texts, tuple(warming), tuple(asked))
 
 

@@ -87,8 +87,9 @@ class Residency:
         resident = Resident(meta, blocks, self._store.tier_of(meta.variant_id), 1)
         with self._changed:
             self._known[meta.variant_id] = resident
-        if not resident.tier:
-            # Dropped from the store before it could be forgotten here: nobody else is to find it.
+        if not self._store.tier_of(meta.variant_id):
+            # Dropped from the store before it could be forgotten here: nobody else is to find it. Asked only now, since
+            # what is dropped from here on is known by now.
             self.forget({meta.variant_id})
         if reader.ready_layers() == self._num_layers:
             self._load(resident, reader, self._copy_all)
