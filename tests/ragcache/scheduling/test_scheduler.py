@@ -374,3 +374,7 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
             assert not any(first < num < last for first, last in leading)
             inside = [(first, last) for first, last in leading if first < left < last]
             assert num == (min(left, len(pending)) if not inside else inside[0][0] or inside[0][1])
+    first, last = places[0]
+    after_leading = pending[first + 2 :]
+    for left in range(1, last - first - 2):
+        assert _num_together(plan, after_leading, left, 2) == left, "rows that do not lead may be parted"

@@ -470,8 +470,8 @@ def _num_together(plan: Plan, pending: torch.Tensor, left: int, most: int) -> in
         return len(pending)
     for part in plan.segments:
         if part.may_carry:
-            first, last = np.searchsorted(pending.numpy(), (part.segment.start, part.segment.stop))
-            last = min(last, first + most)
+            leading = part.rows[:most]
+            first, last = np.searchsorted(pending.numpy(), (leading[0], leading[-1] + 1))
             if first < left < last:
                 return int(first or last)
     return left
