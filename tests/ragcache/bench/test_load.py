@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.ragcache.bench.load import LoadRun, LoadSize, confined, findings_of, load_findings
+from nonet.ragcache.bench.load import LoadRun, LoadSize, _Bench, confined, findings_of, load_findings
 from nonet.ragcache.bench.questions import Case, read_cases
 from nonet.ragcache.bench.replay import Record, load_report
 from nonet.ragcache.models.toy import toy_model
@@ -70,6 +70,20 @@ def test_the_engine_under_load():
     assert [run.mode for run in runs if run.factor == 1.0] == ["prefix", "guided"] * 2
     assert all(run.report.completed == 4 and run.report.total_output_tokens == 8 for run in runs)
     assert "4 requests after 6, 2 rounds, 2 tokens each" in found[0].input
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("prefix", 8), ("guided", 1)])
+def test_a_prefix_cache_may_keep_a_chunk_behind_every_prefix(mode, kept):
+    cases = [Case("why?", "", (f"before {n}", "c0")) for n in range(8)]
+    texts = {"c0": TEXTS["c0"]} | {f"before {n}": f"number {n} comes first" for n in range(8)}
+    size = LoadSize(max_model_len=256, store="ram:50MB")
+    bench = _Bench(toy_model(), texts, cases, [], mode, size)
+    engine = bench._warmer
+    try:
+        key = bench._prompt(engine, cases[0]).segments[2].key
+        assert len(bench._store.variants(key)) == len(bench._copy().variants(key)) == kept
+    finally:
+        bench.close()
 
 
 def test_a_confined_trace_comes_back_as_often_as_the_whole_one_later(mirror):

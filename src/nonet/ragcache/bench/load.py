@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -258,7 +259,7 @@ class _Bench:
         size: LoadSize,
     ) -> None:
         self._model, self._texts, self._asked, self._mode, self._size = model, texts, asked, mode, size
-        self._store = ChunkStore.from_spec(size.store)
+        self._store = self._new_store()
         engine = self._engine(self._store)
         keys: dict[str, None] = {}
         for case in warming:
@@ -286,6 +287,12 @@ class _Bench:
         """Let go of the store."""
         self._warmer.stop(0)
 
+    def _new_store(self) -> ChunkStore:
+        if self._mode == _PREFIX:
+            # A prefix cache keeps a chunk's KV behind as many prefixes as fit.
+            return ChunkStore.from_spec(self._size.store, max_variants=sys.maxsize)
+        return ChunkStore.from_spec(self._size.store)
+
     def _engine(self, store: ChunkStore) -> Engine:
         length = self._size.max_model_len
         config = EngineConfig(
@@ -301,7 +308,7 @@ class _Bench:
         return engine.prompt(SYSTEM, [ChunkText(self._texts[chunk], chunk) for chunk in case.chunks], case.question)
 
     def _copy(self) -> ChunkStore:
-        copy = ChunkStore.from_spec(self._size.store)
+        copy = self._new_store()
         for key in self._keys:
             for meta in self._store.variants(key):
                 reader = self._store.open(meta.variant_id)
