@@ -19,6 +19,12 @@ def bench(
         Path | None, typer.Option(metavar="FILE", help="Your own: JSON lines with question, top5 (chunk ids), answer.")
     ] = None,
     chunks: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON lines with chunk_id and text.")] = None,
+    arrivals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Replay a request trace's times and lengths: Azure LLM, BurstGPT, ShareGPT, Mooncake."
+        ),
+    ] = None,
     model: options.Model = "smollm2",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the findings as JSON lines.")
@@ -33,10 +39,19 @@ def bench(
         nonet ragcache bench --quick --json findings.jsonl
 
         nonet ragcache bench --full --only quality --questions asked.jsonl --chunks chunks.jsonl
+
+        nonet ragcache bench --arrivals AzureLLMInferenceTrace_conv.csv
     """
     from nonet.common.verbs import report_findings
     from nonet.ragcache.bench import bench as measure
 
     options.start(quiet, threads)
-    found = measure("full" if full else "quick", only or (), model=model, questions=questions, chunks=chunks)
+    found = measure(
+        "full" if full else "quick",
+        only or (),
+        model=model,
+        questions=questions,
+        chunks=chunks,
+        arrivals=arrivals,
+    )
     report_findings("ragcache", found, json_file)

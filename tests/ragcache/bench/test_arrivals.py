@@ -59,10 +59,11 @@ def test_mooncake_is_sorted_and_keeps_its_blocks(written):
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_sharegpt_needs_times_and_a_tokenizer(written, indent):
+def test_sharegpt_needs_a_tokenizer_and_has_no_times(written, indent):
     place = written(json.dumps(SHAREGPT, indent=indent))
-    with pytest.raises(InputError, match="neither times nor token counts"):
+    with pytest.raises(InputError, match="texts and no token counts"):
         arrivals_of(place)
+    assert [one.arrival_s for one in arrivals_of(place, count_tokens=count_words)] == [0.0, 0.0]
     first, second = arrivals_of(place, count_tokens=count_words, rate_per_s=2.0)
     assert (first.text, first.input_tokens, first.output_tokens, first.arrival_s) == ("one two", 2, 3, 0.0)
     assert (second.text, second.input_tokens, second.output_tokens) == ("x", 1, 1) and second.arrival_s > 0

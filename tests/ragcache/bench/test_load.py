@@ -5,9 +5,11 @@ import random
 import pytest
 
 from nonet.common.errors import InputError
-from nonet.ragcache.bench.load import LoadRun, LoadSize, _Bench, confined, findings_of, load_findings
+from nonet.ragcache.bench.load import LoadRun, LoadSize, confined, findings_of, load_findings
 from nonet.ragcache.bench.questions import Case, read_cases
 from nonet.ragcache.bench.replay import Record, load_report
+from nonet.ragcache.bench.trace_load import at_rate, trace_load_findings
+from nonet.ragcache.bench.under_load import ModeUnderLoad
 from nonet.ragcache.models.toy import toy_model
 
 TEXTS = {f"c{n}": f"passage {n} says {n * n} and " * 2 for n in range(6)}
@@ -74,13 +76,12 @@ def test_the_engine_under_load():
 
 @pytest.mark.parametrize(("mode", "kept"), [("prefix", 8), ("guided", 1)])
 def test_a_prefix_cache_may_keep_a_chunk_behind_every_prefix(mode, kept):
-    cases = [Case("why?", "", (f"before {n}", "c0")) for n in range(8)]
-    texts = {"c0": TEXTS["c0"]} | {f"before {n}": f"number {n} comes first" for n in range(8)}
-    size = LoadSize(max_model_len=256, store="ram:50MB")
-    bench = _Bench(toy_model(), texts, cases, [], mode, size)
-    engine = bench._warmer
+    def workload(engine):
+        return [engine.prompt("", [f"number {n} comes first", TEXTS["c0"]], "why?") for n in range(8)], []
+
+    bench = ModeUnderLoad(toy_model(), mode, workload, store="ram:50MB", max_model_len=256)
     try:
-        key = bench._prompt(engine, cases[0]).segments[2].key
+        key = workload(bench._warmer)[0][0].chunks[1].key
         assert len(bench._store.variants(key)) == len(bench._copy().variants(key)) == kept
     finally:
         bench.close()
@@ -98,6 +99,25 @@ def test_a_confined_trace_comes_back_as_often_as_the_whole_one_later(mirror):
         slots = [chunk in met for case in order[num_warming : num_warming + 8] for chunk in case.chunks]
         shares.append(sum(slots) / len(slots))
     assert shares[0] > 0.8 > shares[1] and shares[0] == pytest.approx(shares[2], abs=0.15)
+
+
+def test_a_published_trace_is_replayed(tmp_path):
+    file = tmp_path / "azure.csv"
+    rows = [f"2023-11-16 18:15:{second:02d}.5,{100 + 3 * second},{2 + second % 3}" for second in range(0, 30, 3)]
+    file.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows))
+    (finding,) = trace_load_findings(
+        toy_model(), file, TEXTS, num_warming=4, num_requests=6, max_input_tokens=160, store="ram:50MB"
+    )
+    assert finding.name == "trace_latency_vs_prefix" and finding.value > 0
+    assert finding.rivals[0].value > 0 and "6 requests after 4" in finding.input
+    with pytest.raises(InputError, match="holds 10 requests with an answer, and 11 are needed"):
+        trace_load_findings(toy_model(), file, TEXTS, num_warming=4, num_requests=7)
+
+
+def test_gaps_are_stretched_and_bursts_stay_bursts():
+    assert at_rate([7.0, 7.0, 9.0, 13.0], 2.0) == pytest.approx([0.0, 0.0, 0.5, 1.5])
+    by_chance = at_rate([3.0] * 2000, 4.0)
+    assert by_chance[0] == 0.0 and by_chance[-1] == pytest.approx(500, rel=0.1) and len(set(by_chance)) == 2000
 
 
 def test_sizes_are_checked():

@@ -2,9 +2,9 @@
 
 Files: `exactness` (beside transformers, ends of the scale), `trace` (hits and rows of a trace), `modes` on top of
 `quality` and `agreement` (distance to full recomputation), `speed` (time to the first token), `peers` and `matches`
-(KVBoost, llama.cpp, LMCache), `load` on top of `replay` and `arrivals` (Poisson load), `isolation` (requests at once,
-what is stored), `preload` and `eviction` (the store); `questions` reads data, `twin` is the model in transformers;
-`tour_charts` are the tour's.
+(KVBoost, llama.cpp, LMCache), `load` and `trace_load` on top of `under_load`, `replay` and `arrivals` (Poisson load;
+the load of a published trace), `isolation` (requests at once, what is stored), `preload` and `eviction` (the store);
+`questions` reads data, `twin` is the model in transformers; `tour_charts` are the tour's.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def bench(
     model: str = "smollm2",
     questions: Path | None = None,
     chunks: Path | None = None,
+    arrivals: Path | None = None,
 ) -> list[Finding]:
     """Run the experiments; "quick" takes some minutes on two cores, "full" hours.
 
@@ -45,15 +46,17 @@ def bench(
         model: a Llama, as `load_model` takes it.
         questions: JSON lines with question, top5 and answer, instead of the published ones.
         chunks: JSON lines with chunk_id and text; with `questions`.
+        arrivals: a published trace of requests; adds the experiment `trace_load`, the only one unless `only` says more.
 
     Raises:
         InputError: a name that is not one, or files that cannot be read.
     """
-    return run_experiments(experiments(model, questions, chunks), scale, only)
+    chosen = only or (("trace_load",) if arrivals is not None else ())
+    return run_experiments(experiments(model, questions, chunks, arrivals), scale, chosen)
 
 
 def experiments(
-    model: str = "smollm2", questions: Path | None = None, chunks: Path | None = None
+    model: str = "smollm2", questions: Path | None = None, chunks: Path | None = None, arrivals: Path | None = None
 ) -> dict[str, Experiment]:
     """The experiments by name, in the order in which they run; arguments as for `bench`."""
     from nonet.ragcache.models.loading import load_model
@@ -71,6 +74,8 @@ def experiments(
         "load": _load,
         "isolation": _isolation,
     }
+    if arrivals is not None:
+        named["trace_load"] = partial(_trace_load, arrivals)
     with_model = {name: _with(experiment, loaded, trace) for name, experiment in named.items()}
     return {**with_model, "preload": _preload, "eviction": _eviction}
 
@@ -250,6 +255,13 @@ def _load(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
         return []
     _, cases, texts = trace
     return load_findings(model, cases, texts, FULL)[0]
+
+
+def _trace_load(arrivals: Path, scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
+    from nonet.ragcache.bench.trace_load import trace_load_findings
+
+    number = 60 if scale == "full" else 10
+    return trace_load_findings(model, arrivals, trace[2], num_warming=number, num_requests=number)
 
 
 def _isolation(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:

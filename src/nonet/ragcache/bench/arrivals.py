@@ -83,7 +83,8 @@ def arrivals_of(
         path: of the file; its format is told by its contents.
         limit: requests at most, the first of the file.
         count_tokens: of a text; ShareGPT only, which it needs.
-        rate_per_s: Poisson arrivals at this rate instead of the trace's own times; ShareGPT needs it.
+        rate_per_s: Poisson arrivals at this rate instead of the trace's own times; ShareGPT has none, so that without a
+            rate all its requests come at once.
         seed: of those.
 
     Raises:
@@ -95,8 +96,8 @@ def arrivals_of(
     with place.open(encoding="utf-8-sig") as file:
         first = next((line.strip() for line in file if line.strip()), "")
     if first.startswith("["):
-        if count_tokens is None or rate_per_s is None:
-            raise InputError(f"{path}: ShareGPT has neither times nor token counts; give a rate and a tokenizer")
+        if count_tokens is None:
+            raise InputError(f"{path}: ShareGPT has texts and no token counts; give a tokenizer")
         found = _sharegpt(place, count_tokens)
     elif first.startswith("{"):
         found = _mooncake(place)

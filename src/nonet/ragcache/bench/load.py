@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import statistics
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,20 +22,16 @@ from nonet.common.errors import InputError
 from nonet.common.findings import Finding, Rival
 from nonet.ragcache.bench.arrivals import poisson_times
 from nonet.ragcache.bench.questions import SYSTEM, Case
-from nonet.ragcache.bench.replay import LoadReport, Server, TimedRequest, load_report, replay
+from nonet.ragcache.bench.replay import LoadReport, TimedRequest
+from nonet.ragcache.bench.under_load import PREFIX, ModeUnderLoad
 from nonet.ragcache.models.loading import LoadedModel
-from nonet.ragcache.reuse.modes import DEFAULT_MODE, MODES
+from nonet.ragcache.reuse.modes import DEFAULT_MODE
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.prompting import ChunkText
-from nonet.ragcache.scheduling.request import SamplingParams
-from nonet.ragcache.scheduling.settings import EngineConfig
-from nonet.ragcache.store.chunk_store import ChunkStore
-from nonet.ragcache.store.variant import ChunkKV
 
 LOAD_SHARE = 0.8
 THROUGHPUT_PROMISE, LATENCY_PROMISE = 1.5, 2.0
-_PREFIX = "prefix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +119,17 @@ def load_findings(
         raise InputError(f"{len(order)} requests are too few for {size.num_warming} + {size.num_requests}")
     random.Random(seed).shuffle(order)
     warming, asked = order[: size.num_warming], order[size.num_warming :][: size.num_requests]
-    benches = {one: _Bench(model, texts, warming, asked, one, size) for one in (_PREFIX, mode)}
+
+    def workload(engine: Engine) -> tuple[list[Prompt], list[TimedRequest]]:
+        first, then = ([_prompt(engine, case, texts) for case in cases] for cases in (warming, asked))
+        return first, [TimedRequest(0.0, prompt, size.max_tokens) for prompt in then]
+
+    benches = {
+        one: ModeUnderLoad(model, one, workload, store=size.store, max_model_len=size.max_model_len)
+        for one in (PREFIX, mode)
+    }
     try:
-        capacity = benches[_PREFIX].run([0.0] * len(asked)).request_throughput
+        capacity = benches[PREFIX].run([0.0] * len(asked)).request_throughput
         base_per_s = LOAD_SHARE * capacity
         note(f"prefix mode serves {capacity:.3g} requests/s; the load is {base_per_s:.3g}/s")
         runs: list[LoadRun] = []
@@ -152,14 +155,14 @@ def findings_of(runs: Sequence[LoadRun], mode: str, described: str, base_per_s: 
         described: the input.
         base_per_s: requests a second at factor 1.
     """
-    prefix = _medians([run.report for run in runs if run.mode == _PREFIX])
+    prefix = _medians([run.report for run in runs if run.mode == PREFIX])
     by_factor = {
         factor: _medians([run.report for run in runs if run.mode == mode and run.factor == factor])
         for factor in sorted({run.factor for run in runs if run.mode == mode})
     }
     latency = prefix.mean_e2el_ms / by_factor[1.0].mean_e2el_ms
     # A round ends at the first rate that is too much: a rate that not all rounds have reached is none that holds.
-    rounds = sum(run.mode == _PREFIX for run in runs)
+    rounds = sum(run.mode == PREFIX for run in runs)
     reached = Counter(run.factor for run in runs if run.mode == mode)
     within = [
         factor
@@ -226,10 +229,12 @@ def confined(cases: Sequence[Case], num_chunks: int) -> list[Case]:
     return [case for case in cases if chosen.issuperset(case.chunks)]
 
 
-def _round(benches: Mapping[str, _Bench], mode: str, size: LoadSize, base_per_s: float, seed: int) -> list[LoadRun]:
+def _round(
+    benches: Mapping[str, ModeUnderLoad], mode: str, size: LoadSize, base_per_s: float, seed: int
+) -> list[LoadRun]:
     times = poisson_times(size.num_requests, base_per_s, seed=seed)
-    prefix = benches[_PREFIX].run(times)
-    runs = [LoadRun(_PREFIX, 1.0, prefix)]
+    prefix = benches[PREFIX].run(times)
+    runs = [LoadRun(PREFIX, 1.0, prefix)]
     for factor in (1.0, *size.factors):
         report = benches[mode].run([time_s / factor for time_s in times])
         runs.append(LoadRun(mode, factor, report))
@@ -246,75 +251,5 @@ def _medians(reports: Sequence[LoadReport]) -> LoadReport:
     return replace(reports[0], **middle)
 
 
-class _Bench:
-    """A mode with the store that earlier requests have filled; every run begins with a copy of that."""
-
-    def __init__(
-        self,
-        model: LoadedModel,
-        texts: Mapping[str, str],
-        warming: Sequence[Case],
-        asked: Sequence[Case],
-        mode: str,
-        size: LoadSize,
-    ) -> None:
-        self._model, self._texts, self._asked, self._mode, self._size = model, texts, asked, mode, size
-        self._store = self._new_store()
-        engine = self._engine(self._store)
-        keys: dict[str, None] = {}
-        for case in warming:
-            prompt = self._prompt(engine, case)
-            keys.update(dict.fromkeys(segment.key for segment in prompt.segments[:-1]))
-            engine.complete(prompt, params=SamplingParams(max_tokens=2, ignore_eos=True))
-        engine.finish_background()
-        self._keys, self._warmer = list(keys), engine
-
-    def run(self, times: Sequence[float]) -> LoadReport:
-        """Requests at these times, in an engine of its own."""
-        engine = self._engine(self._copy())
-        requests = [
-            TimedRequest(time_s, self._prompt(engine, case), self._size.max_tokens)
-            for time_s, case in zip(times, self._asked, strict=True)
-        ]
-        server: Server = engine.start()
-        report = load_report(replay(server, requests))
-        engine.stop()
-        if report.failed:
-            raise InputError(f"{report.failed} of {len(requests)} requests failed in mode {self._mode}")
-        return report
-
-    def close(self) -> None:
-        """Let go of the store."""
-        self._warmer.stop(0)
-
-    def _new_store(self) -> ChunkStore:
-        if self._mode == _PREFIX:
-            # A prefix cache keeps a chunk's KV behind as many prefixes as fit.
-            return ChunkStore.from_spec(self._size.store, max_variants=sys.maxsize)
-        return ChunkStore.from_spec(self._size.store)
-
-    def _engine(self, store: ChunkStore) -> Engine:
-        length = self._size.max_model_len
-        config = EngineConfig(
-            mode=self._mode,
-            max_model_len=length,
-            pool_tokens=8 * length,
-            max_waiting=10_000,
-            observe=MODES[self._mode].lookup == "any",  # a prefix cache has no use for it
-        )
-        return Engine(self._model, store, config)
-
-    def _prompt(self, engine: Engine, case: Case) -> Prompt:
-        return engine.prompt(SYSTEM, [ChunkText(self._texts[chunk], chunk) for chunk in case.chunks], case.question)
-
-    def _copy(self) -> ChunkStore:
-        copy = self._new_store()
-        for key in self._keys:
-            for meta in self._store.variants(key):
-                reader = self._store.open(meta.variant_id)
-                layers = [reader.layer(layer) for layer in range(self._model.config.num_layers)]
-                keys, values = (torch.stack(part) for part in zip(*layers, strict=True))
-                reader.close()
-                copy.submit(meta, ChunkKV(keys, values))
-            copy.flush()
-        return copy
+def _prompt(engine: Engine, case: Case, texts: Mapping[str, str]) -> Prompt:
+    return engine.prompt(SYSTEM, [ChunkText(texts[chunk], chunk) for chunk in case.chunks], case.question)
