@@ -97,20 +97,33 @@ def test_every_verb_teaches():
 
 def test_ingest_counts_what_is_new_changed_and_the_same(tmp_path, documents, model):
     command = ("ingest", documents, "-o", tmp_path / "index", "--model", model, "--words-only", "-q")
-    assert "3 documents added, 0 changed, 0 unchanged\n3 chunks" in typed(*command)
+    assert "documents: 3 added, 0 changed, 0 unchanged, 0 removed, 0 skipped\n3 chunks" in typed(*command)
     (documents / "brake.txt").write_text("The brake is off.")
-    found = json.loads(typed(*command, "--json"))
-    assert found == {"added": [], "changed": ["brake.txt"], "unchanged": ["pods.html", "rows.md"], "chunks": 3}
+    (documents / "pods.html").unlink()
+    (documents / "latin.txt").write_bytes(b"caf\xe9")
+    assert json.loads(typed(*command, "--json")) == {
+        "added": [],
+        "changed": ["brake.txt"],
+        "unchanged": ["rows.md"],
+        "removed": ["pods.html"],
+        "skipped": [str(documents / "latin.txt")],
+        "chunks": 2,
+    }
+    assert "0 removed, 1 skipped" in typed(*command)
 
 
-def test_ingest_drops_the_kv_of_documents_that_changed(index, documents, model):
+@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_ingest_drops_the_kv_of_documents_that_changed_or_are_gone(index, documents, model, what):
     asked(index, model)
     tier = DiskTier(index / "kv")
     before = [tier.meta(one) for one in tier.ids()]
     (changed,) = {one.chunk_key for one in before if one.documents == (document_name("", "rows.md"),)}
     kept = {one.variant_id for one in before if changed not in (one.chunk_key, *one.prefix_keys)}
     assert 0 < len(kept) < len(before)
-    (documents / "rows.md").write_text("A row has a budget of 300 kW.")
+    if what == "gone":
+        (documents / "rows.md").unlink()
+    else:
+        (documents / "rows.md").write_text("A row has a budget of 300 kW.")
     typed("ingest", documents, "-o", index, "--model", model, "--words-only", "-q")
     assert tier.ids() == kept
 
@@ -309,7 +322,7 @@ def test_ask_refuses_what_cannot_be_asked(tmp_path, documents, model, capsys):
         return refused(capsys, "ask", source, question, "--model", model, "-q", *more)
 
     assert "no such file or folder" in said(tmp_path / "nowhere")
-    assert "no documents; known kinds are .txt, .md" in said(tmp_path / "empty")
+    assert "empty; known kinds are .txt, .md" in said(tmp_path / "empty")
     assert "unknown kind of document" in said(tmp_path / "table.xlsx")
     assert "unknown mode 'gided'; did you mean 'guided'?" in said(documents, QUESTION, "--mode", "gided")
     assert "the question is empty" in said(documents, "  ")

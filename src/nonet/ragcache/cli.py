@@ -112,12 +112,12 @@ def ingest(
 ) -> None:
     """Take documents into an index of chunks; unchanged ones cost nothing.
 
+    What is gone from a folder since it was last taken in is dropped; what cannot be read there is named, and left out.
+
     Example: nonet ragcache ingest docs/ handbook.pdf -o index/
     """
-    from nonet.common.console import emit_json, track
-    from nonet.common.errors import InputError
-    from nonet.ragcache.front.ask import forget
-    from nonet.ragcache.front.documents import KNOWN_KINDS, read_documents
+    from nonet.common.console import emit_json
+    from nonet.ragcache.front.ask import take_in
     from nonet.ragcache.front.embedding import Embedder, packaged_model
     from nonet.ragcache.front.index import ChunkIndex
     from nonet.ragcache.models.loading import load_tokenizer
@@ -125,15 +125,13 @@ def ingest(
     options.start(quiet, None)
     embedder = Embedder() if not words_only and packaged_model() is not None else None
     place = ChunkIndex(index, embedder)
-    done = place.ingest(track(read_documents(documents), "documents"), load_tokenizer(model).encode, max_tokens)
-    forget(index, done.changed)
-    if not (done.added or done.changed or done.unchanged):
-        raise InputError(f"no documents in {', '.join(map(str, documents))}; known kinds are {', '.join(KNOWN_KINDS)}")
+    done = take_in(place, documents, load_tokenizer(model).encode, max_tokens)
+    what = {kind: getattr(done, kind) for kind in ("added", "changed", "unchanged", "removed", "skipped")}
     if as_json:
-        emit_json({"added": done.added, "changed": done.changed, "unchanged": done.unchanged, "chunks": len(place)})
+        emit_json({**what, "chunks": len(place)})
         return
     how = "words and meaning" if embedder is not None else "words"
-    print(f"{len(done.added)} documents added, {len(done.changed)} changed, {len(done.unchanged)} unchanged")
+    print("documents:", ", ".join(f"{len(names)} {kind}" for kind, names in what.items()))
     print(f"{len(place)} chunks in {index}, found by {how}")
 
 

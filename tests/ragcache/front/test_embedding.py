@@ -35,6 +35,13 @@ def test_counts_the_tokens_that_it_reads():
     assert Embedder().num_tokens(TEXTS) == sum(expected) > 256 and Embedder().num_tokens([]) == 0
 
 
+def test_reads_half_surrogate_pairs_as_the_engine_does():
+    embedder = Embedder()
+    given, read = ["\ud83d pump", "\ud83d\ude00"], ["\ufffd pump", "\U0001f600"]
+    assert np.array_equal(embedder.encode(given), embedder.encode(read))
+    assert embedder.num_tokens(given) == embedder.num_tokens(read)
+
+
 def test_says_what_a_folder_lacks(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         Embedder(tmp_path)

@@ -1,11 +1,13 @@
 """The index of chunks: what is taken in, what is found."""
 
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.ragcache.front import index as index_module
 from nonet.ragcache.front.documents import Document
 from nonet.ragcache.front.index import ChunkIndex
 
@@ -73,6 +75,92 @@ def test_takes_in_only_what_changed_and_says_so(tmp_path, index):
     reopened = ChunkIndex(tmp_path, Letters())
     assert reopened.chunks() == index.chunks()
     reopened.close()
+
+
+def test_a_removed_document_leaves_its_place_to_the_next_one(index):
+    assert index.search("when does the breaker trip?", 1)[0].chunk.document_id == "power"
+    assert index.remove("power")
+    (hit,) = index.search("when does the breaker trip?", 1)
+    assert hit.chunk.document_id != "power"
+
+
+def test_cuts_unchanged_documents_anew_for_another_size_of_chunks(index):
+    assert len(index) > len(TEXTS)
+    assert len(index.ingest(documents(), str.split, 100).changed) == len(index) == len(TEXTS)
+
+
+@pytest.fixture
+def other(tmp_path, index):
+    """The same index as another process has it open, after the first one has searched."""
+    index.search("breaker")
+    opened = ChunkIndex(tmp_path, Letters())
+    yield opened
+    opened.close()
+
+
+def test_finds_what_another_process_wrote(index, other, monkeypatch):
+    monkeypatch.setattr(index_module, "_REST", 0)
+    other.ingest([Document("pumps", "Pumps", "A pump has a valve.")], str.split, 8)
+    assert index.search("valve of a pump", 1)[0].chunk.document_id == "pumps"
+    other.remove("power")
+    assert [hit.chunk.document_id for hit in index.search("when does the breaker trip?", 99)].count("power") == 0
+
+
+def test_searches_what_it_has_while_another_process_writes_and_leaves_out_what_is_gone(index, other, monkeypatch):
+    monkeypatch.setattr(index_module, "_REST", 1e9)
+    before = index.search("when does the breaker trip?", 99)
+    other.remove("power")
+    left = [hit for hit in before if hit.chunk.document_id != "power"]
+    assert index.search("when does the breaker trip?", 99) == left != before
+    index.ingest([Document("pumps", "Pumps", "A pump has a valve.")], str.split, 8)
+    assert index.search("valve of a pump", 1)[0].chunk.document_id == "pumps"
+
+
+def test_threads_may_search_while_another_process_writes(index, other, monkeypatch):
+    monkeypatch.setattr(index_module, "_REST", 0)
+    failed, is_over = [], threading.Event()
+
+    def search():
+        while not is_over.is_set():
+            try:
+                assert index.search("breaker of a pod")
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(10):
+        other.ingest(documents(power=f"The breaker {number}."), str.split, 8)
+        other.remove("cold")
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_reads_half_surrogate_pairs_as_the_engine_does(index):
+    done = index.ingest([Document("\ud83d", "\ud83d", "A pump \ud83d has a valve.")], str.split, 8)
+    assert done.added == ("\ufffd",)
+    hit = index.search("\ud83d valve of a pump", 1, "bm25")[0]
+    assert (hit.chunk.chunk_id, hit.title, hit.chunk.text) == ("\ufffd#0", "\ufffd", "A pump \ufffd has a valve.")
+
+
+def test_reads_an_index_that_does_not_know_its_files(tmp_path):
+    ChunkIndex(tmp_path).close()
+    database = sqlite3.connect(tmp_path / "chunks.sqlite")
+    database.executescript(
+        "ALTER TABLE documents DROP COLUMN file; PRAGMA user_version = 1;"
+        "INSERT INTO documents VALUES ('a.md', 'A', ''); INSERT INTO chunks VALUES ('a.md#0', 'a.md', 0, 'old', NULL);"
+    )
+    database.close()
+    index = ChunkIndex(tmp_path)
+    assert index.search("old", 1)[0].title == "A" and index.files() == {}
+    file = tmp_path / "a.md"
+    assert index.ingest([Document("a.md", "A", "new", file, tmp_path)], str.split, 8).changed == ("a.md",)
+    assert index.files() == {"a.md": file}
+    index.close()
 
 
 def test_adds_vectors_to_documents_that_had_none(tmp_path):

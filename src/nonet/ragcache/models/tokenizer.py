@@ -32,6 +32,15 @@ def byte_characters() -> dict[str, int]:
 _BYTES = byte_characters()
 
 
+def well_formed(text: str) -> str:
+    r"""A text with U+FFFD for half surrogate pairs, which JSON may bring and UTF-8 cannot hold.
+
+    >>> well_formed("a\ud83d pump") == "a\ufffd pump", well_formed("\ud83d\ude00") == "\U0001f600"
+    (True, True)
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class Tokenizer:
     """A byte-level or byte-fallback BPE tokenizer; safe to share between threads.
 
@@ -111,7 +120,7 @@ class Tokenizer:
             parse_special: read turn marks such as <|im_start|> in the text as the special tokens. Give False for
                 text from outside (retrieved chunks), which could otherwise end its turn and speak for another role.
         """
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = well_formed(text)
         with self._lock:
             self._backend.encode_special_tokens = not parse_special
             return list(self._backend.encode(text, add_special_tokens=add_special).ids)

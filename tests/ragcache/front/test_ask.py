@@ -1,0 +1,120 @@
+"""Files and folders into an index: what is new, what is gone, what has the same name, what cannot be read."""
+
+import shutil
+
+import pytest
+
+from nonet.common.errors import InputError
+from nonet.ragcache.front.ask import open_library, take_in
+from nonet.ragcache.front.index import ChunkIndex
+
+
+def write(folder, **texts):
+    for name, text in texts.items():
+        path = folder / f"{name.replace('__', '/')}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path):
+    made = ChunkIndex(tmp_path / "index")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def taken(index):
+    """Take paths in and give what was done."""
+    return lambda *paths: take_in(index, paths, str.split, 50)
+
+
+def texts(index):
+    return {chunk.document_id: chunk.text for chunk in index.chunks()}
+
+
+def test_documents_of_one_name_in_several_folders_are_all_kept_under_names_that_stay(tmp_path, index, taken):
+    a = write(tmp_path / "a" / "docs", README="first", other="alone")
+    b = write(tmp_path / "b" / "docs", README="second")
+    c = write(tmp_path / "c" / "docs", README="third")
+    assert taken(a, b, c).added == ("README.md", "other.md", "docs/README.md", "c/docs/README.md")
+    assert texts(index) == {
+        "README.md": "first",
+        "other.md": "alone",
+        "docs/README.md": "second",
+        "c/docs/README.md": "third",
+    }
+    for paths in ((a, b, c), (c, b, a), (c,), (b, a / "README.md")):
+        again = taken(*paths)
+        assert again.unchanged and not (again.added or again.changed or again.removed)
+    (a / "README.md").unlink()
+    assert taken(a, b, c).removed == ("README.md",)
+    assert texts(index) == {"other.md": "alone", "docs/README.md": "second", "c/docs/README.md": "third"}
+    assert (index.remove("docs/README.md"), taken(b).added) == (True, ("README.md",))
+
+
+def test_a_file_that_is_below_two_of_the_folders_is_one_document(tmp_path, index, taken):
+    folder = write(tmp_path / "docs", README="outer", sub__README="inner", sub__x="deep")
+    taken(folder, folder / "sub")
+    assert texts(index) == {"README.md": "outer", "sub/README.md": "inner", "sub/x.md": "deep"}
+
+
+def test_a_folder_that_was_moved_keeps_its_names(tmp_path, index, taken):
+    folder = write(tmp_path / "old", a="text", b="more")
+    taken(folder)
+    moved = folder.rename(tmp_path / "new")
+    done = taken(moved)
+    assert done.unchanged == ("a.md", "b.md") and not done.added
+    (moved / "a.md").unlink()
+    assert taken(moved).removed == ("a.md",)
+
+
+def test_what_is_gone_from_the_named_folders_is_dropped_and_nothing_else(tmp_path, index, taken):
+    a, b = write(tmp_path / "a", one="1", two="2", sub__three="3"), write(tmp_path / "b", four="4", five="5")
+    (tmp_path / "lines.jsonl").write_text('{"id": 1, "text": "x"}\n{"id": 2, "text": "y"}')
+    taken(a, b, tmp_path / "lines.jsonl")
+    for path in (a / "one.md", a / "sub" / "three.md", b / "four.md"):
+        path.unlink()
+    assert taken(a).removed == ("one.md", "sub/three.md")
+    (tmp_path / "lines.jsonl").write_text('{"id": 2, "text": "y"}')
+    assert taken(tmp_path / "lines.jsonl").removed == ("lines.jsonl:1",)
+    assert index.documents() == ["five.md", "four.md", "lines.jsonl:2", "two.md"]
+    write(a, two=" ")
+    write(a, six="6")
+    assert taken(a, b).removed == ("four.md", "two.md")
+
+
+def test_what_cannot_be_read_keeps_the_documents_that_it_had(tmp_path, index, taken, capsys):
+    folder = write(tmp_path / "a", one="1", two="2")
+    taken(folder)
+    (folder / "one.md").write_bytes(b"caf\xe9")
+    done = taken(folder)
+    assert (done.skipped, done.removed, done.unchanged) == ((str(folder / "one.md"),), (), ("two.md",))
+    assert f"skipped: {folder / 'one.md'}: not UTF-8 at byte 3" in capsys.readouterr().err
+    with pytest.raises(InputError, match="not UTF-8"):
+        taken(folder / "one.md")
+    assert texts(index) == {"one.md": "1", "two.md": "2"}
+
+
+def test_an_empty_folder_wipes_nothing(tmp_path, index, taken, capsys):
+    a, b = write(tmp_path / "a", one="1"), write(tmp_path / "b", two="2")
+    taken(a, b)
+    shutil.rmtree(a)
+    with pytest.raises(InputError, match="no such file"):
+        taken(a, b)
+    a.mkdir()
+    with pytest.raises(InputError, match="no documents in"):
+        taken(a)
+    assert taken(a, b).removed == ()
+    assert f"{a}: no documents there now; those in the index stay" in capsys.readouterr().err
+    assert texts(index) == {"one.md": "1", "two.md": "2"}
+
+
+def test_asking_a_folder_leaves_out_what_cannot_be_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NONET_HOME", str(tmp_path / "home"))
+    folder = write(tmp_path / "docs", one="1")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    index = open_library(folder, str.split).index
+    assert texts(index) == {"one.md": "1"} and "latin.txt: not UTF-8" in capsys.readouterr().err
+    index.close()
