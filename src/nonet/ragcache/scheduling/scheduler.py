@@ -144,12 +144,17 @@ class Scheduler:
             if is_loading:
                 time.sleep(_LOADING_POLL_S)
             return is_loading
+        observed = self._observed(work)
         started = time.perf_counter()
         try:
             outputs = forward(
                 self._decoder, self._pool, [one for _, one in work], before_layer=lambda layer: self._await(work, layer)
             )
         except VariantUnavailable:
+            # Sums would count the step twice. Keys, values and marks are overwritten when it is repeated, and seen by
+            # no row before that: rows are computed in their order, and see none behind themselves.
+            for observer, saved in observed:
+                observer.restore(saved)
             self._recover(work)
             return True
         self._measure(time.perf_counter() - started, work)
@@ -325,6 +330,13 @@ class Scheduler:
             for resident in running.residents.values():
                 if resident.ready_layers <= layer:
                     self.residency.wait(resident, layer + 1)
+
+    def _observed(self, work: list[tuple[Running, Slice]]) -> list[tuple[Observer, tuple[torch.Tensor, ...]]]:
+        """What was observed before this step, where a variant may turn out damaged in it: it is not all there yet."""
+        residents = [resident for running, _ in work for resident in running.residents.values()]
+        if all(one.ready_layers == self._num_layers for one in residents):
+            return []
+        return [(piece.observer, piece.observer.saved()) for _, piece in work if piece.observer is not None]
 
     def _recover(self, work: list[tuple[Running, Slice]]) -> None:
         """A variant failed in the middle of a step: its requests start again without it, the others repeat the step."""
