@@ -104,7 +104,7 @@ def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
         engine.finish_background()
         stats = engine.store.stats()
         assert stats.tiers[0].used_bytes <= capacity_bytes and stats.pending_bytes == 0
-        assert len(engine.remembered) <= 50 and engine._scheduler.num_idle_jobs == 0
+        assert len(engine.remembered) <= 50 and len(engine._scheduler.idle) == 0
         engine.store.check_integrity()
         sizes.append(resident_bytes())
     assert engine.store.stats().counts["evicted"] > 0

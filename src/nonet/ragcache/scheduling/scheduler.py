@@ -25,6 +25,7 @@ from nonet.ragcache.models.decoder import Decoder
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
+from nonet.ragcache.scheduling.idle import IdleJobs
 from nonet.ragcache.scheduling.keeping import Keeper
 from nonet.ragcache.scheduling.prompting import names_of
 from nonet.ragcache.scheduling.request import FinishReason, TokenEvent
@@ -54,6 +55,10 @@ class Scheduler:
         with_focus: stop repairing chunks out of the question's focus, where a prompt is computed in one step.
         probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         on_end: told each request that has ended.
+
+    Attributes:
+        residency: variants in pages.
+        idle: jobs for when nobody waits.
     """
 
     def __init__(
@@ -80,14 +85,15 @@ class Scheduler:
         self.residency = Residency(pool, store, self._num_layers)
         self._lock = threading.Lock()
         self._waiting: deque[Running] = deque()
-        self._idle: deque[Running] = deque()
+        self.idle = IdleJobs()
         self._running: list[Running] = []
         self._row_s, self._probe_s = 2e-3, 0.1
 
     @property
     def num_running(self) -> int:
-        """Requests that are being carried out."""
-        return len(self._running)
+        """Requests that are being carried out, without the work that nobody waits for."""
+        with self._lock:
+            return sum(not one.request.is_internal for one in self._running)
 
     @property
     def num_waiting(self) -> int:
@@ -95,27 +101,27 @@ class Scheduler:
         return len(self._waiting)
 
     @property
-    def num_idle_jobs(self) -> int:
-        """Jobs for when nobody waits."""
-        return len(self._idle)
-
-    def add(self, running: Running, *, when_idle: bool = False) -> None:
-        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile.
-
-        Args:
-            running: the request.
-            when_idle: only when nothing else is to be done.
-        """
+    def is_at_work(self) -> bool:
+        """Whether anything is computed, or is to be when nobody waits."""
         with self._lock:
-            (self._idle if when_idle else self._waiting).append(running)
-        if not when_idle:
-            chunks = running.request.prompt.chunks
-            self._store.promote(one.variant_id for chunk in chunks for one in self._store.variants(chunk.key))
+            return bool(self._running or len(self.idle))
+
+    def add(self, running: Running) -> None:
+        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile."""
+        with self._lock:
+            self._waiting.append(running)
+        chunks = running.request.prompt.chunks
+        self._store.promote(one.variant_id for chunk in chunks for one in self._store.variants(chunk.key))
+
+    def add_idle(self, job: Running) -> None:
+        """Let a job wait until nothing else is to be done; not all are taken, see `IdleJobs.add`."""
+        with self._lock:
+            self.idle.add(job, self._running)
 
     def cancel(self, request_id: str) -> bool:
         """End a request as soon as possible; False when it is not known."""
         with self._lock:
-            known = [*self._waiting, *self._idle, *self._running]
+            known = [*self._waiting, *self.idle, *self._running]
         for running in known:
             if running.request.request_id == request_id:
                 running.is_cancelled = True
@@ -129,7 +135,7 @@ class Scheduler:
             document: that has become invalid, or the id of a chunk; see `names_of`.
         """
         with self._lock:
-            for running in [*self._waiting, *self._idle, *self._running]:
+            for running in [*self._waiting, *self.idle, *self._running]:
                 if any(name == document for _, name in names_of(running.request.prompt)):
                     running.is_outdated = True
                     running.is_cancelled |= running.request.only_prompt
@@ -165,9 +171,9 @@ class Scheduler:
     def end_all(self, reason: FinishReason, error: str = "") -> None:
         """End everything that is known, at a stop or after a fault."""
         with self._lock:
-            waiting = [*self._waiting, *self._idle]
+            waiting = [*self._waiting, *self.idle]
             self._waiting.clear()
-            self._idle.clear()
+            self.idle.clear()
         for running in [*waiting, *self._running]:
             self._finish(running, reason, error)
 
@@ -178,7 +184,7 @@ class Scheduler:
     def _end_overdue(self) -> None:
         now = time.monotonic()
         with self._lock:
-            known = [*self._waiting, *self._idle, *self._running]
+            known = [*self._waiting, *self.idle, *self._running]
         for running in known:
             deadline = running.request.deadline_s
             if running.is_cancelled:
@@ -189,12 +195,15 @@ class Scheduler:
     def _admit(self) -> None:
         while len(self._running) < self._max_running:
             with self._lock:
-                queue = self._waiting or (self._idle if not self._running else None)
-                running = queue[0] if queue else None
-            if running is None or queue is None or not self._begin(running):
+                running = self.idle.next(is_idle=not self._waiting and not self._running)
+                if running is None and self._waiting:
+                    running = self._waiting[0]
+            if running is None or not self._begin(running):
                 return
             with self._lock:
-                queue.popleft()
+                if running in self._waiting:
+                    self._waiting.remove(running)
+                self.idle.begin(running)
                 self._running.append(running)
 
     def _begin(self, running: Running) -> bool:
@@ -423,11 +432,10 @@ class Scheduler:
             return
         running.state = State.DONE
         with self._lock:
-            for queue in (self._waiting, self._idle):
+            for queue in (self._waiting, self._running):
                 if running in queue:
                     queue.remove(running)
-        if running in self._running:
-            self._running.remove(running)
+            self.idle.discard(running)
         self._let_go(running)
         self._on_end(running, reason)
         running.request.on_event(running.end(reason, error))
