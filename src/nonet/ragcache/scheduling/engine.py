@@ -120,6 +120,7 @@ class Engine:
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
         self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
+        self._stepping = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._failure = ""
@@ -291,7 +292,7 @@ class Engine:
         """Do all background jobs and write everything to the store."""
         while self._scheduler.is_at_work:
             if self._thread is None:
-                self._scheduler.step()
+                self._step()
             else:
                 time.sleep(_IDLE_WAIT_S)
         self.store.flush()
@@ -348,7 +349,7 @@ class Engine:
         return "" if self._thread is not None and not self._is_stopping else "the engine is not running"
 
     def start(self) -> Engine:
-        """Work in a thread of its own from now on."""
+        """Work in a thread of its own from now on; without, whoever waits for an answer does the work."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
         return self
@@ -367,14 +368,15 @@ class Engine:
         self._wake.set()
         if thread is not None:
             thread.join(30.0)
-        self._scheduler.end_all("cancelled")
+        with self._stepping:
+            self._scheduler.end_all("cancelled")
         self._scheduler.close()
         self.store.close()
 
     def _run(self) -> None:
         while self._thread is threading.current_thread():
             try:
-                if not self._scheduler.step():
+                if not self._step():
                     self._wake.wait(_IDLE_WAIT_S)
                     self._wake.clear()
             except Exception as error:
@@ -398,7 +400,12 @@ class Engine:
                     raise InputError(f"the engine has failed: {self._failure}")
             return
         while not done.is_set():
-            self._scheduler.step()
+            self._step()
+
+    def _step(self) -> bool:
+        # The engine's thread, or whoever waits for an answer where there is none: whoever has the turn serves all.
+        with self._stepping:
+            return self._scheduler.step()
 
     def _new(
         self,
