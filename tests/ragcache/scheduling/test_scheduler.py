@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from itertools import pairwise
 
@@ -92,6 +93,30 @@ def test_a_request_that_ends_while_it_loads_gives_all_pages_back(make_engine, tm
     engine._scheduler.step()
     assert heard.end.finish_reason == "cancelled"
     assert pages_left(engine) == 0
+
+
+def test_pages_that_are_loaded_for_nobody_are_waited_for(make_engine, tmp_path, monkeypatch):
+    chunks = [text_of(100 + number, 25) for number in range(7)]
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warm.generate("Be brief.", chunks[:3], "why?", "full", params=SHORT)
+    warm.finish_background()
+    warm.stop(0)
+    engine = make_engine(f"disk:{tmp_path}:100MB", background=False, pool_tokens=1024)
+    residency, gate = engine._scheduler.residency, threading.Event()
+    copy = residency._copy_as_they_come
+    monkeypatch.setattr(residency, "_copy_as_they_come", lambda *given: (gate.wait(60), copy(*given)))
+    first, _ = submitted(engine, engine.prompt("Be brief.", chunks[2::-1], "what?"), mode="reuse")
+    step_until(engine, lambda: is_in(engine, first, State.LOADING))
+    engine.cancel(first)
+    _, heard = submitted(engine, engine.prompt("Be brief.", chunks[3:], "what?"), mode="full")
+    _, too_long = submitted(engine, engine.prompt("Be brief.", [text_of(1, 160)], "what?"), LONG, mode="full")
+    for _ in range(3):
+        assert engine._scheduler.step() and engine.num_waiting == 2
+    gate.set()
+    step_until(engine, lambda: heard.done.is_set() and too_long.done.is_set())
+    assert heard.end.finish_reason == "length"
+    assert too_long.end.finish_reason == "error" and "does not fit into the pages" in too_long.end.error
+    assert pages_left(engine) == 0 and not residency.is_loading
 
 
 @pytest.mark.parametrize("mode", ["blend", "cachecraft", "guided"])

@@ -147,6 +147,8 @@ class Scheduler:
         work = self._work()
         if not work:
             is_loading = any(running.state is State.LOADING for running in self._running)
+            # Somebody may wait for the pages of what is loaded for a request that has ended.
+            is_loading |= bool(self._waiting) and self.residency.is_loading
             if is_loading:
                 time.sleep(_LOADING_POLL_S)
             return is_loading
@@ -209,6 +211,8 @@ class Scheduler:
     def _begin(self, running: Running) -> bool:
         """Plan a request and get its pages; False when they are not free yet."""
         request = running.request
+        # Asked before: what is given back in between may be enough.
+        may_get_pages = bool(self._running) or self.residency.is_loading
         try:
             plan = self._planner.plan(request.prompt, request.mode, request.recompute)
             plan = self._hold(running, plan)
@@ -216,7 +220,7 @@ class Scheduler:
             self._lay_out(running, plan)
         except PoolExhausted as error:
             self._let_go(running)
-            if not self._running:
+            if not may_get_pages:
                 self._finish(running, "error", f"the prompt does not fit into the pages ({error})")
             return False
         running.started_s = time.monotonic()
