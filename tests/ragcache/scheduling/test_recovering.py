@@ -1,4 +1,4 @@
-"""A variant turns out damaged in the middle of a step: who does not use it is served as if nothing had happened."""
+"""A variant turns out damaged in the middle of a step: who uses it starts again, the others notice nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nonet.ragcache.scheduling.request import Listener
+from nonet.ragcache.scheduling.running import State
 from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of
 
 
@@ -16,12 +17,17 @@ def asked(engine, numbers, mode):
     return heard
 
 
-def served(make_engine, monkeypatch, mode, step_tokens, layer):
-    """What becomes of one request beside another, whose variants are damaged from a layer on; None for nowhere."""
-    engine = make_engine(background=False, step_tokens=step_tokens)
+def led(make_engine, **options):
+    engine = make_engine(background=False, **options)
     for group in ([3, 0, 2], [5, 1]):
         engine.generate("Be brief.", [CHUNKS[number] for number in group], "why?", "full", params=SHORT)
     engine.finish_background()
+    return engine
+
+
+def served(make_engine, monkeypatch, mode, step_tokens, layer):
+    """What becomes of one request beside another, whose variants are damaged from a layer on; None for nowhere."""
+    engine = led(make_engine, step_tokens=step_tokens)
     scheduler, chosen, spoiled = engine._scheduler, [], []
     work, choose = scheduler._work, engine.planner.choose
 
@@ -71,3 +77,47 @@ def test_a_probe_chooses_what_it_would_have_chosen(make_engine, monkeypatch, lay
     assert np.allclose(asked_rows, healthy, atol=1e-5) and healthy.any()
     assert plan.active_rows.tolist() == expected.active_rows.tolist() and expected.repaired_tokens
     assert end.token_ids == healthy_end.token_ids
+
+
+def test_rows_that_lead_need_no_pages_but_those_held_for_them(make_engine, monkeypatch):
+    engine = led(make_engine)
+    start, taken = engine._scheduler._start_prefill, []
+
+    def with_full_pages(*given):
+        taken.append(engine._pool.allocate(engine._pool.free_tokens))
+        start(*given)
+
+    monkeypatch.setattr(engine._scheduler, "_start_prefill", with_full_pages)
+    heard = asked(engine, [0, 1, 2, 6], "guided")
+    while not heard.done.is_set():
+        engine._scheduler.step()
+    assert taken and "follow their mean change" in heard.end.report.chunks[0].reason
+
+
+def test_nor_do_they_when_a_request_starts_again_and_has_to_wait(make_engine, monkeypatch):
+    engine = led(make_engine)
+    scheduler, waits, failed = engine._scheduler, [], []
+    work, can_start = scheduler._work, scheduler._can_start
+
+    def damaging():
+        found = work()
+        if found and found[0][0].state is State.PREFILL and not failed:
+            resident = next(iter(found[0][0].residents.values()))
+            resident.failure, resident.ready_layers = "made to fail", 1
+            failed.append(resident)
+            waits.append(True)
+        return found
+
+    monkeypatch.setattr(scheduler, "_work", damaging)
+    monkeypatch.setattr(scheduler, "_can_start", lambda *given: not waits and can_start(*given))
+    heard = asked(engine, [0, 1, 2, 6], "guided")
+    while not failed:
+        scheduler.step()
+    assert [one.state for one in scheduler._running] == [State.LOADING]
+    taken = engine._pool.allocate(engine._pool.free_tokens)
+    waits.clear()
+    while not heard.done.is_set():
+        scheduler.step()
+    assert heard.end.finish_reason == "length" and heard.end.report.notes == ("made to fail",)
+    assert any("follow their mean change" in chunk.reason for chunk in heard.end.report.chunks)
+    engine._pool.release(taken)

@@ -198,8 +198,7 @@ class Scheduler:
         while len(self._running) < self._max_running:
             with self._lock:
                 running = self.idle.next(is_idle=not self._waiting and not self._running)
-                if running is None and self._waiting:
-                    running = self._waiting[0]
+                running = running or next(iter(self._waiting), None)
             if running is None or not self._begin(running):
                 return
             with self._lock:
@@ -254,9 +253,10 @@ class Scheduler:
         sequence.reserve(torch.arange(len(prompt.ids), len(prompt.ids) + running.num_new))
         sequence.reserve(rows_tensor(plan.active_rows))
         # Held from the start: a request that is half way must not wait for pages of others that wait for its own.
-        # One row more for each chunk: its change, which the rows that are not chosen follow.
+        # One row more for each chunk: its change, which others follow; they may have been chosen before a new start.
         num_spare = num_probed + len(running.residents) + self._pool.block_tokens
-        running.spare = self._pool.allocate(num_spare) if num_probed else None
+        is_led = plan.carries and any(part.may_carry for part in plan.segments)
+        running.spare = self._pool.allocate(num_spare) if num_probed or is_led else None
 
     def _prepare(self, running: Running) -> None:
         """Decide what comes first: loading, probing or computing."""
