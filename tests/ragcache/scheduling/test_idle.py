@@ -10,7 +10,7 @@ import pytest
 from nonet.ragcache.reuse.prompt import Prompt, Segment
 from nonet.ragcache.scheduling import idle
 from nonet.ragcache.scheduling.idle import IdleJobs
-from nonet.ragcache.scheduling.request import Listener
+from nonet.ragcache.scheduling.request import Listener, SamplingParams
 from nonet.ragcache.scheduling.running import Request, Running
 from nonet.ragcache.scheduling.shadow import ShadowConfig
 from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of
@@ -115,6 +115,20 @@ def test_a_missing_chunk_is_computed_behind_the_one_before_it_alone(make_engine)
     assert variant.prefix_keys == (key_of(engine, CHUNKS[0]),)
 
 
+def test_logits_of_an_answers_first_tokens_only_are_kept(make_engine, monkeypatch):
+    engine = make_engine(shadow=ShadowConfig(rate=1.0), background=False)
+    engine.generate("Be brief.", [CHUNKS[0], CHUNKS[1]], "why?", "full", params=SHORT)
+    engine.finish_background()
+    kept = []
+    monkeypatch.setattr(engine.shadow, "compare", lambda served, full: kept.append((len(served), len(full))))
+    heard, prompt = Listener(), engine.prompt("Be brief.", [CHUNKS[1], CHUNKS[0]], "why?")
+    engine.submit(prompt, SamplingParams(max_tokens=40, ignore_eos=True), mode="reuse", on_event=heard)
+    while engine._scheduler.step():
+        pass
+    assert kept == [(32, 32)] and len(heard.end.token_ids) == 40
+    assert len(engine.score(prompt, heard.end.token_ids, mode="reuse")[0]) == 40
+
+
 @pytest.mark.parametrize("mode", ["prefix", "full", "reuse"])
 def test_answers_with_nothing_inexact_do_not_hide_the_others(make_engine, mode):
     engine = make_engine(shadow=ShadowConfig(rate=1.0), background=False)
@@ -153,7 +167,7 @@ def test_a_check_goes_by_the_plan_that_was_carried_out(make_engine, monkeypatch)
 
 
 def test_only_requests_that_somebody_waits_for_are_counted(make_engine):
-    engine = make_engine(shadow=ShadowConfig(rate=1.0))
+    engine = make_engine(shadow=ShadowConfig(rate=1.0), step_tokens=24)
     engine.generate("Be brief.", [CHUNKS[0], CHUNKS[1]], "why?", params=SHORT)
     engine.finish_background()
     heard = asked(engine, 1, 0, 4, mode="reuse")
@@ -166,6 +180,6 @@ def test_only_requests_that_somebody_waits_for_are_counted(make_engine):
         engine._scheduler.step()
         assert engine.num_running == engine.num_waiting == 0
         done += [one.request.mode for one in engine._scheduler._running]
-    assert set(done) == {"full"} and engine.shadow.num_checks == 1  # the chunk itself is computed within one step
+    assert set(done) == {"full", "prefix"} and engine.shadow.num_checks == 1
     engine.finish_background()
     assert engine.store.variants(key_of(engine, CHUNKS[4]))
