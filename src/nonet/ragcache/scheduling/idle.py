@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from nonet.ragcache.scheduling.running import Running
 
-MAX_CHUNK_JOBS = 64
+MAX_CHUNK_JOBS = 256
 """Chunks that wait to be computed; what is met beyond that is left for the next time it is met."""
 MAX_CHECKS = 8
 """Shadow checks that wait. Each holds the logits of 32 tokens: 6.3 MB with a vocabulary of 49,152."""
