@@ -13,9 +13,9 @@ import torch
 from nonet.ragcache.engine.paging import PoolExhausted
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.scheduling.keeping import exact_segments
+from nonet.ragcache.scheduling.leading import num_together
 from nonet.ragcache.scheduling.request import Listener, SamplingParams
 from nonet.ragcache.scheduling.running import State, rows_tensor
-from nonet.ragcache.scheduling.scheduler import _num_together
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.throttle import ThrottledTier
@@ -394,7 +394,7 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
     for most in (2, 3, 1000):
         leading = [(first, min(last, first + most)) for first, last in places]
         for left in range(1, len(pending) + 5):
-            num = _num_together(plan, pending, left, most)
+            num = num_together(plan, pending, left, most)
             assert 1 <= num <= len(pending)
             assert not any(first < num < last for first, last in leading)
             inside = [(first, last) for first, last in leading if first < left < last]
@@ -402,4 +402,4 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
     first, last = places[0]
     after_leading = pending[first + 2 :]
     for left in range(1, last - first - 2):
-        assert _num_together(plan, after_leading, left, 2) == left, "rows that do not lead may be parted"
+        assert num_together(plan, after_leading, left, 2) == left, "rows that do not lead may be parted"

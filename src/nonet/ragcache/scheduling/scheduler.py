@@ -27,6 +27,7 @@ from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
 from nonet.ragcache.scheduling.idle import IdleJobs
 from nonet.ragcache.scheduling.keeping import Keeper
+from nonet.ragcache.scheduling.leading import led, num_together
 from nonet.ragcache.scheduling.prompting import names_of
 from nonet.ragcache.scheduling.request import FinishReason, TokenEvent
 from nonet.ragcache.scheduling.residency import Residency
@@ -293,7 +294,7 @@ class Scheduler:
         if running.sequence is not None:
             running.sequence.reserve(running.pending)
             if plan.carries:
-                running.sequence.follow(_led(plan, self._step_tokens))
+                running.sequence.follow(led(plan, self._step_tokens))
         if running.request.keep:
             running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
@@ -331,7 +332,7 @@ class Scheduler:
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
         if sequence.has_followers:
-            left = _num_together(plan, running.pending, left, self._step_tokens)
+            left = num_together(plan, running.pending, left, self._step_tokens)
         rows = running.pending[:left]
         if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
             observer = running.observer or self._observer(plan)
@@ -466,36 +467,3 @@ class Scheduler:
             num_rows = sum(len(one.rows) for _, one in work)
             self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
         self._store.set_layer_time(seconds / self._num_layers)
-
-
-def _led(plan: Plan, most: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each chunk that carries: the rows that lead, the first of those computed anew, and the rows that follow.
-
-    Args:
-        plan: with its rows chosen.
-        most: rows of a chunk that may lead, since they must be computed in one step.
-    """
-    parts = [part for part in plan.segments if part.may_carry]
-    return [(rows_tensor(part.rows[:most]), rows_tensor(np.setdiff1d(part.all_rows, part.rows))) for part in parts]
-
-
-def _num_together(plan: Plan, pending: torch.Tensor, left: int, most: int) -> int:
-    """How many pending rows to take so that no chunk's leading rows are parted: what follows them follows them all.
-
-    Where steps end depends on other requests, and an answer must not.
-
-    Args:
-        plan: of the request.
-        pending: its rows that are still to be computed, rising.
-        left: rows that this step has room for; more are taken where the first chunk alone has more that lead.
-        most: rows of a chunk that lead.
-    """
-    if left >= len(pending):
-        return len(pending)
-    for part in plan.segments:
-        if part.may_carry:
-            leading = part.rows[:most]
-            first, last = np.searchsorted(pending.numpy(), (leading[0], leading[-1] + 1))
-            if first < left < last:
-                return int(first or last)
-    return left
