@@ -199,7 +199,7 @@ def test_what_follows_is_checked_and_leaders_that_stopped_lead_no_more(make_tiny
             sequence.follow([(torch.tensor(leaders, dtype=torch.long), torch.tensor(rest))])
     leaders = torch.tensor([31, 40])
     sequence.follow([(leaders, torch.tensor([32]))])
-    change = int(sequence.layer_added(0)[32])
+    change = int(sequence.added_slots[32])
     own = sequence.own_slots(leaders)
     led.pool.keys[:, own] = led.pool.keys[:, sequence.shared_slots(leaders)] + 1.0
     led.pool.values[:, own] = led.pool.values[:, sequence.shared_slots(leaders)] - 2.0
@@ -208,7 +208,7 @@ def test_what_follows_is_checked_and_leaders_that_stopped_lead_no_more(make_tiny
         sequence.lead(layer, leaders)
     assert torch.allclose(led.pool.keys[0, change], torch.tensor(1.0)) and (led.pool.keys[1, change] == 0.0).all()
     assert torch.allclose(led.pool.values[0, change], torch.tensor(-2.0)) and (led.pool.values[1, change] == 0.0).all()
-    assert sequence.layer_added(1)[31] == -1
+    assert sequence.added_slots[31] == -1
 
 
 class Dropping:

@@ -9,7 +9,7 @@ from nonet.ragcache.engine.forward import Slice, forward
 from nonet.ragcache.engine.observing import Observer
 from nonet.ragcache.engine.paging import BlockPool
 from nonet.ragcache.engine.sequence import Sequence
-from nonet.ragcache.reuse.focus import FocusSelector, InTurn, focused
+from nonet.ragcache.reuse.focus import FocusSelector, focused
 from nonet.ragcache.reuse.planner import Planner
 from tests.ragcache.engine.dense import dense
 from tests.ragcache.reuse.parts import Index, make_meta, make_prompt
@@ -93,22 +93,6 @@ def test_without_anything_to_see_nothing_is_dropped():
     assert walk(FocusSelector(plan, LAYERS), [(1.0, 1.0, 1.0)] * LAYERS)[0][-1] == len(plan.active_rows)
     with pytest.raises(InputError, match="patience"):
         FocusSelector(plan, LAYERS, patience=0)
-
-
-class Keep:
-    def __init__(self, mask):
-        self.mask = None if mask is None else torch.tensor(mask)
-
-    def after_layer(self, *_):
-        return self.mask
-
-
-def test_selectors_in_turn():
-    ask = (0, torch.arange(3), None, None, None)
-    assert InTurn(Keep(None), Keep(None)).after_layer(*ask) is None
-    assert InTurn(Keep([True, False, True]), Keep(None)).after_layer(*ask).tolist() == [True, False, True]
-    both = InTurn(Keep([True, False, True]), Keep([False, False, True]))
-    assert both.after_layer(*ask).tolist() == [False, False, True]
 
 
 def test_in_the_engine_dropped_rows_are_read_from_the_variant_in_deeper_layers(make_tiny):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nonet.common.errors import InputError
-from nonet.ragcache.reuse.warming import most_similar, tokens_to_compute, warming_groups
+from nonet.ragcache.reuse.warming import most_similar, warming_groups
 
 
 def test_neighbours_equal_scipys_cosines():
@@ -47,11 +47,9 @@ def test_each_chunk_ends_a_group_or_stands_within_one_behind_its_neighbours(num,
     for group in groups:
         assert len(set(group)) == len(group)
         assert sum(sizes[chunk] for chunk in group) <= max_tokens
-    assert tokens_to_compute(groups, sizes) == sum(sizes[beginning[-1]] for beginning in computed)
 
 
 def test_groups_share_their_beginnings():
     nearest = np.array([[1], [0], [0], [0]])
     groups = warming_groups(nearest, [10] * 4, max_tokens=100)
     assert groups == [(0, 1), (0, 2), (0, 3), (1, 0)]
-    assert tokens_to_compute(groups, [10] * 4) == 60

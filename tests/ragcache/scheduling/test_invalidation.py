@@ -98,7 +98,7 @@ def test_background_jobs_for_it_end(engine):
     asked(engine, (0, "a"), (1, "b"))
     prompt = engine.prompt("Be brief.", chunks_of((1, "b"), (4, "e"), (5, "f")), "why?")
     engine.complete(prompt, mode="reuse", params=SHORT)
-    assert engine._scheduler.num_idle_jobs == 2
+    assert len(engine._scheduler.idle) == 2
     engine.invalidate("e")  # a job computes f behind e
     engine.finish_background()
     assert stored(engine, 4) == () == stored(engine, 5)

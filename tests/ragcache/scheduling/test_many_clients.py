@@ -104,7 +104,7 @@ def test_memory_stays_bounded_while_hundreds_come_and_go(make_engine):
         engine.finish_background()
         stats = engine.store.stats()
         assert stats.tiers[0].used_bytes <= capacity_bytes and stats.pending_bytes == 0
-        assert len(engine.remembered) <= 50 and engine._scheduler.num_idle_jobs == 0
+        assert len(engine.remembered) <= 50 and len(engine._scheduler.idle) == 0
         engine.store.check_integrity()
         sizes.append(resident_bytes())
     assert engine.store.stats().counts["evicted"] > 0
@@ -149,3 +149,24 @@ def test_too_many_are_told_so_at_once_and_the_others_are_served(make_engine):
     engine.start()
     assert all(one.done.wait(LIMIT_S) for one in heard[:20])
     assert not any(one.done.is_set() for one in heard[20:])
+
+
+def test_callers_without_the_engines_thread_take_turns(make_engine):
+    engine, alone = make_engine(background=False), make_engine(background=False)
+    groups = [CHUNKS[number : number + 3] for number in range(6)]
+    expected = [alone.generate("Be brief.", group, "why?", "full", params=FEW).token_ids for group in groups]
+    barrier, answers = threading.Barrier(len(groups)), {}
+
+    def ask(number):
+        barrier.wait(30)
+        answers[number] = [
+            engine.generate("Be brief.", groups[number], "why?", "full", params=FEW).token_ids for _ in range(4)
+        ]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(groups))]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(LIMIT_S)
+    assert answers == {number: [ids] * 4 for number, ids in enumerate(expected)}
+    assert engine.num_running == engine.num_waiting == 0 and pages_left(engine) == 0

@@ -88,3 +88,26 @@ def test_what_is_dropped_while_it_is_opened_is_found_by_nobody(held, monkeypatch
         time.sleep(0.001)
     residency.release(resident)
     assert pool.free_tokens == before
+
+
+@pytest.mark.parametrize("again", [None, 0, 1])
+def test_pages_go_back_that_have_been_unused_longest(held, again):
+    _, store, _, meta, kv = held
+    metas = [
+        make_meta(f"C{number}", tokens=TOKENS, layout=meta.layout, num_bytes=meta.num_bytes) for number in range(3)
+    ]
+    for meta in metas:
+        store.submit(meta, kv)
+    assert store.flush()
+    pool = BlockPool(CONFIG, 3)
+    residency = Residency(pool, store, CONFIG.num_layers)
+    for meta in metas if again is None else [*metas, metas[again]]:
+        resident = residency.acquire(meta)
+        residency.wait(resident, CONFIG.num_layers)
+        while residency.is_loading:
+            time.sleep(0.001)
+        residency.release(resident)
+    residency.make_room(pool.block_tokens)
+    oldest = 1 if again == 0 else 0
+    assert set(residency._known) == {meta.variant_id for meta in metas} - {metas[oldest].variant_id}
+    residency.close()

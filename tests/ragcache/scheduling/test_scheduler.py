@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from itertools import pairwise
 
@@ -12,9 +13,9 @@ import torch
 from nonet.ragcache.engine.paging import PoolExhausted
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.scheduling.keeping import exact_segments
+from nonet.ragcache.scheduling.leading import num_together
 from nonet.ragcache.scheduling.request import Listener, SamplingParams
 from nonet.ragcache.scheduling.running import State, rows_tensor
-from nonet.ragcache.scheduling.scheduler import _num_together
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from nonet.ragcache.store.throttle import ThrottledTier
@@ -92,6 +93,30 @@ def test_a_request_that_ends_while_it_loads_gives_all_pages_back(make_engine, tm
     engine._scheduler.step()
     assert heard.end.finish_reason == "cancelled"
     assert pages_left(engine) == 0
+
+
+def test_pages_that_are_loaded_for_nobody_are_waited_for(make_engine, tmp_path, monkeypatch):
+    chunks = [text_of(100 + number, 25) for number in range(7)]
+    warm = make_engine(f"disk:{tmp_path}:100MB")
+    warm.generate("Be brief.", chunks[:3], "why?", "full", params=SHORT)
+    warm.finish_background()
+    warm.stop(0)
+    engine = make_engine(f"disk:{tmp_path}:100MB", background=False, pool_tokens=1024)
+    residency, gate = engine._scheduler.residency, threading.Event()
+    copy = residency._copy_as_they_come
+    monkeypatch.setattr(residency, "_copy_as_they_come", lambda *given: (gate.wait(60), copy(*given)))
+    first, _ = submitted(engine, engine.prompt("Be brief.", chunks[2::-1], "what?"), mode="reuse")
+    step_until(engine, lambda: is_in(engine, first, State.LOADING))
+    engine.cancel(first)
+    _, heard = submitted(engine, engine.prompt("Be brief.", chunks[3:], "what?"), mode="full")
+    _, too_long = submitted(engine, engine.prompt("Be brief.", [text_of(1, 160)], "what?"), LONG, mode="full")
+    for _ in range(3):
+        assert engine._scheduler.step() and engine.num_waiting == 2
+    gate.set()
+    step_until(engine, lambda: heard.done.is_set() and too_long.done.is_set())
+    assert heard.end.finish_reason == "length"
+    assert too_long.end.finish_reason == "error" and "does not fit into the pages" in too_long.end.error
+    assert pages_left(engine) == 0 and not residency.is_loading
 
 
 @pytest.mark.parametrize("mode", ["blend", "cachecraft", "guided"])
@@ -369,7 +394,7 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
     for most in (2, 3, 1000):
         leading = [(first, min(last, first + most)) for first, last in places]
         for left in range(1, len(pending) + 5):
-            num = _num_together(plan, pending, left, most)
+            num = num_together(plan, pending, left, most)
             assert 1 <= num <= len(pending)
             assert not any(first < num < last for first, last in leading)
             inside = [(first, last) for first, last in leading if first < left < last]
@@ -377,4 +402,4 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
     first, last = places[0]
     after_leading = pending[first + 2 :]
     for left in range(1, last - first - 2):
-        assert _num_together(plan, after_leading, left, 2) == left, "rows that do not lead may be parted"
+        assert num_together(plan, after_leading, left, 2) == left, "rows that do not lead may be parted"

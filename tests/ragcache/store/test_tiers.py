@@ -261,7 +261,10 @@ def test_old_notes_of_a_shared_folder_are_cleared_away(tmp_path):
     tier.bury(meta.variant_id)
     note = tmp_path / "dead" / meta.variant_id
     assert tier.buried() == {meta.variant_id} and tier.ids() == set()
-    os.utime(note, (1.0, 1.0))
+    almost_a_day_ago, more_than_a_day_ago = time.time() - 86_000, time.time() - 86_500
+    os.utime(note, (almost_a_day_ago, almost_a_day_ago))
+    assert tier.buried() == {meta.variant_id} and note.exists()
+    os.utime(note, (more_than_a_day_ago, more_than_a_day_ago))
     assert tier.buried() == set() and not note.exists()
 
 

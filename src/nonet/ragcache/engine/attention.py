@@ -62,7 +62,7 @@ def keys_in_sight(sequence: Sequence, layer: int, last_row: int, first_row: int,
     if window is not None:
         there &= sequence.positions[: last_row + 1] > sequence.positions[first_row] - window
     rows = there.nonzero()[:, 0]
-    return KeyView(rows, slots[rows], sequence.layer_added(layer)[rows], sequence.positions[rows])
+    return KeyView(rows, slots[rows], sequence.added_slots[rows], sequence.positions[rows])
 
 
 class Attention:

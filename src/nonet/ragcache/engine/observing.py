@@ -46,6 +46,18 @@ class Observer:
         self.received = torch.zeros(size, **wide)
         self.asked = torch.zeros(num_layers if question is not None else 0, size, **wide)
 
+    def saved(self) -> tuple[torch.Tensor, ...]:
+        """Copies of all sums, for `restore`."""
+        return self.sums.clone(), self.onto.clone(), self.received.clone(), self.asked.clone()
+
+    def restore(self, saved: tuple[torch.Tensor, ...]) -> None:
+        """Forget what was observed since.
+
+        Args:
+            saved: what `saved` gave; the observer goes on with these very tensors.
+        """
+        self.sums, self.onto, self.received, self.asked = saved
+
     def observe(self, layer: int, rows: torch.Tensor, key_rows: torch.Tensor, attention: torch.Tensor) -> None:
         """Add a block of query rows; rows of the answer are left out.
 

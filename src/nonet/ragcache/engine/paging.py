@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -155,9 +154,3 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
         return torch.zeros(shape, dtype=dtype, device=device)
     held = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
     return torch.from_numpy(held).view(dtype).view(shape)
-
-
-def release_all(pool: BlockPool, held: Sequence[Blocks]) -> None:
-    """Let go of several."""
-    for blocks in held:
-        pool.release(blocks)

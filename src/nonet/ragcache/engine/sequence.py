@@ -53,7 +53,6 @@ class Sequence:
         self._own = torch.full((room,), -1, dtype=torch.long, device=device)
         self._own_layers = torch.zeros(room, dtype=torch.long, device=device)
         self._slots: dict[int, torch.Tensor] = {}
-        self._added: dict[int, torch.Tensor] = {}
         self._change = torch.full((room,), -1, dtype=torch.long, device=device)
         self._leaders = self._group_of = self._change_slots = torch.empty(0, dtype=torch.long, device=device)
         self._is_leader = torch.zeros(room, dtype=torch.bool, device=device)
@@ -118,7 +117,6 @@ class Sequence:
         self._is_leader[self._leaders] = True
         for slot, (_, followers) in zip(blocks.slots, pairs, strict=True):
             self._change[followers] = slot
-        self._added.clear()
 
     def lead(self, layer: int, rows: torch.Tensor) -> None:
         """Take up how far rows that were just computed in a layer are from what their shared pages hold.
@@ -156,7 +154,6 @@ class Sequence:
         """
         self._own_layers[rows] = num_layers
         self._slots.clear()
-        self._added.clear()
         own = self._own_layers[: self.num_tokens]
         self._has_drops = bool(((own > 0) & (own < len(self._pool.keys))).any())
 
@@ -174,20 +171,18 @@ class Sequence:
         """LongTensor[num_tokens]: where each row's keys and values of a layer are, -1 where there are none."""
         key = layer if self._has_drops else -1
         if key not in self._slots:
-            own, size = self._is_own(layer), self.num_tokens
+            size = self.num_tokens
+            own = self._own_layers[:size] > (layer if self._has_drops else 0)
             self._slots[key] = torch.where(own, self._own[:size], self._shared[:size])
         return self._slots[key]
 
-    def layer_added(self, layer: int) -> torch.Tensor:
-        """LongTensor[num_tokens]: slots of the changes that are added to rows in a layer, -1 where there are none."""
-        key = layer if self._has_drops else -1
-        if key not in self._added:
-            self._added[key] = torch.where(self._is_own(layer), -1, self._change[: self.num_tokens])
-        return self._added[key]
+    @property
+    def added_slots(self) -> torch.Tensor:
+        """LongTensor[num_tokens]: slots of the changes that are added to rows, -1 for rows that follow none.
 
-    def _is_own(self, layer: int) -> torch.Tensor:
-        own = self._own_layers[: self.num_tokens]
-        return own > layer if self._has_drops else own > 0
+        The same in all layers, since rows that follow others are never computed.
+        """
+        return self._change[: self.num_tokens]
 
     def append(self, token_id: int) -> int:
         """Add a token of the answer; gives its row.
@@ -201,7 +196,6 @@ class Sequence:
         self.ids[row] = token_id
         self.num_tokens += 1
         self._slots.clear()
-        self._added.clear()
         return row
 
     def close(self) -> None:

@@ -139,16 +139,6 @@ class ModelConfig:
                 f"(supported: {', '.join(ACTIVATIONS)})"
             )
 
-    @property
-    def kv_values_per_token(self) -> int:
-        """Numbers that one token's keys and values take, over all layers.
-
-        >>> from nonet.ragcache.models.toy import toy_config
-        >>> toy_config().kv_values_per_token  # 2 x 4 layers x 1 KV head x 32
-        256
-        """
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim
-
 
 def check_num_layers(num_layers: int, source: str) -> None:
     """Refuse a number of layers that no model has.

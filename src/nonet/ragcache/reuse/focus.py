@@ -16,7 +16,6 @@ from nonet.common.errors import InputError
 from nonet.ragcache.reuse.plan import Plan
 
 if TYPE_CHECKING:
-    from nonet.ragcache.engine.forward import RowSelector
     from nonet.ragcache.engine.observing import Observer
 
 
@@ -92,26 +91,4 @@ class FocusSelector:
         if not num_dropped:
             return None
         self.dropped.append((layer, num_dropped))
-        return keep
-
-
-class InTurn:
-    """Several selectors for one slice: a row goes on when all let it.
-
-    Args:
-        selectors: asked in this order, each about all rows.
-    """
-
-    def __init__(self, *selectors: RowSelector) -> None:
-        self._selectors = selectors
-
-    def after_layer(
-        self, layer: int, rows: torch.Tensor, keys: torch.Tensor, stored: torch.Tensor, observer: Observer | None
-    ) -> torch.Tensor | None:
-        """See `RowSelector`."""
-        keep = None
-        for selector in self._selectors:
-            kept = selector.after_layer(layer, rows, keys, stored, observer)
-            if kept is not None:
-                keep = kept if keep is None else keep & kept
         return keep

@@ -81,17 +81,3 @@ def warming_groups(nearest: NDArray[np.int64], num_tokens: Sequence[int], *, max
     begun = {group[:size] for group in groups for size in range(1, len(group))}
     kept = [group for group in groups if group not in begun]
     return sorted(kept, key=lambda group: [rank[chunk] for chunk in group])
-
-
-def tokens_to_compute(groups: Sequence[Group], num_tokens: Sequence[int]) -> int:
-    """Tokens that the groups cost, each beginning counted once.
-
-    Args:
-        groups: of `warming_groups`.
-        num_tokens: of each chunk.
-
-    >>> tokens_to_compute([(0, 1), (0, 2)], [10, 20, 30])
-    60
-    """
-    beginnings = {group[:size] for group in groups for size in range(1, len(group) + 1)}
-    return sum(num_tokens[group[-1]] for group in beginnings)

@@ -120,6 +120,7 @@ class Engine:
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
         self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
+        self._stepping = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
         self._failure = ""
@@ -258,7 +259,8 @@ class Engine:
             PromptTooLongError: prompt and answer do not fit into the context.
             InputError: unknown mode.
         """
-        is_checked = (mode or self.config.mode) != "full" and self.shadow.is_drawn()
+        may_check = (mode or self.config.mode) != "full" and self._scheduler.idle.takes_checks
+        is_checked = may_check and self.shadow.is_drawn()
         running = self._new(prompt, params, mode, recompute, timeout_s, on_event, keep_logits=is_checked)
         self._scheduler.add(running)
         self._wake.set()
@@ -282,15 +284,15 @@ class Engine:
         """
         for group in groups:
             heard = Listener()
-            self._scheduler.add(self._job(self.prompt(system, group, ".", tenant=tenant), heard))
+            self._scheduler.add(self._job(self.prompt(system, group, ".", tenant=tenant), on_event=heard))
             self._drive(heard.done)
         return len(groups)
 
     def finish_background(self) -> None:
         """Do all background jobs and write everything to the store."""
-        while self._scheduler.num_idle_jobs or self._scheduler.num_running:
+        while self._scheduler.is_at_work:
             if self._thread is None:
-                self._scheduler.step()
+                self._step()
             else:
                 time.sleep(_IDLE_WAIT_S)
         self.store.flush()
@@ -347,7 +349,7 @@ class Engine:
         return "" if self._thread is not None and not self._is_stopping else "the engine is not running"
 
     def start(self) -> Engine:
-        """Work in a thread of its own from now on."""
+        """Work in a thread of its own from now on; without, whoever waits for an answer does the work."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
         return self
@@ -366,14 +368,15 @@ class Engine:
         self._wake.set()
         if thread is not None:
             thread.join(30.0)
-        self._scheduler.end_all("cancelled")
+        with self._stepping:
+            self._scheduler.end_all("cancelled")
         self._scheduler.close()
         self.store.close()
 
     def _run(self) -> None:
         while self._thread is threading.current_thread():
             try:
-                if not self._scheduler.step():
+                if not self._step():
                     self._wake.wait(_IDLE_WAIT_S)
                     self._wake.clear()
             except Exception as error:
@@ -397,7 +400,12 @@ class Engine:
                     raise InputError(f"the engine has failed: {self._failure}")
             return
         while not done.is_set():
-            self._scheduler.step()
+            self._step()
+
+    def _step(self) -> bool:
+        # The engine's thread, or whoever waits for an answer where there is none: whoever has the turn serves all.
+        with self._stepping:
+            return self._scheduler.step()
 
     def _new(
         self,
@@ -438,10 +446,8 @@ class Engine:
         answer = Answer(self.model.tokenizer.stream(), request.params.stop)
         return Running(request, sampler_of(request, self.model.config.eos_ids), answer)
 
-    def _job(self, prompt: Prompt, on_event: Callable[[Event], None]) -> Running:
-        request = Request(
-            uuid.uuid4().hex, prompt, SamplingParams(max_tokens=1), "prefix", on_event=on_event, only_prompt=True
-        )
+    def _job(self, prompt: Prompt, **options: Any) -> Running:
+        request = Request(uuid.uuid4().hex, prompt, SamplingParams(max_tokens=1), "prefix", only_prompt=True, **options)
         return self._running(request)
 
     def _ended(self, running: Running, reason: FinishReason) -> None:
@@ -451,7 +457,7 @@ class Engine:
         self.remembered.add(running.request.prompt.tenant, report, considered_of(plan) if plan is not None else {})
         for callback in self._on_report:
             callback(report, reason)
-        if running.request.keep_logits and running.request.keep and running.token_ids:
+        if running.request.keep_logits and running.request.keep and running.token_ids and self._is_approximate(plan):
             self._check_in_shadow(running)
         is_kept = running.request.keep and not running.is_outdated and reason in ("stop", "length")
         if plan is not None and is_kept and self.config.background:
@@ -461,6 +467,10 @@ class Engine:
         self._scheduler.residency.forget(variant_ids)
         self._keeper.received.discard(variant_ids)
         self._prompts.forget(chunks)
+
+    def _is_approximate(self, plan: Plan | None) -> bool:
+        # Asked at the end, since a variant that cannot be read changes the plan.
+        return plan is not None and bool(plan.reused_tokens or (self.config.focus and plan.repaired_tokens))
 
     def _check_in_shadow(self, served: Running) -> None:
         tokens = tuple(served.token_ids[:MAX_TOKENS])
@@ -481,10 +491,10 @@ class Engine:
                 self.shadow.compare(served.logits, full.logits)
 
         request.on_event = compare
-        self._scheduler.add(full, when_idle=True)
+        self._scheduler.add_idle(full)
 
     def _plan_background(self, plan: Plan) -> None:
         """Chunks that were met behind reused ones get a variant behind the chunk that stood before them."""
         for number in missing_segments(plan):
             prompt = shortened(plan.prompt, neighbours_of(plan.prompt, number))
-            self._scheduler.add(self._job(prompt, lambda _: None), when_idle=True)
+            self._scheduler.add_idle(self._job(prompt, is_internal=True))

@@ -61,8 +61,14 @@ class Residency:
     def __init__(self, pool: BlockPool, store: ChunkStore, num_layers: int) -> None:
         self._pool, self._store, self._num_layers = pool, store, num_layers
         self._known: OrderedDict[str, Resident] = OrderedDict()
+        self._num_loading = 0
         self._changed = threading.Condition()
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether pages are being written to, which nobody can have back before."""
+        return self._num_loading > 0
 
     def acquire(self, meta: VariantMeta) -> Resident:
         """Bring a variant in, or share it when it is there; every call needs a `release`.
@@ -87,6 +93,7 @@ class Residency:
         resident = Resident(meta, blocks, self._store.tier_of(meta.variant_id), 1)
         with self._changed:
             self._known[meta.variant_id] = resident
+            self._num_loading += 1
         if not self._store.tier_of(meta.variant_id):
             # Dropped from the store before it could be forgotten here: nobody else is to find it. Asked only now, since
             # what is dropped from here on is known by now.
@@ -179,6 +186,7 @@ class Residency:
                 self._changed.notify_all()
                 if resident.failure or resident.is_dropped:
                     self._drop(resident)
+                self._num_loading -= 1
 
     def _drop(self, resident: Resident) -> None:
         # Called with the condition held. Whoever comes last, user or loader, gives the pages back.

@@ -57,7 +57,7 @@ class Request:
         keep_logits: keep the logits of every step.
         keep: store what is computed exactly.
         only_prompt: stop before the first token (background work that fills the store).
-        is_internal: nobody is told of it (a shadow check).
+        is_internal: nobody waits for it, nor is told of it.
     """
 
     request_id: str

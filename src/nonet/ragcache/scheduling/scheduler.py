@@ -25,7 +25,9 @@ from nonet.ragcache.models.decoder import Decoder
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.reuse.plan import Plan
 from nonet.ragcache.reuse.planner import Planner
+from nonet.ragcache.scheduling.idle import IdleJobs
 from nonet.ragcache.scheduling.keeping import Keeper
+from nonet.ragcache.scheduling.leading import led, num_together
 from nonet.ragcache.scheduling.prompting import names_of
 from nonet.ragcache.scheduling.request import FinishReason, TokenEvent
 from nonet.ragcache.scheduling.residency import Residency
@@ -54,6 +56,10 @@ class Scheduler:
         with_focus: stop repairing chunks out of the question's focus, where a prompt is computed in one step.
         probe_layers: share of the layers, from the first on, that a probe of the question runs through.
         on_end: told each request that has ended.
+
+    Attributes:
+        residency: variants in pages.
+        idle: jobs for when nobody waits.
     """
 
     def __init__(
@@ -80,14 +86,15 @@ class Scheduler:
         self.residency = Residency(pool, store, self._num_layers)
         self._lock = threading.Lock()
         self._waiting: deque[Running] = deque()
-        self._idle: deque[Running] = deque()
+        self.idle = IdleJobs()
         self._running: list[Running] = []
         self._row_s, self._probe_s = 2e-3, 0.1
 
     @property
     def num_running(self) -> int:
-        """Requests that are being carried out."""
-        return len(self._running)
+        """Requests that are being carried out, without the work that nobody waits for."""
+        with self._lock:
+            return sum(not one.request.is_internal for one in self._running)
 
     @property
     def num_waiting(self) -> int:
@@ -95,27 +102,27 @@ class Scheduler:
         return len(self._waiting)
 
     @property
-    def num_idle_jobs(self) -> int:
-        """Jobs for when nobody waits."""
-        return len(self._idle)
-
-    def add(self, running: Running, *, when_idle: bool = False) -> None:
-        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile.
-
-        Args:
-            running: the request.
-            when_idle: only when nothing else is to be done.
-        """
+    def is_at_work(self) -> bool:
+        """Whether anything is computed, or is to be when nobody waits."""
         with self._lock:
-            (self._idle if when_idle else self._waiting).append(running)
-        if not when_idle:
-            chunks = running.request.prompt.chunks
-            self._store.promote(one.variant_id for chunk in chunks for one in self._store.variants(chunk.key))
+            return bool(self._running or len(self.idle))
+
+    def add(self, running: Running) -> None:
+        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile."""
+        with self._lock:
+            self._waiting.append(running)
+        chunks = running.request.prompt.chunks
+        self._store.promote(one.variant_id for chunk in chunks for one in self._store.variants(chunk.key))
+
+    def add_idle(self, job: Running) -> None:
+        """Let a job wait until nothing else is to be done; not all are taken, see `IdleJobs.add`."""
+        with self._lock:
+            self.idle.add(job, self._running)
 
     def cancel(self, request_id: str) -> bool:
         """End a request as soon as possible; False when it is not known."""
         with self._lock:
-            known = [*self._waiting, *self._idle, *self._running]
+            known = [*self._waiting, *self.idle, *self._running]
         for running in known:
             if running.request.request_id == request_id:
                 running.is_cancelled = True
@@ -129,7 +136,7 @@ class Scheduler:
             document: that has become invalid, or the id of a chunk; see `names_of`.
         """
         with self._lock:
-            for running in [*self._waiting, *self._idle, *self._running]:
+            for running in [*self._waiting, *self.idle, *self._running]:
                 if any(name == document for _, name in names_of(running.request.prompt)):
                     running.is_outdated = True
                     running.is_cancelled |= running.request.only_prompt
@@ -141,15 +148,22 @@ class Scheduler:
         work = self._work()
         if not work:
             is_loading = any(running.state is State.LOADING for running in self._running)
+            # Somebody may wait for the pages of what is loaded for a request that has ended.
+            is_loading |= bool(self._waiting) and self.residency.is_loading
             if is_loading:
                 time.sleep(_LOADING_POLL_S)
             return is_loading
+        observed = self._observed(work)
         started = time.perf_counter()
         try:
             outputs = forward(
                 self._decoder, self._pool, [one for _, one in work], before_layer=lambda layer: self._await(work, layer)
             )
         except VariantUnavailable:
+            # Sums would count the step twice. Keys, values and marks are overwritten when it is repeated, and seen by
+            # no row before that: rows are computed in their order, and see none behind themselves.
+            for observer, saved in observed:
+                observer.restore(saved)
             self._recover(work)
             return True
         self._measure(time.perf_counter() - started, work)
@@ -160,9 +174,9 @@ class Scheduler:
     def end_all(self, reason: FinishReason, error: str = "") -> None:
         """End everything that is known, at a stop or after a fault."""
         with self._lock:
-            waiting = [*self._waiting, *self._idle]
+            waiting = [*self._waiting, *self.idle]
             self._waiting.clear()
-            self._idle.clear()
+            self.idle.clear()
         for running in [*waiting, *self._running]:
             self._finish(running, reason, error)
 
@@ -173,7 +187,7 @@ class Scheduler:
     def _end_overdue(self) -> None:
         now = time.monotonic()
         with self._lock:
-            known = [*self._waiting, *self._idle, *self._running]
+            known = [*self._waiting, *self.idle, *self._running]
         for running in known:
             deadline = running.request.deadline_s
             if running.is_cancelled:
@@ -184,17 +198,21 @@ class Scheduler:
     def _admit(self) -> None:
         while len(self._running) < self._max_running:
             with self._lock:
-                queue = self._waiting or (self._idle if not self._running else None)
-                running = queue[0] if queue else None
-            if running is None or queue is None or not self._begin(running):
+                running = self.idle.next(is_idle=not self._waiting and not self._running)
+                running = running or next(iter(self._waiting), None)
+            if running is None or not self._begin(running):
                 return
             with self._lock:
-                queue.popleft()
+                if running in self._waiting:
+                    self._waiting.remove(running)
+                self.idle.begin(running)
                 self._running.append(running)
 
     def _begin(self, running: Running) -> bool:
         """Plan a request and get its pages; False when they are not free yet."""
         request = running.request
+        # Asked before: what is given back in between may be enough.
+        may_get_pages = bool(self._running) or self.residency.is_loading
         try:
             plan = self._planner.plan(request.prompt, request.mode, request.recompute)
             plan = self._hold(running, plan)
@@ -202,7 +220,7 @@ class Scheduler:
             self._lay_out(running, plan)
         except PoolExhausted as error:
             self._let_go(running)
-            if not self._running:
+            if not may_get_pages:
                 self._finish(running, "error", f"the prompt does not fit into the pages ({error})")
             return False
         running.started_s = time.monotonic()
@@ -236,9 +254,10 @@ class Scheduler:
         sequence.reserve(torch.arange(len(prompt.ids), len(prompt.ids) + running.num_new))
         sequence.reserve(rows_tensor(plan.active_rows))
         # Held from the start: a request that is half way must not wait for pages of others that wait for its own.
-        # One row more for each chunk: its change, which the rows that are not chosen follow.
+        # One row more for each chunk: its change, which others follow; they may have been chosen before a new start.
         num_spare = num_probed + len(running.residents) + self._pool.block_tokens
-        running.spare = self._pool.allocate(num_spare) if num_probed else None
+        is_led = plan.carries and any(part.may_carry for part in plan.segments)
+        running.spare = self._pool.allocate(num_spare) if num_probed or is_led else None
 
     def _prepare(self, running: Running) -> None:
         """Decide what comes first: loading, probing or computing."""
@@ -275,7 +294,7 @@ class Scheduler:
         if running.sequence is not None:
             running.sequence.reserve(running.pending)
             if plan.carries:
-                running.sequence.follow(_led(plan, self._step_tokens))
+                running.sequence.follow(led(plan, self._step_tokens))
         if running.request.keep:
             running.observer = self._keeper.observer_for(plan, self._num_layers)
         running.state = State.PREFILL
@@ -313,7 +332,7 @@ class Scheduler:
             selector = DeviationSelector(rows_tensor(plan.candidates), plan.budget)
             return Slice(sequence, running.pending, observer=running.observer, selector=selector)
         if sequence.has_followers:
-            left = _num_together(plan, running.pending, left, self._step_tokens)
+            left = num_together(plan, running.pending, left, self._step_tokens)
         rows = running.pending[:left]
         if self._with_focus and plan.repaired_tokens and len(rows) == len(plan.active_rows):
             observer = running.observer or self._observer(plan)
@@ -325,6 +344,13 @@ class Scheduler:
             for resident in running.residents.values():
                 if resident.ready_layers <= layer:
                     self.residency.wait(resident, layer + 1)
+
+    def _observed(self, work: list[tuple[Running, Slice]]) -> list[tuple[Observer, tuple[torch.Tensor, ...]]]:
+        """What was observed before this step, where a variant may turn out damaged in it: it is not all there yet."""
+        residents = [resident for running, _ in work for resident in running.residents.values()]
+        if all(one.ready_layers == self._num_layers for one in residents):
+            return []
+        return [(piece.observer, piece.observer.saved()) for _, piece in work if piece.observer is not None]
 
     def _recover(self, work: list[tuple[Running, Slice]]) -> None:
         """A variant failed in the middle of a step: its requests start again without it, the others repeat the step."""
@@ -411,11 +437,10 @@ class Scheduler:
             return
         running.state = State.DONE
         with self._lock:
-            for queue in (self._waiting, self._idle):
+            for queue in (self._waiting, self._running):
                 if running in queue:
                     queue.remove(running)
-        if running in self._running:
-            self._running.remove(running)
+            self.idle.discard(running)
         self._let_go(running)
         self._on_end(running, reason)
         running.request.on_event(running.end(reason, error))
@@ -442,36 +467,3 @@ class Scheduler:
             num_rows = sum(len(one.rows) for _, one in work)
             self._row_s += _SMOOTHING * (seconds / num_rows - self._row_s)
         self._store.set_layer_time(seconds / self._num_layers)
-
-
-def _led(plan: Plan, most: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each chunk that carries: the rows that lead, the first of those computed anew, and the rows that follow.
-
-    Args:
-        plan: with its rows chosen.
-        most: rows of a chunk that may lead, since they must be computed in one step.
-    """
-    parts = [part for part in plan.segments if part.may_carry]
-    return [(rows_tensor(part.rows[:most]), rows_tensor(np.setdiff1d(part.all_rows, part.rows))) for part in parts]
-
-
-def _num_together(plan: Plan, pending: torch.Tensor, left: int, most: int) -> int:
-    """How many pending rows to take so that no chunk's leading rows are parted: what follows them follows them all.
-
-    Where steps end depends on other requests, and an answer must not.
-
-    Args:
-        plan: of the request.
-        pending: its rows that are still to be computed, rising.
-        left: rows that this step has room for; more are taken where the first chunk alone has more that lead.
-        most: rows of a chunk that lead.
-    """
-    if left >= len(pending):
-        return len(pending)
-    for part in plan.segments:
-        if part.may_carry:
-            leading = part.rows[:most]
-            first, last = np.searchsorted(pending.numpy(), (leading[0], leading[-1] + 1))
-            if first < left < last:
-                return int(first or last)
-    return left

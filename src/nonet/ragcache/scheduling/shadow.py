@@ -2,6 +2,10 @@
 
 Some requests keep the logits of their first tokens. When nobody waits, the same tokens are scored with everything
 computed, and the distance of the two distributions is told. Reuse is an approximation whose error nobody would see.
+Requests that took nothing over, or exact prefixes only, have no such error and do not count: the mean would hide it.
+
+At most 8 checks wait; while they do, no more requests are drawn. On a server that is never idle one of them begins
+every minute beside the requests: the alarm then costs one prompt a minute that is computed in full.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ class ShadowConfig:
     """How often to check, and when to be alarmed.
 
     Args:
-        rate: share of the requests that are checked.
+        rate: share of the requests with approximate KV that are checked, at most.
         limit: mean KL in nats that is still fine.
         window: checks over which the mean is taken.
 
@@ -71,7 +75,7 @@ class ShadowCheck:
         self.is_alarmed = False
 
     def is_drawn(self) -> bool:
-        """Whether the next request is checked."""
+        """Whether the next request is checked, if it turns out to take something over inexactly."""
         return self._draws.random() < self.config.rate
 
     @property
