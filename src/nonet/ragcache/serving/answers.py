@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse
 
 from nonet.ragcache.scheduling.request import EndEvent, RequestReport
 
-_FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "timeout": "length"}
+_FINISH = {"stop": "stop", "length": "length", "timeout": "length"}
+"""What the API calls the ends of answers; the other ends are errors, see `cut_error`."""
 
 
 class JsonAnswer(JSONResponse):
@@ -119,7 +120,7 @@ class Shape:
         return {"chunks": chunk_list(end.report)} if len(self._ids) == 1 else {}
 
     def _choice(self, index: int, end: EndEvent | None) -> dict[str, Any]:
-        reason = _FINISH.get(end.finish_reason, "stop") if end is not None else None
+        reason = _FINISH[end.finish_reason] if end is not None else None
         choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
         if end is not None and len(self._ids) > 1:
             choice |= {"request_id": self._ids[index], "chunks": chunk_list(end.report)}
@@ -132,6 +133,22 @@ class Shape:
         choice = self._choice(index, end)
         choice["delta" if self._chat else "text"] = content
         return {**self._stream_head(), "choices": [choice]}
+
+
+def cut_error(end: EndEvent) -> tuple[int, dict[str, Any]] | None:
+    """Status and body of an answer that was cut short, None for one that has come to its end.
+
+    Args:
+        end: of one prompt's answer.
+    """
+    if end.finish_reason == "error":
+        return 500, error_body(end.error, "server_error")
+    if end.finish_reason == "cancelled":
+        # Of requests that somebody still waits for, a server that stops cancels; the others have no reader.
+        num = end.report.output_tokens
+        text = f"the server stopped before the end of the answer, after {num} tokens; ask again"
+        return 503, error_body(text, "server_error", "not_running")
+    return None
 
 
 def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
