@@ -63,6 +63,9 @@ class Engine:
         store: of variants; closed with the engine.
         config: sizes and defaults.
 
+    Attributes:
+        on_gap: told the seconds between each two tokens of a request, from the engine's thread.
+
     Raises:
         InputError: sizes that do not fit the model.
 
@@ -118,6 +121,7 @@ class Engine:
         store.on_invalidated(self._forget)
         self._keeper = keeper
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
+        self.on_gap: Callable[[float], None] = lambda _: None
         self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -430,7 +434,7 @@ class Engine:
         params.check_ids(self.model.config.vocab_size)
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         request = Request(
-            uuid.uuid4().hex, prompt, params, chosen, recompute, deadline_s=deadline, on_event=on_event, **options
+            uuid.uuid4().hex, prompt, params, chosen, recompute, deadline, on_event, self.on_gap, **options
         )
         return self._running(request)
 

@@ -53,6 +53,7 @@ class Request:
         recompute: share of the reused rows to compute anew, None for the planner's own.
         deadline_s: `time.monotonic()` at which it ends with what it has.
         on_event: told every token and the end; called from the engine's thread.
+        on_gap: told the seconds between each two tokens.
         forced: tokens that the answer is made of, instead of sampled ones (for measurements).
         keep_logits: keep the logits of every step.
         keep: store what is computed exactly.
@@ -67,6 +68,7 @@ class Request:
     recompute: float | None = None
     deadline_s: float | None = None
     on_event: Callable[[Event], None] = lambda _: None
+    on_gap: Callable[[float], None] = lambda _: None
     forced: tuple[int, ...] = ()
     keep_logits: bool = False
     keep: bool = True
@@ -125,6 +127,8 @@ class Running:
         """Take a token into the answer; gives the text that can be shown now."""
         now = time.monotonic()
         self.first_token_s = self.first_token_s or now
+        if self.last_token_s is not None:
+            self.request.on_gap(now - self.last_token_s)
         self.last_token_s = now
         self.token_ids.append(token_id)
         return self._answer.push(token_id, may_stop=len(self.token_ids) > self.request.params.min_tokens)
