@@ -1,13 +1,16 @@
 """What the metrics count, without a server."""
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from nonet.ragcache.models.toy import toy_model
 from nonet.ragcache.scheduling import running
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.request import RequestReport, SamplingParams
 from nonet.ragcache.serving.app import ServerConfig
+from nonet.ragcache.serving.merging import merged_metrics
 from nonet.ragcache.serving.metrics import Metrics
+from nonet.ragcache.serving.routing import RoutingStats
 from nonet.ragcache.serving.server import ServedEngine
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.stats import StoreStats, TierStats
@@ -70,6 +73,16 @@ def test_tiers_show_what_they_may_hold_and_what_failed():
     assert value(metrics, "nonet_ragcache_store_capacity_bytes", tier="disk") == 60
     assert value(metrics, "nonet_ragcache_store_faults", tier="disk", kind="full") == 3
     assert value(metrics, "nonet_ragcache_store_faults", tier="ram", kind="full") == 0
+
+
+def test_merged_metrics_do_not_say_when_a_counter_began():
+    registry = CollectorRegistry()
+    Counter("served", "Requests.", registry=registry).inc(3)
+    text = generate_latest(registry).decode()
+    assert "served_created" in text
+    page = merged_metrics({"one": text, "two": text}, RoutingStats(2, 0, 0, 0), "")[0].decode()
+    assert 'served_total{replica="one"} 3.0' in page and 'served_total{replica="two"} 3.0' in page
+    assert "served_created" not in page
 
 
 def test_a_stall_between_two_tokens_is_one_long_gap_among_short_ones(monkeypatch):
