@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -221,6 +222,23 @@ def test_calibrate_ends_with_1_when_nothing_reaches_the_target(trace, model):
     assert done.exit_code == 1 and "reaches" in done.stdout and "alpha 2 reaches" not in done.stdout
 
 
+def test_calibrate_parts_a_few_questions_as_it_would_many(trace, model):
+    done = run("calibrate", *trace[:-2], "--model", model, "--max-tokens", 2, "--target", 0)
+    assert done.exit_code == 0 and "reaches 0 on 2 questions" in done.stdout
+    assert "of 6 questions, 4 fill the store, and 2 about the same are asked" in done.stderr
+
+
+def test_the_sample_of_the_documentation_calibrates(tmp_path, model):
+    text = (Path(__file__).parents[2] / "docs" / "ragcache.md").read_text("utf-8")
+    samples = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    files = []
+    for name, needed in (("asked.jsonl", '{"question"'), ("chunks.jsonl", '{"chunk_id"')):
+        files.append(tmp_path / name)
+        files[-1].write_text(next(sample for sample in samples if sample.startswith(needed)), "utf-8")
+    command = ("calibrate", "--questions", files[0], "--chunks", files[1], "--model", model, "--max-tokens", 2)
+    assert "reaches 0 on" in typed(*command, "--target", 0)
+
+
 @pytest.fixture
 def server():
     from nonet.ragcache import Address, Engine, RagServer, ServerConfig, toy_model
@@ -346,6 +364,8 @@ def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, do
     assert "no folder for an index" in refused(capsys, "ingest", documents, "-o", tmp_path / "file", *own)
     assert "no documents in" in refused(capsys, "ingest", tmp_path / "empty", "-o", tmp_path / "new", *own)
     assert "no such file" in refused(capsys, "calibrate", *trace[2:], "--questions", tmp_path / "none", *own)
+    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a"]}\n' * 4)
+    assert "give more questions about these chunks" in refused(capsys, "calibrate", *trace, *own)
     (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "zzz"]}\n')
     assert "asked.jsonl:1: chunk zzz is not in" in refused(capsys, "calibrate", *trace, *own)
     (tmp_path / "asked.jsonl").write_text('{"question": "why?"\n')

@@ -176,14 +176,17 @@ def calibrate(
     """
     from nonet.common.console import emit_json, note, print_table
     from nonet.ragcache.bench.quality import Trialled, trial_of
-    from nonet.ragcache.bench.questions import evaluation_of, read_cases
+    from nonet.ragcache.bench.questions import evaluation_of, read_cases, shares_of
     from nonet.ragcache.reuse.calibrating import calibrate as search
     from nonet.ragcache.reuse.modes import MODES
 
     options.start(quiet, threads)
     MODES[mode]
     cases, texts = read_cases(questions, chunks)
-    evaluation = evaluation_of("calibration", cases, texts, num_warming=num_warming, num_asked=num_questions)
+    first, then = shares_of(len(cases), num_warming, num_questions)
+    evaluation = evaluation_of("calibration", cases, texts, num_warming=first, num_asked=then)
+    if len(evaluation.warming) < num_warming or len(evaluation.asked) < num_questions:
+        note(f"of {len(cases)} questions, {first} fill the store, and {len(evaluation.asked)} about the same are asked")
     trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens)
 
     def evaluate(alpha: float) -> object:
