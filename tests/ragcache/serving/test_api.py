@@ -5,10 +5,12 @@ import json
 import threading
 import time
 
+import httpx2
 import openai
 import pytest
 
 from nonet.ragcache.models.toy import toy_model
+from nonet.ragcache.reuse.abstain import Guard
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.request import SamplingParams
 from nonet.ragcache.scheduling.settings import EngineConfig
@@ -451,3 +453,20 @@ def test_usage_comes_with_every_event_on_request(client):
     assert sum(prompts.values()) == several[-1].usage.prompt_tokens and several[-1].usage.completion_tokens == 12
     for options in ({"include_usage": True}, {"continuous_usage_stats": True}, {}):
         assert all(one is None for one in usages(**options)[0][:-1])
+
+
+def test_a_guards_bound_is_told_with_the_answer_and_its_explanation(client):
+    assert chat(client, chunks=["a chunk"]).usage.nonet["damage_bound"] is None
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:100MB"), EngineConfig(guard=Guard(1000.0, 0.5)))
+    running = RagServer(engine, ServerConfig("toy", default_max_tokens=1), Address(port=0)).start()
+    guarded = openai.OpenAI(base_url=f"{running.address}/v1", api_key="none", max_retries=0)
+    try:
+        chat(guarded, chunks=["a chunk", "and another"])
+        engine.finish_background()
+        answer = chat(guarded, chunks=["and another", "a chunk"])
+        bound = answer.usage.nonet["damage_bound"]
+        assert 0 < bound < 1
+        told = httpx2.get(f"{running.address}/v1/cache/explain", params={"request": answer.id}).json()
+        assert told["damage_bound"] == bound
+    finally:
+        running.stop(0)

@@ -174,6 +174,7 @@ class Running:
             e2e_s=now - request.arrival_s,
             chunks=self._chunk_reports(),
             notes=tuple(self.notes),
+            damage_bound=plan.damage_bound if plan else None,
         )
 
     def _chunk_reports(self) -> tuple[ChunkReport, ...]:

@@ -51,6 +51,7 @@ def usage(reports: Sequence[RequestReport]) -> dict[str, Any]:
             "ttft_s": round(max(one.ttft_s for one in reports), 6),
             "mode": reports[0].mode,
             "notes": [note for one in reports for note in one.notes],
+            "damage_bound": max((one.damage_bound for one in reports if one.damage_bound is not None), default=None),
         },
     }
 
