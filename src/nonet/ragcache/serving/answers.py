@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from nonet.ragcache.scheduling.prompting import ChunkText
 from nonet.ragcache.scheduling.request import EndEvent, RequestReport
 
 _FINISH = {"stop": "stop", "length": "length", "timeout": "length"}
@@ -65,9 +66,20 @@ def token_counts(prompt: int, output: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def chunk_list(report: RequestReport) -> list[dict[str, Any]]:
-    """One object a chunk, in the order of the prompt."""
-    return [asdict(chunk) for chunk in report.chunks]
+def chunk_list(report: RequestReport, given: Sequence[ChunkText] = ()) -> list[dict[str, Any]]:
+    """One object a chunk, in the order of the prompt.
+
+    Args:
+        report: of the request.
+        given: the chunks that it had, in any order, where their texts are to be told.
+    """
+    told = [asdict(chunk) for chunk in report.chunks]
+    left = list(given)
+    for one in told if given else ():
+        # Of several with one name each is told once.
+        place = next(n for n, chunk in enumerate(left) if chunk.chunk_id == one["chunk_id"])
+        one["text"] = left.pop(place).text
+    return told
 
 
 class Shape:
@@ -80,10 +92,11 @@ class Shape:
         request_ids: one a prompt; the first becomes the object's id.
         model: name of the model.
         chat: whether for `/v1/chat/completions`, else `/v1/completions`.
+        given: the chunks of a chat whose texts are to be told.
     """
 
-    def __init__(self, request_ids: Sequence[str], model: str, *, chat: bool) -> None:
-        self._chat = chat
+    def __init__(self, request_ids: Sequence[str], model: str, *, chat: bool, given: Sequence[ChunkText] = ()) -> None:
+        self._chat, self._given = chat, given
         self._ids = [f"{'chatcmpl' if chat else 'cmpl'}-{one}" for one in request_ids]
         self._head = {"id": self._ids[0], "created": int(time.time()), "model": model}
 
@@ -118,7 +131,7 @@ class Shape:
         return {**self._stream_head(), "choices": [], "usage": usage([end.report for end in ends])}
 
     def _told(self, end: EndEvent) -> dict[str, Any]:
-        return {"chunks": chunk_list(end.report)} if len(self._ids) == 1 else {}
+        return {"chunks": chunk_list(end.report, self._given)} if len(self._ids) == 1 else {}
 
     def _choice(self, index: int, end: EndEvent | None) -> dict[str, Any]:
         reason = _FINISH[end.finish_reason] if end is not None else None
