@@ -4,6 +4,7 @@ Most tests use a tiny model in a folder of its own, read as a user's would be; o
 """
 
 import http.server
+import itertools
 import json
 import os
 import re
@@ -13,14 +14,18 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from nonet.cli import exit_code_of
+from nonet.ragcache import cli_serve
 from nonet.ragcache.cli import app
+from nonet.ragcache.cli_ask import print_report
 from nonet.ragcache.models.toy import toy_tokenizer
 from nonet.ragcache.scheduling.prompting import document_name
+from nonet.ragcache.scheduling.request import SamplingParams
 from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.disk import DiskTier
 from tests.ragcache.models.saved import transformers_model
@@ -234,6 +239,62 @@ def test_calibrate_ends_with_1_when_nothing_reaches_the_target(trace, model):
     assert done.exit_code == 1 and "reaches" in done.stdout and "alpha 2 reaches" not in done.stdout
 
 
+def test_calibrate_parts_a_few_questions_as_it_would_many(trace, model):
+    done = run("calibrate", *trace[:-2], "--model", model, "--max-tokens", 2, "--target", 0)
+    assert done.exit_code == 0 and "reaches 0 on 2 questions" in done.stdout
+    assert "of 6 questions, 4 fill the store, and 2 about the same are asked" in done.stderr
+
+
+def test_a_guard_that_calibrate_measures_is_served(tmp_path, trace, model, capsys, monkeypatch):
+    names = "abcd"
+    texts = "".join(json.dumps({"chunk_id": name, "text": f"text {name} " * 3}) + "\n" for name in names)
+    orders = itertools.permutations(names, 3)
+    lines = "".join(json.dumps({"question": f"{order}?", "chunks": list(order)}) + "\n" for order in orders)
+    (tmp_path / "chunks.jsonl").write_text(texts)
+    (tmp_path / "asked.jsonl").write_text(lines)
+    guard = tmp_path / "guard.json"
+    command = ("calibrate", *trace[:-1], 8, "--model", model, "--max-tokens", 2, "--target", 0, "--mode", "cachecraft")
+    assert "at least 9 requests, not 8" in refused(capsys, *command, "--num-questions", 8, "--guard", guard, "-q")
+    assert "no such folder" in refused(capsys, *command, "--guard", tmp_path / "none" / "guard.json", "-q")
+    done = run(*command, "--guard", guard)
+    assert done.exit_code == 0 and f"serve --alpha 0 --guard {guard} --max-damage LIMIT" in done.stdout
+    assert "bounds of these answers: " in done.stderr
+    told = json.loads(guard.read_text())
+    assert told["factor"] > 0 and told["num_calibrated"] >= 9 and told["settings"]["alpha"] == 0
+
+    def report(limit):
+        served = []
+        monkeypatch.setattr(cli_serve, "run", lambda settings, *_: served.append(settings))
+        options = ("--mode", "cachecraft", "--alpha", 0, "--guard", guard, "--max-damage", limit)
+        typed("serve", "--model", model, *options, "-q")
+        engine, _ = served[0].open_engine()
+        short = SamplingParams(max_tokens=1)
+        for order in ("abc", "cba"):
+            done = engine.generate("", [f"text {name} " * 3 for name in order], "why?", params=short)
+            engine.finish_background()
+        engine.stop(0)
+        return done.report
+
+    reused = report(1000)
+    assert "reused" in {chunk.decision for chunk in reused.chunks} and 0 < reused.damage_bound < 1000
+    print_report(reused)
+    assert f"guard: reuse may cost up to {reused.damage_bound:.3g}" in capsys.readouterr().out
+    abstained = report(0)
+    assert {chunk.decision for chunk in abstained.chunks} == {"computed"}
+    assert abstained.chunks[0].reason.startswith("abstained") and abstained.damage_bound == reused.damage_bound
+
+
+def test_the_sample_of_the_documentation_calibrates(tmp_path, model):
+    text = (Path(__file__).parents[2] / "docs" / "ragcache.md").read_text("utf-8")
+    samples = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    files = []
+    for name, needed in (("asked.jsonl", '{"question"'), ("chunks.jsonl", '{"chunk_id"')):
+        files.append(tmp_path / name)
+        files[-1].write_text(next(sample for sample in samples if sample.startswith(needed)), "utf-8")
+    command = ("calibrate", "--questions", files[0], "--chunks", files[1], "--model", model, "--max-tokens", 2)
+    assert "reaches 0 on" in typed(*command, "--target", 0)
+
+
 @pytest.fixture
 def server():
     from nonet.ragcache import Address, Engine, RagServer, ServerConfig, toy_model
@@ -359,6 +420,8 @@ def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, do
     assert "no folder for an index" in refused(capsys, "ingest", documents, "-o", tmp_path / "file", *own)
     assert "no documents in" in refused(capsys, "ingest", tmp_path / "empty", "-o", tmp_path / "new", *own)
     assert "no such file" in refused(capsys, "calibrate", *trace[2:], "--questions", tmp_path / "none", *own)
+    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a"]}\n' * 4)
+    assert "give more questions about these chunks" in refused(capsys, "calibrate", *trace, *own)
     (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "zzz"]}\n')
     assert "asked.jsonl:1: chunk zzz is not in" in refused(capsys, "calibrate", *trace, *own)
     (tmp_path / "asked.jsonl").write_text('{"question": "why?"\n')

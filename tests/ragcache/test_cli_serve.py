@@ -6,8 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from nonet.common.errors import InputError
-from nonet.ragcache import cli_serve
+from nonet.ragcache import cli_options, cli_serve
 from nonet.ragcache.cli import app
+from nonet.ragcache.reuse.abstain import Guard
+from nonet.ragcache.reuse.guard_file import write_guard
 from nonet.ragcache.serving import replicas as replicas_module
 
 
@@ -93,3 +95,29 @@ def test_replicas_are_started_from_the_same_settings(serve, monkeypatch):
     each, place = started
     assert (each.serve, each.num_replicas, each.threads, each.index_folder) == (settings, 3, 2, None)
     assert (place.host, place.port) == ("127.0.0.1", 8000)
+
+
+def test_a_guard_holds_for_the_settings_it_was_measured_with(serve, tmp_path):
+    file = tmp_path / "guard.json"
+    measured = cli_options.guard_settings("smollm2", "float32", "guided", 0.225, "published")
+    write_guard(file, Guard(0.0, 0.5, 0.1, 40), measured)
+    own = ("--guard", str(file), "--alpha", "0.225")
+    (settings, *_), _ = serve(*own, "--max-damage", "0.05")
+    assert settings.engine.guard == Guard(0.05, 0.5, 0.1, 40)
+    (settings, *_), _ = serve(*own)
+    assert settings.engine.guard.limit == 0.1
+    for option, says in (
+        (("--alpha", "0.5"), "measured with alpha 0.225, not 0.5"),
+        (("--mode", "cachecraft"), "measured with mode guided, not cachecraft"),
+        (("--symmetric",), "measured with overlap published"),
+        (("--dtype", "bfloat16"), "measured with dtype float32"),
+    ):
+        error, _ = serve(*own, *option)
+        assert says in str(error)
+    error, _ = serve("--max-damage", "0.1")
+    assert "--max-damage needs --guard FILE" in str(error)
+    error, _ = serve("--guard", str(tmp_path / "none"))
+    assert "cannot be read" in str(error)
+    file.write_text('{"factor": 1}')
+    error, _ = serve(*own)
+    assert "no guard; calibrate --guard writes one" in str(error)

@@ -41,15 +41,12 @@ def serve(
     mode: options.ModeName = "guided",
     alpha: options.Alpha = 0.5,
     symmetric: options.Symmetric = False,
-    shadow_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of requests that are compared with full recomputation.")
-    ] = 0.0,
+    shadow_rate: options.ShadowRate = 0.0,
     shadow_limit: Annotated[float, typer.Option(min=1e-9, help="Mean KL in nats that raises the alarm.")] = 0.1,
+    guard: options.Guard = None,
+    max_damage: options.MaxDamage = None,
     metrics_compat: options.MetricsCompat = "",
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="LMCache's YAML; flags beat it. LMCACHE_* variables are read as well."),
-    ] = None,
+    config: options.LmcacheConfig = None,
     replicas: Annotated[
         int, typer.Option(min=1, help="Engines on Ray Serve (RAY_ADDRESS or this machine) that share the store.")
     ] = 1,
@@ -67,6 +64,8 @@ def serve(
         nonet ragcache serve --config lmcache.yaml
 
         nonet ragcache serve --host 0.0.0.0 --api-keys keys.txt
+
+        nonet ragcache serve --alpha 0.3 --guard guard.json --max-damage 0.05
 
         nonet ragcache serve --replicas 4 --store ram:4GB,redis://cache/0
     """
@@ -96,7 +95,7 @@ def serve(
         server=ServerConfig(served_model_name, keys=read_keys(api_key or [], api_keys)),
         metrics_compat=cli_serve.compat_names(metrics_compat),
     )
-    settings = cli_serve.with_lmcache(settings, context, config)
+    settings = cli_serve.with_guard(cli_serve.with_lmcache(settings, context, config), guard, max_damage)
     cli_serve.run(settings, host, port, index, replicas, threads)
 
 

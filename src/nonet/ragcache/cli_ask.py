@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,8 @@ def print_report(report: object) -> None:
         for one in told["chunks"]
     ]
     print_table(["chunk", "decision", "rows computed", "why"], rows)
+    if told.get("damage_bound") is not None:
+        print(f"guard: reuse may cost up to {told['damage_bound']:.3g}, as measured by calibrate")
     for text in told["notes"]:
         print(text)
 
@@ -163,6 +166,10 @@ def calibrate(
     num_questions: Annotated[int, typer.Option(min=4, help="Questions that are asked.")] = 40,
     num_warming: Annotated[int, typer.Option(min=1, help="Other questions that fill the store first.")] = 100,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answers.")] = 24,
+    guard: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also measure how far reuse may change answers, for serve --guard."),
+    ] = None,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -172,25 +179,45 @@ def calibrate(
     From 0.8 on the readers of Cache-Craft's study held answers to be nearly indistinguishable. Exit code 1 when no
     alpha reaches the target.
 
-    Example: nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --target 0.8
+    With --guard the distance (KL) of each answer from full recomputation is measured at that alpha, and a bound written
+    that 9 of 10 requests like these keep: serve --guard FILE --max-damage LIMIT computes in full where it is above the
+    limit.
+
+    Examples:
+
+        nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --target 0.8
+
+        nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --guard guard.json
     """
     from nonet.common.console import emit_json, note, print_table
-    from nonet.ragcache.bench.quality import Trialled, trial_of
-    from nonet.ragcache.bench.questions import evaluation_of, read_cases
+    from nonet.common.errors import InputError
+    from nonet.ragcache.bench.quality import Trialled, damages_of, trial_of
+    from nonet.ragcache.bench.questions import evaluation_of, read_cases, shares_of
+    from nonet.ragcache.reuse.abstain import check_number
     from nonet.ragcache.reuse.calibrating import calibrate as search
     from nonet.ragcache.reuse.modes import MODES
 
     options.start(quiet, threads)
     MODES[mode]
     cases, texts = read_cases(questions, chunks)
-    evaluation = evaluation_of("calibration", cases, texts, num_warming=num_warming, num_asked=num_questions)
-    trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens)
+    first, then = shares_of(len(cases), num_warming, num_questions)
+    evaluation = evaluation_of("calibration", cases, texts, num_warming=first, num_asked=then)
+    if len(evaluation.warming) < num_warming or len(evaluation.asked) < num_questions:
+        note(f"of {len(cases)} questions, {first} fill the store, and {len(evaluation.asked)} about the same are asked")
+    if guard is not None:
+        check_number(len(evaluation.asked))
+        if not guard.parent.is_dir():
+            raise InputError(f"{guard.parent}: no such folder for the guard")
+    trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens, with_logits=guard is not None)
 
     def evaluate(alpha: float) -> object:
         note(f"alpha {alpha:g} ...")
         return trial_of(trialled, mode, alpha)
 
     found = search(evaluate, target=target)  # type: ignore[arg-type]
+    if guard is not None and found.alpha is not None:
+        settings = options.guard_settings(model, "float32", mode, found.alpha, "published")
+        _measure_guard(guard, damages_of(trialled, mode, found.alpha), settings)
     trialled.close()
     if as_json:
         emit_json(found)
@@ -202,9 +229,27 @@ def calibrate(
         print_table(["alpha", "ROUGE-L", "low", "high", "rows computed", "reaches"], rows)
         if found.alpha is not None:
             print(f"alpha {found.alpha:g} reaches {target:g} on {len(evaluation.asked)} questions")
+            if guard is not None:
+                print(f"{guard} is for: serve --alpha {found.alpha:g} --guard {guard} --max-damage LIMIT")
     if found.alpha is None:
-        note(f"no alpha reaches {target:g}; ask more questions, or serve with mode full")
+        lost = "" if guard is None else f" ({guard} is not written)"
+        note(f"no alpha reaches {target:g}; ask more questions, or serve with mode full{lost}")
         raise typer.Exit(1)
+
+
+def _measure_guard(
+    file: Path, measured: tuple[Sequence[float], Sequence[float]], settings: Mapping[str, str | float]
+) -> None:
+    from nonet.common.console import note
+    from nonet.ragcache.reuse.abstain import calibrated_guard
+    from nonet.ragcache.reuse.guard_file import write_guard
+
+    exposures, damages = measured
+    guard = calibrated_guard(exposures, damages, limit=0.0)  # serve has the limit
+    write_guard(file, guard, settings)
+    bounds = sorted(map(guard.bound_at, exposures))
+    middle, most = bounds[len(bounds) // 2], bounds[-1]
+    note(f"bounds of these answers: {middle:.3g} nats a token in the middle, {most:.3g} at most")
 
 
 def explain(

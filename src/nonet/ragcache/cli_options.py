@@ -38,8 +38,23 @@ ApiKeys = Annotated[
 CacheSalt = Annotated[
     str | None, typer.Option(metavar="TEXT", help="As in the requests that are meant. [default: without]")
 ]
+ShadowRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of requests that are compared with full recomputation.")
+]
+Guard = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Of calibrate --guard: compute in full what reuse might change too much."),
+]
+MaxDamage = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="LIMIT", help="With --guard: KL in nats a token that is accepted. [default: 0.1]"),
+]
 MetricsCompat = Annotated[
     str, typer.Option(metavar="vllm,lmcache", help="Also metrics under the names of vLLM, LMCache, or both.")
+]
+LmcacheConfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="LMCache's YAML; flags beat it. LMCACHE_* variables are read as well."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -59,3 +74,16 @@ def start(quiet: bool, threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def guard_settings(model: str, dtype: str, mode: str, alpha: float, overlap: str) -> dict[str, str | float]:
+    """The settings under which a guard is measured, and so the only ones under which it may be used.
+
+    Args:
+        model: as given.
+        dtype: of its weights and KV.
+        mode: of requests that do not say.
+        alpha: factor of the fix overhead.
+        overlap: the rule for new neighbours.
+    """
+    return {"model": model, "dtype": dtype, "mode": mode, "alpha": alpha, "overlap": overlap}

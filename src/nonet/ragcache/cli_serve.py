@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from nonet.ragcache.serving.settings import ServeSettings
 
+_MAX_DAMAGE = 0.1
+
 
 def compat_names(text: str) -> tuple[str, ...]:
     """Whose metric names `--metrics-compat` asks for.
@@ -63,6 +65,31 @@ def with_lmcache(settings: ServeSettings, context: typer.Context, config: Path |
         server = replace(settings.server, default_recompute=found.recompute)
         settings = replace(settings, engine=replace(settings.engine, mode=found.mode), server=server)
     return replace(settings, eviction=found.eviction or settings.eviction)
+
+
+def with_guard(settings: ServeSettings, file: Path | None, max_damage: float | None) -> ServeSettings:
+    """Let the engine abstain where a measured bound exceeds a limit.
+
+    Args:
+        settings: from the flags; the guard must have been measured under them.
+        file: that `calibrate --guard` wrote, None for no guard.
+        max_damage: the limit in nats a token; None for 0.1, at which the shadow check raises its alarm, too.
+
+    Raises:
+        InputError: a limit without a guard, no such file, or one that was measured under other settings.
+    """
+    from nonet.common.errors import InputError
+    from nonet.ragcache.cli_options import guard_settings
+    from nonet.ragcache.reuse.guard_file import read_guard
+
+    if file is None:
+        if max_damage is not None:
+            raise InputError("--max-damage needs --guard FILE, which calibrate --guard measures")
+        return settings
+    engine = settings.engine
+    here = guard_settings(settings.model, settings.dtype, engine.mode, engine.alpha, engine.overlap)
+    limit = _MAX_DAMAGE if max_damage is None else max_damage
+    return replace(settings, engine=replace(engine, guard=read_guard(file, limit, here)))
 
 
 def _is_flag(context: typer.Context, name: str) -> bool:

@@ -113,6 +113,24 @@ def test_of_variants_that_do_not_fit_at_all_that_of_the_same_system_is_taken():
         assert Planner(Index(*store)).plan(prompt, "reuse").segments[2].variant is own
 
 
+@pytest.mark.parametrize(
+    ("variant", "why"),
+    [
+        (make_meta("C", ("A",), system="other"), "stored under another system text behind 1 chunk, which is before it"),
+        (make_meta("C", system="other"), "stored under another system text with no chunk before it; 2 chunks before"),
+        (make_meta("C"), "stored with no chunk before it; 2 chunks before it now are new to it; fit 0.00"),
+        (make_meta("C", ("A",)), "stored behind 1 chunk, which is before it now; 1 chunk before it now is new to it;"),
+        (make_meta("C", ("X",)), "stored behind 1 chunk, which is not before it now; 2 chunks before it now are new"),
+        (make_meta("C", ("B", "A")), "stored behind 2 chunks, 2 of which are before it now in another order; fit 0.00"),
+        (make_meta("C", ("A", "X")), "stored behind 2 chunks, 1 of which is before it now; 1 chunk before it now is"),
+        (make_meta("C", ("X", "Y")), "stored behind 2 chunks, none of which is before it now; 2 chunks before it now"),
+    ],
+)
+def test_the_reason_names_what_a_variant_does_not_fit(variant, why):
+    prompt = make_prompt(("A", 10), ("B", 20), ("C", 10))
+    assert Planner(Index(variant)).plan(prompt, "reuse").segments[3].reason.startswith(why)
+
+
 def test_an_overhead_at_the_threshold_computes_everything():
     store = Index(make_meta("A", ("X",), cci=0.6))
     plan = Planner(store, theta_full=0.6, alpha=1.0).plan(ABC, "cachecraft")

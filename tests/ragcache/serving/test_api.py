@@ -5,10 +5,12 @@ import json
 import threading
 import time
 
+import httpx2
 import openai
 import pytest
 
 from nonet.ragcache.models.toy import toy_model
+from nonet.ragcache.reuse.abstain import Guard
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.request import SamplingParams
 from nonet.ragcache.scheduling.settings import EngineConfig
@@ -397,6 +399,44 @@ def test_an_engine_that_fails_in_the_middle_says_so_in_the_answer(monkeypatch, s
         running.stop(1.0)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_a_stop_cuts_short_is_no_finished_one(stream):
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:100MB"), EngineConfig(max_model_len=1024))
+    running = RagServer(engine, ServerConfig("toy"), Address(port=0)).start()
+    step, begun = engine._scheduler.step, threading.Event()
+
+    def held():
+        # No token after the first few, so that the answer is never done before the stop.
+        if engine.num_running and len(engine._scheduler._running[0].token_ids) > 3:
+            begun.set()
+            time.sleep(0.01)
+            return True
+        return step()
+
+    engine._scheduler.step = held
+    told = []
+
+    def ask():
+        body = {"messages": QUESTION, "max_tokens": 900, "ignore_eos": True, "stream": stream}
+        connection = http.client.HTTPConnection(running.address.removeprefix("http://"), timeout=20)
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        told.extend([answer.status, answer.read().decode()])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert begun.wait(20)
+    running.stop(0)
+    asking.join(20)
+    status, text = told
+    events = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
+    assert status == (200 if stream else 503)
+    error = events[-1]["error"] if stream else json.loads(text)["error"]
+    assert (error["type"], error["code"]) == ("server_error", "not_running")
+    assert "after 4 tokens; ask again" in error["message"]
+    assert all(choice["finish_reason"] is None for one in events[:-1] for choice in one["choices"])
+
+
 def test_usage_comes_with_every_event_on_request(client):
     def usages(**options):
         asked = {"stream": True, "stream_options": options, "max_tokens": 6, "extra_body": {"ignore_eos": True}}
@@ -413,3 +453,20 @@ def test_usage_comes_with_every_event_on_request(client):
     assert sum(prompts.values()) == several[-1].usage.prompt_tokens and several[-1].usage.completion_tokens == 12
     for options in ({"include_usage": True}, {"continuous_usage_stats": True}, {}):
         assert all(one is None for one in usages(**options)[0][:-1])
+
+
+def test_a_guards_bound_is_told_with_the_answer_and_its_explanation(client):
+    assert chat(client, chunks=["a chunk"]).usage.nonet["damage_bound"] is None
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:100MB"), EngineConfig(guard=Guard(1000.0, 0.5)))
+    running = RagServer(engine, ServerConfig("toy", default_max_tokens=1), Address(port=0)).start()
+    guarded = openai.OpenAI(base_url=f"{running.address}/v1", api_key="none", max_retries=0)
+    try:
+        chat(guarded, chunks=["a chunk", "and another"])
+        engine.finish_background()
+        answer = chat(guarded, chunks=["and another", "a chunk"])
+        bound = answer.usage.nonet["damage_bound"]
+        assert 0 < bound < 1
+        told = httpx2.get(f"{running.address}/v1/cache/explain", params={"request": answer.id}).json()
+        assert told["damage_bound"] == bound
+    finally:
+        running.stop(0)

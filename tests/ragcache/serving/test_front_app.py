@@ -287,7 +287,8 @@ def test_retrieval_is_done_in_front_so_that_the_router_sees_the_chunks(front):
     question = [{"role": "user", "content": "number3"}]
     answer = front.ask([], messages=question, extra_body={"retrieve": 2})
     assert answer.chunks[0]["chunk_id"].startswith("kb-3") and len(answer.chunks) == 2
-    again = front.ask([], messages=question, extra_body={"retrieve": 1})
+    again = front.ask([], messages=question, extra_body={"retrieve": 1, "chunk_texts": True})
+    assert again.chunks[0]["text"].endswith("number3") and "text" not in answer.chunks[0]
     assert front.replicas.asked[0] == front.replicas.asked[1] and len(again.chunks) == 1
 
 

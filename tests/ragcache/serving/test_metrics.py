@@ -1,9 +1,18 @@
 """What the metrics count, without a server."""
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from nonet.ragcache.scheduling.request import RequestReport
+from nonet.ragcache.models.toy import toy_model
+from nonet.ragcache.scheduling import running
+from nonet.ragcache.scheduling.engine import Engine
+from nonet.ragcache.scheduling.request import RequestReport, SamplingParams
+from nonet.ragcache.serving.app import ServerConfig
+from nonet.ragcache.serving.merging import merged_metrics
 from nonet.ragcache.serving.metrics import Metrics
+from nonet.ragcache.serving.routing import RoutingStats
+from nonet.ragcache.serving.server import ServedEngine
+from nonet.ragcache.store.chunk_store import ChunkStore
 from nonet.ragcache.store.stats import StoreStats, TierStats
 
 
@@ -64,3 +73,33 @@ def test_tiers_show_what_they_may_hold_and_what_failed():
     assert value(metrics, "nonet_ragcache_store_capacity_bytes", tier="disk") == 60
     assert value(metrics, "nonet_ragcache_store_faults", tier="disk", kind="full") == 3
     assert value(metrics, "nonet_ragcache_store_faults", tier="ram", kind="full") == 0
+
+
+def test_merged_metrics_do_not_say_when_a_counter_began():
+    registry = CollectorRegistry()
+    Counter("served", "Requests.", registry=registry).inc(3)
+    text = generate_latest(registry).decode()
+    assert "served_created" in text
+    page = merged_metrics({"one": text, "two": text}, RoutingStats(2, 0, 0, 0), "")[0].decode()
+    assert 'served_total{replica="one"} 3.0' in page and 'served_total{replica="two"} 3.0' in page
+    assert "served_created" not in page
+
+
+def test_a_stall_between_two_tokens_is_one_long_gap_among_short_ones(monkeypatch):
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    metrics = ServedEngine(engine, ServerConfig("m"), metrics_compat=("vllm",)).metrics
+    now, step, steps = [100.0], engine._scheduler.step, iter(range(10**6))
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+
+    def slow():
+        now[0] += 3.0 if next(steps) == 5 else 0.001
+        return step()
+
+    monkeypatch.setattr(engine._scheduler, "step", slow)
+    engine.generate("", ["a chunk"], "q?", params=SamplingParams(max_tokens=10, ignore_eos=True))
+    for name in ("nonet_ragcache_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"):
+        assert value(metrics, f"{name}_count") == 9
+        assert value(metrics, f"{name}_bucket", le="0.005") == value(metrics, f"{name}_bucket", le="2.5") == 8
+        assert value(metrics, f"{name}_sum") == pytest.approx(3.008)
+    monkeypatch.undo()
+    engine.stop(0)

@@ -58,9 +58,35 @@ def test_chunks_are_computed_first_and_reused_then(page, server):
     box = again.locator("details.chunk:not([data-decision=computed])").first
     box.locator("summary").click()
     assert "cfo" in box.locator("p").last.inner_text()
+    name = box.locator("summary").inner_text().partition(":")[0]
+    texts = {"chunk-0": "and the second chunk", "chunk-1": "the first chunk of text"}
+    assert box.locator(".text").inner_text() == texts[name]
     widths = [part.evaluate("element => element.style.width") for part in again.locator(".bar i").all()]
     assert sum(float(width.removesuffix("%")) for width in widths) == pytest.approx(100, abs=0.5)
     assert errors == []
+
+
+def test_follow_up_questions_bring_the_conversation_until_a_new_one_begins(page, server):
+    sent = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.post_data_json["messages"]))
+    page.goto(server.address)
+    assert page.locator("#new").is_disabled()
+    ask(page, "a chunk", "who?")
+    answer = page.locator("section.turn .answer").first.text_content()
+    assert answer
+    ask(page, "another chunk", "and where?")
+    assert [one["role"] for one in sent[1]] == ["system", "user", "assistant", "user"]
+    assert [one["content"] for one in sent[1][1:]] == ["who?", answer, "and where?"]
+    page.fill("#chunks", "x " * 3000)
+    page.fill("#question", "too long?")
+    page.click("#send")
+    page.wait_for_selector("section.turn:first-child .error")
+    ask(page, "a chunk", "then?")  # a question that had no answer is not repeated
+    assert [one["content"] for one in sent[3][1::2]] == ["who?", "and where?", "then?"]
+    page.click("#new")
+    assert page.locator("section.turn").count() == 0
+    ask(page, "a chunk", "who else?")
+    assert [one["role"] for one in sent[4]] == ["system", "user"]
 
 
 def test_an_error_is_shown_and_markup_in_chunks_stays_text(page, server):

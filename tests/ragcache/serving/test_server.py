@@ -102,6 +102,8 @@ def test_completions_models_and_retrieval(client):
     body = {"retrieve": 2, "question": "number3"}
     found = ask(client, chunks=[], extra_body=body)
     assert found.chunks[0]["chunk_id"] == "kb-3#0" and len(found.chunks) == 2
+    found = ask(client, chunks=[{"id": "kb-3#0", "text": "given"}], extra_body={**body, "chunk_texts": True})
+    assert [chunk["text"].split()[-1] for chunk in found.chunks][:2] == ["given", "number3"]
 
 
 @pytest.mark.parametrize(

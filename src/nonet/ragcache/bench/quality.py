@@ -12,6 +12,7 @@ from nonet.common.console import track
 from nonet.ragcache.bench.agreement import kl_divergence, rouge_l, token_f1, top_agreement
 from nonet.ragcache.bench.questions import SYSTEM, Case, Evaluation
 from nonet.ragcache.models.loading import LoadedModel, load_model
+from nonet.ragcache.reuse.abstain import exposure
 from nonet.ragcache.reuse.calibrating import Trial
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.engine import Engine
@@ -158,6 +159,22 @@ def trial_of(trialled: Trialled, mode: str, alpha: float) -> Trial:
     trialled.engine.planner.alpha = alpha
     judged = [trialled.judge(one, mode) for one in trialled.references]
     return Trial(np.array([one.rouge_l for one in judged]), np.array([one.computed for one in judged]))
+
+
+def damages_of(trialled: Trialled, mode: str, alpha: float) -> tuple[list[float], list[float]]:
+    """What a guard is calibrated on: of each question, how exposed its plan is, and what reuse did to the answer.
+
+    Args:
+        trialled: warm, with logits.
+        mode: how.
+        alpha: factor of the fix overhead.
+
+    Returns:
+        Exposures within 0 and 1, and damages: KL from the full answer in nats a token.
+    """
+    trialled.engine.planner.alpha = alpha
+    exposures = [exposure(trialled.engine.planner.plan(one.prompt, mode)) for one in trialled.references]
+    return exposures, [trialled.judge(one, mode, answers=False).kl for one in trialled.references]
 
 
 def _chunks(evaluation: Evaluation, case: Case) -> list[ChunkText]:

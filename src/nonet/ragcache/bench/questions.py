@@ -133,7 +133,7 @@ def evaluation_of(
         seed: of the order.
 
     Raises:
-        InputError: no question is left whose chunks were all met.
+        InputError: no question is left whose chunks were all met, in an order of their own.
     """
     order = list(cases)
     random.Random(seed).shuffle(order)
@@ -142,8 +142,28 @@ def evaluation_of(
     contexts = {case.chunks for case in warming}
     asked = [case for case in rest if met.issuperset(case.chunks) and case.chunks not in contexts][:num_asked]
     if not asked:
-        raise InputError(f"{name}: no question's chunks were all retrieved by {len(warming)} others; warm with more")
+        raise InputError(
+            f"{name}: {len(warming)} of {len(order)} questions fill the store, and no other has chunks that all came "
+            "up there, in another order; give more questions about these chunks, or fill it with more of them"
+        )
     return Evaluation(name, texts, tuple(warming), tuple(asked))
+
+
+def shares_of(num_cases: int, num_warming: int, num_asked: int) -> tuple[int, int]:
+    """How many questions warm and how many are asked where there are too few for both: the same ratio, one at least.
+
+    Args:
+        num_cases: that there are.
+        num_warming: that are wanted to warm.
+        num_asked: that are wanted to be asked.
+
+    >>> shares_of(60, 100, 40), shares_of(200, 100, 40)
+    ((42, 18), (100, 40))
+    """
+    if num_cases >= num_warming + num_asked:
+        return num_warming, num_asked
+    num_first = max(1, num_cases * num_warming // (num_warming + num_asked))
+    return num_first, max(1, num_cases - num_first)
 
 
 def with_planted_neighbours(

@@ -27,6 +27,8 @@ from nonet.ragcache.reuse.plan import Plan
 EXPOSURE_FLOOR = 0.01
 # A KL of 0 comes out a little below it.
 _ROUNDING = 1e-6
+MISS = 0.1
+"""Share of requests whose damage may exceed its bound, unless another is asked for."""
 
 
 def exposure(plan: Plan) -> float:
@@ -76,7 +78,7 @@ class Guard:
 
     limit: float
     factor: float
-    miss: float = 0.1
+    miss: float = MISS
     num_calibrated: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +89,11 @@ class Guard:
         """Damage that a share `miss` of requests exceeds; 0 for a plan that takes over exact prefixes only."""
         if not any(part.is_taken_over for part in plan.segments):
             return 0.0
-        return self.factor * (exposure(plan) + EXPOSURE_FLOOR)
+        return self.bound_at(exposure(plan))
+
+    def bound_at(self, exposed: float) -> float:
+        """Damage that a share `miss` of requests with this `exposure` exceeds, where anything is taken over."""
+        return self.factor * (exposed + EXPOSURE_FLOOR)
 
     def checked(self, plan: Plan) -> Plan:
         """The plan with its bound; where that exceeds the limit, one that computes all but exact prefixes."""
@@ -98,7 +104,24 @@ class Guard:
         return replace(plan, damage_bound=bound)
 
 
-def calibrated_guard(exposures: Sequence[float], damages: Sequence[float], *, limit: float, miss: float = 0.1) -> Guard:
+def check_number(num_requests: int, miss: float = MISS) -> None:
+    """Refuse to measure a guard on too few requests.
+
+    Args:
+        num_requests: that are to be measured.
+        miss: share of requests whose damage may exceed its bound.
+
+    Raises:
+        InputError: no factor can keep that promise from so few.
+    """
+    if math.ceil((num_requests + 1) * (1 - miss) - 1e-9) > num_requests:
+        needed = math.ceil(1 / miss) - 1
+        raise InputError(f"guard: a miss of {miss:g} needs at least {needed} requests, not {num_requests}")
+
+
+def calibrated_guard(
+    exposures: Sequence[float], damages: Sequence[float], *, limit: float, miss: float = MISS
+) -> Guard:
     """A guard from measured requests that were served without one.
 
     The factor is the conformal quantile of damage / (exposure + EXPOSURE_FLOOR): the smallest value that at least
@@ -121,8 +144,7 @@ def calibrated_guard(exposures: Sequence[float], damages: Sequence[float], *, li
         raise InputError("guard: needs one exposure and one damage a request, all of them finite")
     if (x < 0).any() or (y < -_ROUNDING).any() or not 0 < miss < 1:
         raise InputError("guard: exposures and damages must not be negative, miss within 0 and 1")
+    check_number(len(x), miss)
     rank = math.ceil((len(x) + 1) * (1 - miss) - 1e-9)
-    if rank > len(x):
-        raise InputError(f"guard: a miss of {miss:g} needs at least {math.ceil(1 / miss) - 1} requests, not {len(x)}")
     scores = np.sort(np.maximum(y, 0.0) / (x + EXPOSURE_FLOOR))
     return Guard(limit, float(scores[rank - 1]), miss, len(x))

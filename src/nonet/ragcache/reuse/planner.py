@@ -200,7 +200,8 @@ class Planner:
         variant, overlap = min(looked_at, key=lambda one: _rank(one, system_key))
         if overlap.cfo >= self._theta_full:
             return computed(chunk, f"its best variant would need {overlap.cfo:.0%} computed anew"), looked_at
-        return SegmentPlan(chunk, "reused", variant, NO_ROWS, overlap, _why(variant, overlap, new)), looked_at
+        why = _why(variant, overlap, system_key, new)
+        return SegmentPlan(chunk, "reused", variant, NO_ROWS, overlap, why), looked_at
 
     def _usable(self, segment: Segment, way: Mode) -> list[VariantMeta]:
         # What a store says of itself is not trusted: rows must match, and repaired KV is never taken over.
@@ -289,12 +290,26 @@ def _rank(one: tuple[VariantMeta, Overlap], system_key: str) -> tuple[float, boo
     return overlap.cfo, variant.system_key != system_key, -overlap.symmetric, variant.variant_id
 
 
-def _why(variant: VariantMeta, overlap: Overlap, new: dict[str, int]) -> str:
-    common = len(set(variant.prefix_keys) & set(new))
-    return (
-        f"stored behind {len(variant.prefix_keys)} chunks, {common} of which are before it now; "
-        f"fit {overlap.beta_prime:.2f}, fix overhead {overlap.cfo:.2f}"
-    )
+def _why(variant: VariantMeta, overlap: Overlap, system_key: str, new: dict[str, int]) -> str:
+    """What a variant stood behind, and what of that is otherwise now: all that its fit depends on."""
+    old = set(variant.prefix_keys)
+    num_common = len(old & set(new))
+    num_new = len(new) - num_common
+    text = "stored under another system text" if variant.system_key != system_key else "stored"
+    text += f" behind {_counted(len(old))}" if old else " with no chunk before it"
+    if len(old) == 1:
+        text += f", which {'is' if num_common else 'is not'} before it now"
+    elif old:
+        text += f", {num_common or 'none'} of which {'is' if num_common < 2 else 'are'} before it now"
+    if overlap.gamma:
+        text += " in another order"
+    if num_new:
+        text += f"; {_counted(num_new)} before it now {'is' if num_new == 1 else 'are'} new to it"
+    return f"{text}; fit {overlap.beta_prime:.2f}, fix overhead {overlap.cfo:.2f}"
+
+
+def _counted(num_chunks: int) -> str:
+    return "1 chunk" if num_chunks == 1 else f"{num_chunks} chunks"
 
 
 def _within(rows: Rows, segment: Segment) -> Rows:

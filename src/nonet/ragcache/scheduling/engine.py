@@ -44,10 +44,10 @@ from nonet.ragcache.scheduling.request import (
     SamplingParams,
     StoppedError,
 )
-from nonet.ragcache.scheduling.running import Request, Running, considered_of, sampler_of
+from nonet.ragcache.scheduling.running import Request, Running, considered_of, full_request, sampler_of
 from nonet.ragcache.scheduling.scheduler import Scheduler
 from nonet.ragcache.scheduling.settings import EngineConfig
-from nonet.ragcache.scheduling.shadow import MAX_TOKENS, ShadowCheck
+from nonet.ragcache.scheduling.shadow import ShadowCheck
 from nonet.ragcache.store.chunk_store import ChunkStore
 
 DEFAULT_STORE = "ram:4GB"
@@ -62,6 +62,9 @@ class Engine:
         model: loaded.
         store: of variants; closed with the engine.
         config: sizes and defaults.
+
+    Attributes:
+        on_gap: told the seconds between each two tokens of a request, from the engine's thread.
 
     Raises:
         InputError: sizes that do not fit the model.
@@ -118,6 +121,7 @@ class Engine:
         store.on_invalidated(self._forget)
         self._keeper = keeper
         self._on_report: list[Callable[[RequestReport, FinishReason], None]] = []
+        self.on_gap: Callable[[float], None] = lambda _: None
         self.shadow = ShadowCheck(self.config.shadow)
         self._wake = threading.Event()
         self._stepping = threading.RLock()
@@ -438,7 +442,7 @@ class Engine:
         params.check_ids(self.model.config.vocab_size)
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         request = Request(
-            uuid.uuid4().hex, prompt, params, chosen, recompute, deadline_s=deadline, on_event=on_event, **options
+            uuid.uuid4().hex, prompt, params, chosen, recompute, deadline, on_event, self.on_gap, **options
         )
         return self._running(request)
 
@@ -473,17 +477,7 @@ class Engine:
         return plan is not None and bool(plan.reused_tokens or (self.config.focus and plan.repaired_tokens))
 
     def _check_in_shadow(self, served: Running) -> None:
-        tokens = tuple(served.token_ids[:MAX_TOKENS])
-        request = Request(
-            uuid.uuid4().hex,
-            served.request.prompt,
-            SamplingParams(max_tokens=len(tokens), ignore_eos=True),
-            "full",
-            forced=tokens,
-            keep_logits=True,
-            keep=False,
-            is_internal=True,
-        )
+        request = full_request(served.request.prompt, served.token_ids)
         full = self._running(request)
 
         def compare(event: Event) -> None:

@@ -154,6 +154,7 @@ class RequestReport:
         e2e_s: from arrival to the end.
         chunks: one entry a chunk, in the order of the prompt.
         notes: what went otherwise than planned (a stored variant that could not be read).
+        damage_bound: what `Guard` says that reuse may cost, in the unit of its calibration; None without a guard.
 
     >>> done = RequestReport("7d", "guided", 1000, 100, 700, 50, 150, 0, 20, 0.0, 0.3, 0.9, chunks=())
     >>> done.cached_tokens, done.active_rows
@@ -174,6 +175,7 @@ class RequestReport:
     e2e_s: float
     chunks: tuple[ChunkReport, ...]
     notes: tuple[str, ...] = ()
+    damage_bound: float | None = None
 
     @property
     def cached_tokens(self) -> int:

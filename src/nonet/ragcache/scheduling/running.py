@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -53,6 +54,7 @@ class Request:
         recompute: share of the reused rows to compute anew, None for the planner's own.
         deadline_s: `time.monotonic()` at which it ends with what it has.
         on_event: told every token and the end; called from the engine's thread.
+        on_gap: told the seconds between each two tokens.
         forced: tokens that the answer is made of, instead of sampled ones (for measurements).
         keep_logits: keep the logits of every step.
         keep: store what is computed exactly.
@@ -67,6 +69,7 @@ class Request:
     recompute: float | None = None
     deadline_s: float | None = None
     on_event: Callable[[Event], None] = lambda _: None
+    on_gap: Callable[[float], None] = lambda _: None
     forced: tuple[int, ...] = ()
     keep_logits: bool = False
     keep: bool = True
@@ -125,6 +128,8 @@ class Running:
         """Take a token into the answer; gives the text that can be shown now."""
         now = time.monotonic()
         self.first_token_s = self.first_token_s or now
+        if self.last_token_s is not None:
+            self.request.on_gap(now - self.last_token_s)
         self.last_token_s = now
         self.token_ids.append(token_id)
         return self._answer.push(token_id, may_stop=len(self.token_ids) > self.request.params.min_tokens)
@@ -170,6 +175,7 @@ class Running:
             e2e_s=now - request.arrival_s,
             chunks=self._chunk_reports(),
             notes=tuple(self.notes),
+            damage_bound=plan.damage_bound if plan else None,
         )
 
     def _chunk_reports(self) -> tuple[ChunkReport, ...]:
@@ -234,3 +240,23 @@ def considered_of(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         ]
         for chunk_id, looked_at in plan.considered
     }
+
+
+def full_request(prompt: Prompt, token_ids: list[int]) -> Request:
+    """What computes an answer again in full, for its logits alone; `on_event` is still to be set.
+
+    Args:
+        prompt: that was answered.
+        token_ids: the answer, of which the first `MAX_TOKENS` are compared.
+    """
+    tokens = tuple(token_ids[:MAX_TOKENS])
+    return Request(
+        uuid.uuid4().hex,
+        prompt,
+        SamplingParams(max_tokens=len(tokens), ignore_eos=True),
+        "full",
+        forced=tokens,
+        keep_logits=True,
+        keep=False,
+        is_internal=True,
+    )

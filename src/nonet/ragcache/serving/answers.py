@@ -10,9 +10,11 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from nonet.ragcache.scheduling.prompting import ChunkText
 from nonet.ragcache.scheduling.request import EndEvent, RequestReport
 
-_FINISH = {"stop": "stop", "length": "length", "cancelled": "stop", "timeout": "length"}
+_FINISH = {"stop": "stop", "length": "length", "timeout": "length"}
+"""What the API calls the ends of answers; the other ends are errors, see `cut_error`."""
 
 
 class JsonAnswer(JSONResponse):
@@ -50,6 +52,7 @@ def usage(reports: Sequence[RequestReport]) -> dict[str, Any]:
             "ttft_s": round(max(one.ttft_s for one in reports), 6),
             "mode": reports[0].mode,
             "notes": [note for one in reports for note in one.notes],
+            "damage_bound": max((one.damage_bound for one in reports if one.damage_bound is not None), default=None),
         },
     }
 
@@ -63,9 +66,20 @@ def token_counts(prompt: int, output: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def chunk_list(report: RequestReport) -> list[dict[str, Any]]:
-    """One object a chunk, in the order of the prompt."""
-    return [asdict(chunk) for chunk in report.chunks]
+def chunk_list(report: RequestReport, given: Sequence[ChunkText] = ()) -> list[dict[str, Any]]:
+    """One object a chunk, in the order of the prompt.
+
+    Args:
+        report: of the request.
+        given: the chunks that it had, in any order, where their texts are to be told.
+    """
+    told = [asdict(chunk) for chunk in report.chunks]
+    left = list(given)
+    for one in told if given else ():
+        # Of several with one name each is told once.
+        place = next(n for n, chunk in enumerate(left) if chunk.chunk_id == one["chunk_id"])
+        one["text"] = left.pop(place).text
+    return told
 
 
 class Shape:
@@ -78,10 +92,11 @@ class Shape:
         request_ids: one a prompt; the first becomes the object's id.
         model: name of the model.
         chat: whether for `/v1/chat/completions`, else `/v1/completions`.
+        given: the chunks of a chat whose texts are to be told.
     """
 
-    def __init__(self, request_ids: Sequence[str], model: str, *, chat: bool) -> None:
-        self._chat = chat
+    def __init__(self, request_ids: Sequence[str], model: str, *, chat: bool, given: Sequence[ChunkText] = ()) -> None:
+        self._chat, self._given = chat, given
         self._ids = [f"{'chatcmpl' if chat else 'cmpl'}-{one}" for one in request_ids]
         self._head = {"id": self._ids[0], "created": int(time.time()), "model": model}
 
@@ -116,10 +131,10 @@ class Shape:
         return {**self._stream_head(), "choices": [], "usage": usage([end.report for end in ends])}
 
     def _told(self, end: EndEvent) -> dict[str, Any]:
-        return {"chunks": chunk_list(end.report)} if len(self._ids) == 1 else {}
+        return {"chunks": chunk_list(end.report, self._given)} if len(self._ids) == 1 else {}
 
     def _choice(self, index: int, end: EndEvent | None) -> dict[str, Any]:
-        reason = _FINISH.get(end.finish_reason, "stop") if end is not None else None
+        reason = _FINISH[end.finish_reason] if end is not None else None
         choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
         if end is not None and len(self._ids) > 1:
             choice |= {"request_id": self._ids[index], "chunks": chunk_list(end.report)}
@@ -132,6 +147,22 @@ class Shape:
         choice = self._choice(index, end)
         choice["delta" if self._chat else "text"] = content
         return {**self._stream_head(), "choices": [choice]}
+
+
+def cut_error(end: EndEvent) -> tuple[int, dict[str, Any]] | None:
+    """Status and body of an answer that was cut short, None for one that has come to its end.
+
+    Args:
+        end: of one prompt's answer.
+    """
+    if end.finish_reason == "error":
+        return 500, error_body(end.error, "server_error")
+    if end.finish_reason == "cancelled":
+        # Of requests that somebody still waits for, a server that stops cancels; the others have no reader.
+        num = end.report.output_tokens
+        text = f"the server stopped before the end of the answer, after {num} tokens; ask again"
+        return 503, error_body(text, "server_error", "not_running")
+    return None
 
 
 def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:

@@ -195,14 +195,15 @@ class _Routes:
         return self._wrong_model(name) or JsonAnswer(self._card())
 
     async def chat(self, body: ChatBody, request: Request) -> Response:
-        """Answer a conversation, with given or retrieved chunks before the last question."""
+        """Answer a conversation, with given or retrieved chunks at the head of its first question."""
         if wrong := self._wrong_model(body.model):
             return wrong
         tenant = tenant_of(request, self._config.keys, body.cache_salt)
         system, turns, question = body.parts()
         chunks = await self._chunks(body, question)
         prompt = await asyncio.to_thread(self._engine.prompt, system, chunks, question, history=turns, tenant=tenant)
-        return await self._answer(body, request, [prompt], body.max_completion_tokens, chat=True)
+        given = chunks if body.chunk_texts else ()
+        return await self._answer(body, request, [prompt], body.max_completion_tokens, chat=True, given=given)
 
     async def completions(self, body: CompletionBody, request: Request) -> Response:
         """Continue texts, all at once; known chunks in them are found at any offset."""
@@ -295,7 +296,14 @@ class _Routes:
         return chunks
 
     async def _answer(
-        self, body: GenerateBody, request: Request, prompts: Sequence[Prompt], max_tokens: int | None, *, chat: bool
+        self,
+        body: GenerateBody,
+        request: Request,
+        prompts: Sequence[Prompt],
+        max_tokens: int | None,
+        *,
+        chat: bool,
+        given: Sequence[ChunkText] = (),
     ) -> Response:
         asked = Asked(
             self._engine,
@@ -305,7 +313,7 @@ class _Routes:
             recompute=self._recompute(body),
             timeout_s=self._config.timeout_s,
         )
-        shape = Shape(asked.request_ids, self._config.served_model_name, chat=chat)
+        shape = Shape(asked.request_ids, self._config.served_model_name, chat=chat, given=given)
         if body.stream:
             stream = asked.stream(shape, body.stream_options or StreamOptions())
             return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})

@@ -17,7 +17,7 @@ from nonet.common.errors import InputError
 from nonet.ragcache.reuse.prompt import Prompt
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.request import BusyError, EndEvent, Event, SamplingParams
-from nonet.ragcache.serving.answers import JsonAnswer, Shape, encoded, error_body, token_counts
+from nonet.ragcache.serving.answers import JsonAnswer, Shape, cut_error, encoded, token_counts
 from nonet.ragcache.serving.openai_types import StreamOptions
 
 _POLL_S = 0.2
@@ -99,9 +99,10 @@ class Asked:
             if not isinstance(event, EndEvent):
                 continue
             self._ends[index] = event
-            if event.finish_reason == "error":
+            if (cut := cut_error(event)) is not None:
                 self._cancel()
-                return JsonAnswer(error_body(event.error, "server_error"), 500)
+                status, body = cut
+                return JsonAnswer(body, status)
         return JsonAnswer(shape.whole(texts, self._in_order()))
 
     async def stream(self, shape: Shape, options: StreamOptions) -> AsyncIterator[bytes]:
@@ -128,8 +129,8 @@ class Asked:
                 if not isinstance(event, EndEvent):
                     continue
                 self._ends[index] = event
-                if event.finish_reason == "error":
-                    yield _sent(error_body(event.error, "server_error"))
+                if (cut := cut_error(event)) is not None:
+                    yield _sent(cut[1])
                     break
                 yield sent(index, shape.closing(index, event))
             else:

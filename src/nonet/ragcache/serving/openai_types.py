@@ -196,6 +196,7 @@ class ChatBody(GenerateBody):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     question: str | None = None
+    chunk_texts: bool = False
 
     @model_validator(mode="after")
     def _ends_with_user(self) -> ChatBody:

@@ -69,7 +69,9 @@ class RoutingConfig:
 
     Args:
         max_ratio: a replica may have this much of the mean load ...
-        slack_tokens: ... and this many tokens more before a request goes elsewhere.
+        slack_tokens: ... and this many tokens more before a request goes elsewhere: about a long prompt, so that the
+            next request for its chunks waits for them rather than have them computed twice. With few open requests
+            this is what counts, and replicas may be idle meanwhile.
         load_weight: tokens in memory that outweigh one token of load. Reading a token's KV from the shared store costs
             less than computing a token, so it is below 1.
         known_cost: share of a known chunk's tokens that it costs all the same (what is repaired).

@@ -13,7 +13,6 @@ from nonet.common.service import Service
 from nonet.ragcache.front.embedding import Embedder, packaged_model
 from nonet.ragcache.front.index import ChunkIndex
 from nonet.ragcache.scheduling.engine import Engine
-from nonet.ragcache.scheduling.request import RequestReport
 from nonet.ragcache.serving.app import ServerConfig, build_app
 from nonet.ragcache.serving.metrics import Metrics
 
@@ -64,7 +63,8 @@ class ServedEngine:
         name = config.served_model_name
         self.metrics = Metrics(name, vllm="vllm" in metrics_compat, lmcache="lmcache" in metrics_compat)
         self._watch()
-        engine.on_report(self._count)
+        engine.on_report(self.metrics.finished)
+        engine.on_gap = self.metrics.token
         self.app = build_app(engine, config, metrics=self.metrics, index=self._index, embedder=embedder)
 
     def close(self) -> None:
@@ -83,13 +83,6 @@ class ServedEngine:
         metrics.watch("shadow_kl_nats", "Mean KL of full recomputation and service.", lambda: engine.shadow.mean)
         metrics.watch("shadow_checks", "Shadow checks so far.", lambda: engine.shadow.num_checks)
         metrics.watch("shadow_alarm", "1 while that mean is above its limit.", lambda: float(engine.shadow.is_alarmed))
-
-    def _count(self, report: RequestReport, reason: str) -> None:
-        self.metrics.finished(report, reason)
-        if report.output_tokens > 1:
-            gap_s = (report.e2e_s - report.ttft_s) / (report.output_tokens - 1)
-            for _ in range(report.output_tokens - 1):
-                self.metrics.token(gap_s)
 
 
 class RagServer:
