@@ -133,14 +133,14 @@ def _exactness(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 
 def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     from nonet.ragcache.bench.modes import quality_findings
-    from nonet.ragcache.bench.questions import evaluation_of
+    from nonet.ragcache.bench.questions import evaluation_of, shares_of
     from nonet.ragcache.bench.trace import trace_findings
 
     name, cases, texts = trace
     is_full = scale == "full"
     few, met = (cases, texts) if is_full else _few(cases, texts, 8)
-    sizes = (300, 150) if is_full else (min(8, len(few) // 2), 3)
-    evaluation = evaluation_of(name, few, met, num_warming=sizes[0], num_asked=sizes[1])
+    warming, asked = shares_of(len(few), 300, 150) if is_full else (min(8, len(few) // 2), 3)
+    evaluation = evaluation_of(name, few, met, num_warming=warming, num_asked=asked)
     calibrating = len(evaluation.asked) // 3 if is_full else 0
     findings, shares = quality_findings(model, evaluation, num_calibrating=calibrating)
     if not is_full:
@@ -164,12 +164,13 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 def _baselines(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     from nonet.common.console import note
     from nonet.ragcache.bench.modes import baseline_findings
-    from nonet.ragcache.bench.questions import evaluation_of
+    from nonet.ragcache.bench.questions import evaluation_of, shares_of
 
     if scale != "full":
         note("bench: baselines need many questions to be told apart; they run with --full only")
         return []
-    evaluation = evaluation_of(*trace, num_warming=300, num_asked=100)
+    warming, asked = shares_of(len(trace[1]), 300, 100)
+    evaluation = evaluation_of(*trace, num_warming=warming, num_asked=asked)
     return baseline_findings(model, evaluation)
 
 

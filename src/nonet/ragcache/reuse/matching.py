@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
+from nonet.ragcache.models.tokenizer import well_formed
 from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
@@ -281,8 +282,7 @@ class KnownChunks:
 
 
 def _bytes(text: str) -> NDArray[np.uint8]:
-    # Half surrogate pairs become U+FFFD, as the tokenizer reads them.
-    return np.frombuffer(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode(), np.uint8)
+    return np.frombuffer(well_formed(text).encode(), np.uint8)
 
 
 class _Rolling:
