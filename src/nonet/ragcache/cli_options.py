@@ -39,7 +39,8 @@ CacheSalt = Annotated[
     str | None, typer.Option(metavar="TEXT", help="As in the requests that are meant. [default: without]")
 ]
 ShadowRate = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the requests that reuse inexactly to compare with full recomputation.")
+    float,
+    typer.Option(min=0, max=1, help="Share of the requests with inexact reuse to compare with full recomputation."),
 ]
 Guard = Annotated[
     Path | None,
