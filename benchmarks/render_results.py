@@ -52,8 +52,9 @@ def rendered(page: str, findings: Measured) -> str:
     machines = [f"{machine['cores']} cores ({machine['cpu']})" for _, machine in findings]
     marks = {machine: "†" * number for number, machine in enumerate(dict.fromkeys(machines))}
     told = ", ".join(f"lines with {mark} on {machine}" if mark else machine for machine, mark in marks.items())
+    days = sorted({machine["measured_at"][:10] for _, machine in findings})
     lines = [
-        f"Measured {findings[0][1]['measured_at'][:10]} on {told}.",
+        f"Measured {' to '.join(dict.fromkeys((days[0], days[-1])))} on {told}.",
         "",
         "| finding | ours | promise | rivals | input | note |",
         "|---|---|---|---|---|---|",

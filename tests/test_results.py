@@ -52,6 +52,12 @@ def test_lines_of_other_machines_are_marked(render: ModuleType) -> None:
     assert "| `speed`† | 4 x |" in page and "| `speed` | 5 x |" in page
 
 
+def test_a_run_that_took_several_days_says_from_when_to_when(render: ModuleType) -> None:
+    later = {**MACHINE, "measured_at": "2026-12-02T01:00:00+00:00"}
+    page = render.rendered(PAGE, [(finding(), later), (finding(), MACHINE), (finding(), later)])
+    assert "Measured 2026-11-23 to 2026-12-02 on 2 cores (a CPU)." in page
+
+
 def test_a_missed_promise_is_said(render: ModuleType) -> None:
     assert "| 2 **missed** |" in render.rendered(PAGE, [(finding(value=1.0), MACHINE)])
 
