@@ -167,8 +167,10 @@ def test_labels_in_another_order_are_refused(folder, tmp_path):
 
 
 def start_run(folder: Path, run: Path) -> subprocess.Popen[bytes]:
-    code = "evaluate('fake_parsers:counted', sys.argv[1], out_dir=sys.argv[2])"
-    code = f"import sys; from nonet.logs.evaluation.experiment import evaluate; {code}"
+    # A shell has what it starts in the background ignore interrupts, and these tests with it.
+    code = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code += "; evaluate('fake_parsers:counted', sys.argv[1], out_dir=sys.argv[2])"
+    code = f"import signal, sys; from nonet.logs.evaluation.experiment import evaluate; {code}"
     return subprocess.Popen([sys.executable, "-c", code, str(folder), str(run)], stderr=subprocess.PIPE)
 
 
