@@ -13,7 +13,7 @@ import torch
 from nonet.ragcache.engine.paging import PoolExhausted
 from nonet.ragcache.reuse.focus import FocusSelector
 from nonet.ragcache.scheduling.keeping import exact_segments
-from nonet.ragcache.scheduling.leading import num_together
+from nonet.ragcache.scheduling.leading import led, num_together
 from nonet.ragcache.scheduling.request import Listener, SamplingParams
 from nonet.ragcache.scheduling.running import State, rows_tensor
 from nonet.ragcache.store.chunk_store import ChunkStore
@@ -403,3 +403,16 @@ def test_rows_that_are_followed_are_taken_together(make_engine):
     after_leading = pending[first + 2 :]
     for left in range(1, last - first - 2):
         assert num_together(plan, after_leading, left, 2) == left, "rows that do not lead may be parted"
+
+
+def test_the_first_rows_that_are_repaired_lead_those_that_are_not(make_engine):
+    engine = make_engine(background=False)
+    warmed(engine, [3, 0, 2], [5, 1])
+    plan = engine.planner.plan(prompt_of(engine, 0, 6, 1), "epic", 0.3)
+    taken = [part for part in plan.segments if part.is_taken_over]
+    assert len(taken) == 2 and all(len(part.rows) > 2 for part in taken)
+    for most in (2, 1000):
+        pairs = led(plan, most)
+        assert [leaders.tolist() for leaders, _ in pairs] == [part.rows[:most].tolist() for part in taken]
+        others = [sorted({*part.all_rows.tolist()} - {*part.rows.tolist()}) for part in taken]
+        assert [followers.tolist() for _, followers in pairs] == others
