@@ -10,7 +10,7 @@ import pytest
 from nonet.ragcache.reuse.prompt import Prompt, Segment
 from nonet.ragcache.scheduling import idle
 from nonet.ragcache.scheduling.idle import IdleJobs
-from nonet.ragcache.scheduling.request import Listener, SamplingParams
+from nonet.ragcache.scheduling.request import Listener, SamplingParams, StoppedError
 from nonet.ragcache.scheduling.running import Request, Running
 from nonet.ragcache.scheduling.shadow import ShadowConfig
 from tests.ragcache.scheduling.parts import CHUNKS, SHORT, key_of
@@ -92,6 +92,57 @@ def test_a_server_that_is_never_idle_does_not_grow_and_its_alarm_works(make_engi
         assert bool(engine.shadow.num_checks) == engine.shadow.is_alarmed == (not every_s)
         if every_s:
             assert sizes[-1] == idle.MAX_CHECKS
+
+
+def steps_until(engine, heard, most=60):
+    for _ in range(most):
+        if heard.done.is_set():
+            return
+        engine._scheduler.step()
+    raise AssertionError("it has not ended")
+
+
+def test_a_check_that_waits_for_pages_holds_nobody_up(make_engine, monkeypatch):
+    monkeypatch.setattr(idle, "CHECK_EVERY_S", 0.0)
+    engine = make_engine(shadow=ShadowConfig(rate=1.0), background=False)
+    engine.generate("Be brief.", [CHUNKS[1], CHUNKS[0]], "why?", "full", params=SHORT)
+    long = Listener()
+    engine.submit(
+        engine.prompt(None, [], "a long answer"), SamplingParams(max_tokens=200, ignore_eos=True), on_event=long
+    )
+    steps_until(engine, asked(engine, 0, 1, mode="reuse"))
+    engine.drop_pages()
+    held = engine._pool.allocate(engine._pool.free_tokens - 160)
+    steps_until(engine, asked(engine))
+    assert not engine.shadow.num_checks and len(engine._scheduler.idle) == 1 and not long.done.is_set()
+    engine._pool.release(held)
+    steps_until(engine, long, 300)
+    assert engine.shadow.num_checks == 1
+
+
+def test_a_stop_leaves_no_check_behind(make_engine):
+    engine = make_engine(shadow=ShadowConfig(rate=1.0), background=False)
+    engine.generate("Be brief.", [CHUNKS[1], CHUNKS[0]], "why?", "full", params=SHORT)
+    heard = asked(engine, 0, 1, mode="reuse")
+    for _ in range(3):
+        engine._scheduler.step()
+    engine.stop(0)
+    assert heard.end.finish_reason == "cancelled" and heard.end.report.output_tokens
+    assert len(engine._scheduler.idle) == 0
+
+
+def test_what_comes_while_the_engine_stops_is_refused_and_not_lost(make_engine, monkeypatch):
+    engine = make_engine().start()
+    made = engine._new
+
+    def stopped_meanwhile(*args, **options):
+        running = made(*args, **options)
+        engine.stop(0)
+        return running
+
+    monkeypatch.setattr(engine, "_new", stopped_meanwhile)
+    with pytest.raises(StoppedError, match="takes no more requests"):
+        asked(engine, 0)
 
 
 def test_requests_that_miss_the_same_chunk_leave_one_job(make_engine):

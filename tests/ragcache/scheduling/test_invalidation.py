@@ -94,6 +94,19 @@ def test_a_request_on_its_way_stores_nothing_of_it(engine):
     assert stored(engine, 0)
 
 
+def test_no_background_job_begins_for_what_was_deleted_meanwhile(engine):
+    asked(engine, (0, "a"), (1, "b"))
+    heard = Listener()
+    prompt = engine.prompt("Be brief.", chunks_of((2, "c"), (1, "b"), (4, "e")), "why?")
+    engine.submit(prompt, SHORT, mode="reuse", on_event=heard)
+    engine._scheduler.step()
+    assert engine.invalidate("b") and not heard.done.is_set()
+    while not heard.done.is_set():
+        engine._scheduler.step()
+    engine.finish_background()
+    assert stored(engine, 1) == ()
+
+
 def test_background_jobs_for_it_end(engine):
     asked(engine, (0, "a"), (1, "b"))
     prompt = engine.prompt("Be brief.", chunks_of((1, "b"), (4, "e"), (5, "f")), "why?")

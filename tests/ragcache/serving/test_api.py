@@ -48,6 +48,16 @@ def refused(client, path="/chat/completions", **body):
     return caught.value.body["param"], caught.value.body["message"]
 
 
+def test_texts_stay_with_their_chunks_where_those_change_places(client):
+    chat(client, chunks=["second one, which is stored"])
+    named = [{"id": "x", "text": text} for text in ("first one, which is not", "second one, which is stored")]
+    told = chat(client, chunks=named, mode="set", chunk_texts=True).chunks
+    assert [(one["decision"], one["number"], one["text"].split()[0]) for one in told] == [
+        ("prefix", 1, "second"),
+        ("computed", 0, "first"),
+    ]
+
+
 def test_null_is_absent_in_every_field(client):
     names = {*ChatBody.model_fields, "tools", "tool_choice", "functions", "response_format", "guided_json", "anything"}
     body = dict.fromkeys(names - {"messages"}) | {"messages": QUESTION}

@@ -82,11 +82,39 @@ def test_follow_up_questions_bring_the_conversation_until_a_new_one_begins(page,
     page.click("#send")
     page.wait_for_selector("section.turn:first-child .error")
     ask(page, "a chunk", "then?")  # a question that had no answer is not repeated
-    assert [one["content"] for one in sent[3][1::2]] == ["who?", "and where?", "then?"]
+    assert [one["content"] for one in sent[-1][1::2]] == ["who?", "and where?", "then?"]
     page.click("#new")
     assert page.locator("section.turn").count() == 0
     ask(page, "a chunk", "who else?")
-    assert [one["role"] for one in sent[4]] == ["system", "user"]
+    assert [one["role"] for one in sent[-1]] == ["system", "user"]
+
+
+def test_a_conversation_that_is_too_long_loses_its_oldest_questions(page, server):
+    sent = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.post_data_json["messages"]))
+    page.goto(server.address)
+    for number in range(4):
+        ask(page, "a chunk", f"number {number} " + "and so on " * 30)
+    assert page.locator("section.turn .error").count() == 0
+    told = [turn.locator(".forgot").count() for turn in page.locator("section.turn").all()]
+    assert told[-1] == 0 and told[0] == 1
+    kept = [one["content"].split(" and")[0] for one in sent[-1] if one["role"] == "user"]
+    assert kept == [f"number {number}" for number in range(4 - len(kept), 4)] and 1 < len(kept) < 4
+
+
+def test_the_servers_mode_is_used_until_another_is_chosen(page):
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:50MB"), EngineConfig(max_model_len=1024, mode="full"))
+    server = RagServer(engine, ServerConfig("toy", default_max_tokens=6), Address(port=0)).start()
+    modes = []
+    engine.on_report(lambda report, _: modes.append(report.mode))
+    try:
+        page.goto(server.address)
+        ask(page, "a chunk", "with what?")
+        page.select_option("#mode", "reuse")
+        ask(page, "a chunk", "and now?")
+    finally:
+        server.stop(0.5)
+    assert modes == ["full", "reuse"]
 
 
 def test_an_error_is_shown_and_markup_in_chunks_stays_text(page, server):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nonet.common.errors import InputError
 from nonet.ragcache.models.tokenizer import well_formed
-from nonet.ragcache.reuse.prompt import Kind, Prompt, Segment
+from nonet.ragcache.reuse.prompt import Prompt, Segment
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 
@@ -198,8 +198,12 @@ class ChunkMatcher:
         for match in matches:
             end = segments[-1].stop
             if match.start > end:
-                segments.append(Segment("chunk", end, match.start, key_of(given[end : match.start])))
-            segments.append(_named("chunk", match))
+                between = key_of(given[end : match.start])
+                segments.append(Segment("chunk", end, match.start, between, number=len(segments) - 1))
+            number = len(segments) - 1
+            segments.append(
+                Segment("chunk", match.start, match.stop, match.key, match.chunk_id, match.document, number)
+            )
         end = segments[-1].stop
         return Prompt(given, (*segments, Segment("question", end, len(given), "")), tenant)
 
@@ -315,7 +319,3 @@ def _scrambled(ids: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def _named(kind: Kind, match: Match) -> Segment:
-    return Segment(kind, match.start, match.stop, match.key, match.chunk_id, match.document)

@@ -25,6 +25,7 @@ class Segment:
         key: of its token ids.
         chunk_id: the caller's name of a chunk, "" for the others.
         document: what the chunk is from, "" when unknown.
+        number: of the chunk among those of its request, from 0; it keeps it where it is moved.
     """
 
     kind: Kind
@@ -33,6 +34,7 @@ class Segment:
     key: str
     chunk_id: str = ""
     document: str = ""
+    number: int = 0
 
     @property
     def num_tokens(self) -> int:

@@ -163,11 +163,12 @@ class PromptMaker:
         between: list[Kind] = ["chunk"] * len(named)
         kinds: list[Kind] = ["system", *between, "question"]
         chunks = [ChunkText(""), *named, ChunkText("")]
+        numbers = [0, *range(len(named)), 0]
         segments, place = [], 0
-        for kind, piece, chunk in zip(kinds, pieces, chunks, strict=True):
+        for kind, piece, chunk, number in zip(kinds, pieces, chunks, numbers, strict=True):
             key = self._key(piece, tenant) if kind != "question" else ""
             document = document_name(tenant, chunk.document) if chunk.document else ""
-            segments.append(Segment(kind, place, place + len(piece), key, chunk.chunk_id, document))
+            segments.append(Segment(kind, place, place + len(piece), key, chunk.chunk_id, document, number))
             place += len(piece)
         return Prompt(joined(pieces), tuple(segments), tenant)
 

@@ -115,6 +115,7 @@ class ChunkReport:
         tier: where that was: "pages", "ram", "disk", "redis", "s3".
         cci, beta, gamma, beta_prime, cfo: the published measures of the variant under the present neighbours.
         reason: one plain sentence.
+        number: of the chunk in the request, from 0: mode "set" serves chunks in another order.
 
     >>> one = ChunkReport("kb-1", "repaired", 300, 45, "3f", "ram", 0.66, 0.4, 0.0, 0.4, 0.2, "stored behind 2 chunks")
     >>> f"{one.chunk_id}: {one.num_computed / one.num_tokens:.0%} computed anew, from {one.tier}"
@@ -133,6 +134,7 @@ class ChunkReport:
     beta_prime: float | None
     cfo: float | None
     reason: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,7 @@ class Running:
                     beta_prime=fit.beta_prime if fit else None,
                     cfo=fit.cfo if fit else None,
                     reason=part.reason,
+                    number=part.segment.number,
                 )
             )
         return tuple(reports)

@@ -29,7 +29,7 @@ from nonet.ragcache.scheduling.idle import IdleJobs
 from nonet.ragcache.scheduling.keeping import Keeper
 from nonet.ragcache.scheduling.leading import led, num_together
 from nonet.ragcache.scheduling.prompting import names_of
-from nonet.ragcache.scheduling.request import FinishReason, TokenEvent
+from nonet.ragcache.scheduling.request import FinishReason, StoppedError, TokenEvent
 from nonet.ragcache.scheduling.residency import Residency
 from nonet.ragcache.scheduling.running import Running, State, rows_tensor
 from nonet.ragcache.scheduling.selecting import DeviationSelector
@@ -88,6 +88,7 @@ class Scheduler:
         self._waiting: deque[Running] = deque()
         self.idle = IdleJobs()
         self._running: list[Running] = []
+        self._has_ended = False
         self._row_s, self._probe_s = 2e-3, 0.1
 
     @property
@@ -108,8 +109,14 @@ class Scheduler:
             return bool(self._running or len(self.idle))
 
     def add(self, running: Running) -> None:
-        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile."""
+        """Let a request wait for its turn; its chunks begin to move to the fastest tier meanwhile.
+
+        Raises:
+            StoppedError: `end_all` came before.
+        """
         with self._lock:
+            if self._has_ended:
+                raise StoppedError("the engine takes no more requests")
             self._waiting.append(running)
         chunks = running.request.prompt.chunks
         self._store.promote(one.variant_id for chunk in chunks for one in self._store.variants(chunk.key))
@@ -117,7 +124,8 @@ class Scheduler:
     def add_idle(self, job: Running) -> None:
         """Let a job wait until nothing else is to be done; not all are taken, see `IdleJobs.add`."""
         with self._lock:
-            self.idle.add(job, self._running)
+            if not self._has_ended:
+                self.idle.add(job, self._running)
 
     def cancel(self, request_id: str) -> bool:
         """End a request as soon as possible; False when it is not known."""
@@ -172,8 +180,9 @@ class Scheduler:
         return True
 
     def end_all(self, reason: FinishReason, error: str = "") -> None:
-        """End everything that is known, at a stop or after a fault."""
+        """End everything that is known, at a stop or after a fault; nothing is taken from then on."""
         with self._lock:
+            self._has_ended = True
             waiting = [*self._waiting, *self.idle]
             self._waiting.clear()
             self.idle.clear()
@@ -198,9 +207,11 @@ class Scheduler:
     def _admit(self) -> None:
         while len(self._running) < self._max_running:
             with self._lock:
-                running = self.idle.next(is_idle=not self._waiting and not self._running)
-                running = running or next(iter(self._waiting), None)
-            if running is None or not self._begin(running):
+                job = self.idle.next(is_idle=not self._waiting and not self._running)
+                first = next(iter(self._waiting), None)
+            # A job that has to wait for pages holds nobody up.
+            running = next((one for one in (job, first) if one is not None and self._begin(one)), None)
+            if running is None:
                 return
             with self._lock:
                 if running in self._waiting:

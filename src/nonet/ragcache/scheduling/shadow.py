@@ -5,7 +5,8 @@ computed, and the distance of the two distributions is told. Reuse is an approxi
 Requests that took nothing over, or exact prefixes only, have no such error and do not count: the mean would hide it.
 
 At most 8 checks wait; while they do, no more requests are drawn. On a server that is never idle one of them begins
-every minute beside the requests: the alarm then costs one prompt a minute that is computed in full.
+every minute beside the requests, when there are pages for it: the alarm then costs one prompt a minute that is
+computed in full.
 """
 
 from __future__ import annotations

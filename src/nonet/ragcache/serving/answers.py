@@ -71,15 +71,10 @@ def chunk_list(report: RequestReport, given: Sequence[ChunkText] = ()) -> list[d
 
     Args:
         report: of the request.
-        given: the chunks that it had, in any order, where their texts are to be told.
+        given: the chunks that it had, where their texts are to be told.
     """
-    told = [asdict(chunk) for chunk in report.chunks]
-    left = list(given)
-    for one in told if given else ():
-        # Of several with one name each is told once.
-        place = next(n for n, chunk in enumerate(left) if chunk.chunk_id == one["chunk_id"])
-        one["text"] = left.pop(place).text
-    return told
+    texts = {number: {"text": chunk.text} for number, chunk in enumerate(given)}
+    return [asdict(chunk) | texts.get(chunk.number, {}) for chunk in report.chunks]
 
 
 class Shape:
