@@ -86,7 +86,7 @@ def trace_load_findings(
             f"{path.name}: its gaps and lengths, {num_requests} requests after {num_warming}, prompts of at most "
             f"{max_input_tokens} tokens and answers of {max_output_tokens}, at {LOAD_SHARE:.0%} of prefix mode's "
             f"capacity, {torch.get_num_threads()} threads",
-            (Rival("prefix mode (mean ms)", theirs.mean_e2el_ms, "measured"),),
+            (Rival("prefix mode, mean latency", theirs.mean_e2el_ms, "measured", unit="ms"),),
             note=f"{mode}: {_told(ours)}; prefix mode: {_told(theirs)}",
         )
     ]
