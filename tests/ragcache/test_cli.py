@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nonet.cli import exit_code_of
+from nonet.common.findings import read_findings
 from nonet.ragcache import cli_serve
 from nonet.ragcache.cli import app
 from nonet.ragcache.cli_ask import print_report
@@ -284,15 +285,31 @@ def test_a_guard_that_calibrate_measures_is_served(tmp_path, trace, model, capsy
     assert abstained.chunks[0].reason.startswith("abstained") and abstained.damage_bound == reused.damage_bound
 
 
-def test_the_sample_of_the_documentation_calibrates(tmp_path, model):
+@pytest.fixture
+def sample(tmp_path):
+    """Options for the questions and chunks of the documentation."""
     text = (Path(__file__).parents[2] / "docs" / "ragcache.md").read_text("utf-8")
     samples = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     files = []
     for name, needed in (("asked.jsonl", '{"question"'), ("chunks.jsonl", '{"chunk_id"')):
         files.append(tmp_path / name)
         files[-1].write_text(next(sample for sample in samples if sample.startswith(needed)), "utf-8")
-    command = ("calibrate", "--questions", files[0], "--chunks", files[1], "--model", model, "--max-tokens", 2)
-    assert "reaches 0 on" in typed(*command, "--target", 0)
+    return ("--questions", files[0], "--chunks", files[1])
+
+
+def test_the_sample_of_the_documentation_calibrates(sample, model):
+    assert "reaches 0 on" in typed("calibrate", *sample, "--model", model, "--max-tokens", 2, "--target", 0)
+
+
+@pytest.mark.parametrize("scale", ["--quick", "--full"])
+def test_the_quality_of_the_modes_is_measured_on_the_sample_of_the_documentation(sample, model, tmp_path, scale):
+    found = tmp_path / "found.jsonl"
+    shown = typed("bench", scale, *sample, "--model", model, "--json", found, "-q")
+    findings = {one.name: one for one, _ in read_findings(found)}
+    assert {"kl_guided_30_asked", "kl_reuse_asked", "tokens_vs_full"} <= findings.keys()
+    assert all(name in shown for name in findings) and "logits_max_error" not in findings
+    assert all(one.promise is None for one in findings.values())
+    assert "4 questions, a store without limits, 30% of reused rows" in findings["tokens_vs_full"].input
 
 
 @pytest.fixture
@@ -420,7 +437,7 @@ def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, do
     assert "no folder for an index" in refused(capsys, "ingest", documents, "-o", tmp_path / "file", *own)
     assert "no documents in" in refused(capsys, "ingest", tmp_path / "empty", "-o", tmp_path / "new", *own)
     assert "no such file" in refused(capsys, "calibrate", *trace[2:], "--questions", tmp_path / "none", *own)
-    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a"]}\n' * 4)
+    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "b"]}\n' * 4)
     assert "give more questions about these chunks" in refused(capsys, "calibrate", *trace, *own)
     (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "zzz"]}\n')
     assert "asked.jsonl:1: chunk zzz is not in" in refused(capsys, "calibrate", *trace, *own)
