@@ -264,8 +264,8 @@ def _load(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 def _trace_load(arrivals: Path, scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     from nonet.ragcache.bench.trace_load import trace_load_findings
 
-    number = 60 if scale == "full" else 10
-    return trace_load_findings(model, arrivals, trace[2], num_warming=number, num_requests=number)
+    number, rounds = (60, 3) if scale == "full" else (10, 1)
+    return trace_load_findings(model, arrivals, trace[2], num_warming=number, num_requests=number, rounds=rounds)
 
 
 def _isolation(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
