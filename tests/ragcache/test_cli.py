@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +21,14 @@ import pytest
 from typer.testing import CliRunner
 
 from nonet.cli import exit_code_of
+from nonet.common.errors import InputError
 from nonet.common.findings import read_findings
 from nonet.ragcache import cli_serve
+from nonet.ragcache.bench import quality
+from nonet.ragcache.bench.quality import Trialled
 from nonet.ragcache.cli import app
 from nonet.ragcache.cli_ask import print_report
+from nonet.ragcache.models.loading import load_model
 from nonet.ragcache.models.toy import toy_tokenizer
 from nonet.ragcache.scheduling.prompting import document_name
 from nonet.ragcache.scheduling.request import SamplingParams
@@ -246,29 +251,54 @@ def test_calibrate_parts_a_few_questions_as_it_would_many(trace, model):
     assert "of 6 questions, 4 fill the store, and 2 about the same are asked" in done.stderr
 
 
-def test_a_guard_that_calibrate_measures_is_served(tmp_path, trace, model, capsys, monkeypatch):
+@pytest.fixture
+def guarded(tmp_path, trace, model):
+    """A command that calibrates on enough questions for a guard."""
     names = "abcd"
     texts = "".join(json.dumps({"chunk_id": name, "text": f"text {name} " * 3}) + "\n" for name in names)
     orders = itertools.permutations(names, 3)
     lines = "".join(json.dumps({"question": f"{order}?", "chunks": list(order)}) + "\n" for order in orders)
     (tmp_path / "chunks.jsonl").write_text(texts)
     (tmp_path / "asked.jsonl").write_text(lines)
-    guard = tmp_path / "guard.json"
-    command = ("calibrate", *trace[:-1], 8, "--model", model, "--max-tokens", 2, "--target", 0, "--mode", "cachecraft")
+    return ("calibrate", *trace[:-1], 8, "--model", model, "--max-tokens", 2, "--target", 0, "--mode", "cachecraft")
+
+
+def test_where_no_guard_can_be_written_nothing_is_measured(guarded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Trialled, "prepare", lambda *_, **__: pytest.fail("it is measured"))
+    assert "is a folder" in refused(capsys, *guarded, "--guard", tmp_path, "-q")
+    assert "no such folder" in refused(capsys, *guarded, "--guard", tmp_path / "none" / "guard.json", "-q")
+    assert "cannot be written" in refused(capsys, *guarded, "--guard", "/proc/guard.json", "-q")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_guard_that_cannot_be_measured_leaves_what_was_found(guarded, tmp_path, monkeypatch, options):
+    def fail(*_):
+        raise InputError("the model is gone")
+
+    monkeypatch.setattr(quality, "damages_of", fail)
+    done = run(*guarded, "--guard", tmp_path / "guard.json", "-q", *options)
+    assert "the model is gone" in str(done.exception) and "alpha" in done.stdout and "is for: serve" not in done.stdout
+
+
+def test_a_guard_that_calibrate_measures_is_served(guarded, tmp_path, model, capsys, monkeypatch):
+    guard, command = tmp_path / "guard.json", guarded
     assert "at least 9 requests, not 8" in refused(capsys, *command, "--num-questions", 8, "--guard", guard, "-q")
-    assert "no such folder" in refused(capsys, *command, "--guard", tmp_path / "none" / "guard.json", "-q")
     done = run(*command, "--guard", guard)
     assert done.exit_code == 0 and f"serve --alpha 0 --guard {guard} --max-damage LIMIT" in done.stdout
     assert "bounds of these answers: " in done.stderr
     told = json.loads(guard.read_text())
     assert told["factor"] > 0 and told["num_calibrated"] >= 9 and told["settings"]["alpha"] == 0
+    assert told["fingerprint"] == load_model(model).fingerprint and "model" not in told["settings"]
 
-    def report(limit):
+    def engine_of(model, limit):
         served = []
         monkeypatch.setattr(cli_serve, "run", lambda settings, *_: served.append(settings))
         options = ("--mode", "cachecraft", "--alpha", 0, "--guard", guard, "--max-damage", limit)
         typed("serve", "--model", model, *options, "-q")
-        engine, _ = served[0].open_engine()
+        return served[0].open_engine()[0]
+
+    def report(limit):
+        engine = engine_of(model, limit)
         short = SamplingParams(max_tokens=1)
         for order in ("abc", "cba"):
             done = engine.generate("", [f"text {name} " * 3 for name in order], "why?", params=short)
@@ -279,10 +309,18 @@ def test_a_guard_that_calibrate_measures_is_served(tmp_path, trace, model, capsy
     reused = report(1000)
     assert "reused" in {chunk.decision for chunk in reused.chunks} and 0 < reused.damage_bound < 1000
     print_report(reused)
-    assert f"guard: reuse may cost up to {reused.damage_bound:.3g}" in capsys.readouterr().out
+    assert f"reuse may cost up to {reused.damage_bound:.3g}, as measured by calibrate\n" in capsys.readouterr().out
     abstained = report(0)
     assert {chunk.decision for chunk in abstained.chunks} == {"computed"}
     assert abstained.chunks[0].reason.startswith("abstained") and abstained.damage_bound == reused.damage_bound
+    moved = shutil.copytree(model, tmp_path / "moved")
+    engine_of(moved, 1).stop(0)
+    weights = next(moved.glob("*.safetensors"))
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(InputError, match="guard: measured on another model"):
+        engine_of(moved, 1)
 
 
 @pytest.fixture
