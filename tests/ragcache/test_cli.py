@@ -313,6 +313,9 @@ def test_a_guard_that_calibrate_measures_is_served(guarded, tmp_path, model, cap
     abstained = report(0)
     assert {chunk.decision for chunk in abstained.chunks} == {"computed"}
     assert abstained.chunks[0].reason.startswith("abstained") and abstained.damage_bound == reused.damage_bound
+    assert abstained.abstained and not reused.abstained
+    print_report(abstained)
+    assert "as measured by calibrate; that is too much" in capsys.readouterr().out
     moved = shutil.copytree(model, tmp_path / "moved")
     engine_of(moved, 1).stop(0)
     weights = next(moved.glob("*.safetensors"))

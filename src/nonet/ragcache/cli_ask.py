@@ -87,7 +87,8 @@ def print_report(report: object) -> None:
     ]
     print_table(["chunk", "decision", "rows computed", "why"], rows)
     if told.get("damage_bound") is not None:
-        print(f"guard: reuse may cost up to {told['damage_bound']:.3g}, as measured by calibrate")
+        then = "; that is too much, so all but exact prefixes was computed" if told.get("abstained") else ""
+        print(f"guard: reuse may cost up to {told['damage_bound']:.3g}, as measured by calibrate{then}")
     for text in told["notes"]:
         print(text)
 

@@ -38,11 +38,11 @@ def test_above_the_limit_everything_but_exact_prefixes_is_computed():
     bound = 2.0 * (exposure(Planner(STORE).plan(PROMPT, "guided")) + EXPOSURE_FLOOR)
     served = Planner(STORE, guard=Guard(bound * 1.01, 2.0)).plan(PROMPT, "guided")
     assert (served.segments[3].decision, served.probe) == ("reused", "question")
-    assert served.damage_bound == pytest.approx(bound)
+    assert served.damage_bound == pytest.approx(bound) and not served.abstained
     refused = Planner(STORE, guard=Guard(bound * 0.99, 2.0)).plan(PROMPT, "guided")
     assert [part.decision for part in refused.segments] == ["prefix", "prefix", "computed", "computed", "computed"]
     assert (refused.probe, refused.budget, len(refused.active_rows)) == ("", 0, 53)
-    assert refused.damage_bound == pytest.approx(bound)
+    assert refused.damage_bound == pytest.approx(bound) and refused.abstained
     assert refused.segments[3].reason.startswith("abstained")
 
 

@@ -119,7 +119,7 @@ class Guard:
         if bound > self.limit:
             why = f"abstained: reuse might cost {bound:.3g}, more than the limit {self.limit:g}"
             plan = plan.all_computed(why)
-        return replace(plan, damage_bound=bound)
+        return replace(plan, damage_bound=bound, abstained=bound > self.limit)
 
 
 def check_number(num_requests: int, miss: float = MISS) -> None:
