@@ -24,19 +24,23 @@ Measured = Sequence[tuple[Finding, dict[str, Any]]]
 
 def row(finding: Finding, mark: str = "") -> str:
     """One line of the table; the mark says on which machine it was measured."""
-    rivals = "; ".join(f"{r.name}: {format_cell(r.value)} ({r.kind})" for r in finding.rivals)
+    rivals = "; ".join(f"{r.name}: {_with_unit(r.value, r.unit)} ({r.kind})" for r in finding.rivals)
     promise = (
         "" if finding.promise is None else f"{format_cell(finding.promise)} {'kept' if finding.kept else '**missed**'}"
     )
     cells = [
         f"`{finding.name}`{mark}",
-        f"{format_cell(finding.value)} {finding.unit}".strip(),
+        _with_unit(finding.value, finding.unit),
         promise,
         rivals,
         finding.input,
         finding.note,
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{format_cell(value)} {unit}".strip()
 
 
 def rendered(page: str, findings: Measured) -> str:

@@ -45,6 +45,12 @@ def test_rendering_replaces_what_stands_between_the_markers_only(render: ModuleT
     assert render.rendered(once, [(finding(rivals=(Rival("peer", 1.5, "measured"),)), MACHINE)]) == once
 
 
+def test_a_rival_with_a_unit_of_its_own_shows_it(render: ModuleType) -> None:
+    rivals = (Rival("slow", 5.137, "measured", unit="s"), Rival("half", 0.5, "measured"))
+    page = render.rendered(PAGE, [(finding(rivals=rivals), MACHINE)])
+    assert "| slow: 5.137 s (measured); half: 0.5 (measured) |" in page
+
+
 def test_lines_of_other_machines_are_marked(render: ModuleType) -> None:
     other = {**MACHINE, "cpu": "another"}
     page = render.rendered(PAGE, [(finding(), MACHINE), (finding(value=4.0), other), (finding(value=5.0), MACHINE)])

@@ -97,6 +97,13 @@ def test_findings_show_ours_rivals_ratio_promise(capsys: pytest.CaptureFixture[s
     assert lines[-1] == "3 findings, 1 of 2 promises kept"
 
 
+def test_unlike_things_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    rival = Rival("prefix mode", 3315.0, "measured", unit="ms")
+    console.print_findings([Finding("ragcache", "latency", 1.066, "x", "higher", "a trace", (rival,))])
+    line = next(one for one in capsys.readouterr().out.splitlines() if "prefix mode" in one)
+    assert line.split() == ["latency", "1.066", "x", "prefix", "mode", "3315", "ms"]
+
+
 def test_a_table_in_a_pipe_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 500
     console.print_table(["text", "n"], [(long, 1_234_567), ("[red]markup[/red]", None)])
@@ -112,7 +119,7 @@ def test_json_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {
         "a": 0.5,
         "b": [0, 1, 2],
-        "c": [{"name": "drain3", "value": 2.0, "kind": "measured", "source": ""}],
+        "c": [{"name": "drain3", "value": 2.0, "kind": "measured", "source": "", "unit": ""}],
     }
     console.emit_jsonl([{"n": np.int64(1)}, {"n": float("inf")}])
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"n": 1}, {"n": None}]

@@ -16,7 +16,7 @@ from nonet.common.machine import describe_machine
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
-rivals = st.builds(Rival, texts, numbers, st.sampled_from(["measured", "published"]), texts.filter(bool))
+rivals = st.builds(Rival, texts, numbers, st.sampled_from(["measured", "published"]), texts.filter(bool), texts)
 findings = st.builds(
     Finding,
     texts,
@@ -59,6 +59,18 @@ def test_kept(better: str, value: float, promise: float | None, kept: bool | Non
 def test_a_published_rival_needs_its_source() -> None:
     with pytest.raises(ValueError, match="source"):
         Rival("Drain", 0.7, "published")
+
+
+def test_a_rival_says_its_unit_only_where_it_has_one_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    own, same = Rival("slow", 3.0, "measured", unit="s"), Rival("half", 0.5, "measured")
+    finding = Finding("r", "n", 2.0, "x", "higher", "synthetic", (own, same))
+    assert [finding.unit_of(one) for one in finding.rivals] == ["s", "x"]
+    write_findings(path, [finding], {})
+    assert json.loads(path.read_text())["rivals"] == [
+        {"name": "slow", "value": 3.0, "kind": "measured", "source": "", "unit": "s"},
+        {"name": "half", "value": 0.5, "kind": "measured", "source": ""},
+    ]
 
 
 def test_lines_hold_the_machine_and_stay_json_when_a_number_is_missing(tmp_path: Path) -> None:

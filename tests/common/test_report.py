@@ -93,6 +93,15 @@ def test_no_chart_without_rivals() -> None:
     assert findings_chart([Finding("r", "n", 1.0, "", "higher", "i")]) is None
 
 
+def test_no_bar_for_a_rival_in_another_unit() -> None:
+    same, other = Rival("same", 2.0, "measured"), Rival("other", 3315.0, "measured", unit="ms")
+    assert findings_chart([Finding("r", "n", 1.0, "x", "higher", "i", (other,))]) is None
+    chart = findings_chart([Finding("r", "n", 1.0, "x", "higher", "i", (same, other))])
+    assert chart is not None
+    text = json.dumps(chart_spec(chart))
+    assert '"same"' in text and '"other"' not in text
+
+
 def test_a_browser_without_network_draws_the_page(tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     needs(browser is not None, "no chromium on this machine")

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,9 +21,14 @@ import pytest
 from typer.testing import CliRunner
 
 from nonet.cli import exit_code_of
+from nonet.common.errors import InputError
+from nonet.common.findings import read_findings
 from nonet.ragcache import cli_serve
+from nonet.ragcache.bench import quality
+from nonet.ragcache.bench.quality import Trialled
 from nonet.ragcache.cli import app
 from nonet.ragcache.cli_ask import print_report
+from nonet.ragcache.models.loading import load_model
 from nonet.ragcache.models.toy import toy_tokenizer
 from nonet.ragcache.scheduling.prompting import document_name
 from nonet.ragcache.scheduling.request import SamplingParams
@@ -245,29 +251,54 @@ def test_calibrate_parts_a_few_questions_as_it_would_many(trace, model):
     assert "of 6 questions, 4 fill the store, and 2 about the same are asked" in done.stderr
 
 
-def test_a_guard_that_calibrate_measures_is_served(tmp_path, trace, model, capsys, monkeypatch):
+@pytest.fixture
+def guarded(tmp_path, trace, model):
+    """A command that calibrates on enough questions for a guard."""
     names = "abcd"
     texts = "".join(json.dumps({"chunk_id": name, "text": f"text {name} " * 3}) + "\n" for name in names)
     orders = itertools.permutations(names, 3)
     lines = "".join(json.dumps({"question": f"{order}?", "chunks": list(order)}) + "\n" for order in orders)
     (tmp_path / "chunks.jsonl").write_text(texts)
     (tmp_path / "asked.jsonl").write_text(lines)
-    guard = tmp_path / "guard.json"
-    command = ("calibrate", *trace[:-1], 8, "--model", model, "--max-tokens", 2, "--target", 0, "--mode", "cachecraft")
+    return ("calibrate", *trace[:-1], 8, "--model", model, "--max-tokens", 2, "--target", 0, "--mode", "cachecraft")
+
+
+def test_where_no_guard_can_be_written_nothing_is_measured(guarded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Trialled, "prepare", lambda *_, **__: pytest.fail("it is measured"))
+    assert "is a folder" in refused(capsys, *guarded, "--guard", tmp_path, "-q")
+    assert "no such folder" in refused(capsys, *guarded, "--guard", tmp_path / "none" / "guard.json", "-q")
+    assert "cannot be written" in refused(capsys, *guarded, "--guard", "/proc/guard.json", "-q")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_guard_that_cannot_be_measured_leaves_what_was_found(guarded, tmp_path, monkeypatch, options):
+    def fail(*_):
+        raise InputError("the model is gone")
+
+    monkeypatch.setattr(quality, "damages_of", fail)
+    done = run(*guarded, "--guard", tmp_path / "guard.json", "-q", *options)
+    assert "the model is gone" in str(done.exception) and "alpha" in done.stdout and "is for: serve" not in done.stdout
+
+
+def test_a_guard_that_calibrate_measures_is_served(guarded, tmp_path, model, capsys, monkeypatch):
+    guard, command = tmp_path / "guard.json", guarded
     assert "at least 9 requests, not 8" in refused(capsys, *command, "--num-questions", 8, "--guard", guard, "-q")
-    assert "no such folder" in refused(capsys, *command, "--guard", tmp_path / "none" / "guard.json", "-q")
     done = run(*command, "--guard", guard)
     assert done.exit_code == 0 and f"serve --alpha 0 --guard {guard} --max-damage LIMIT" in done.stdout
     assert "bounds of these answers: " in done.stderr
     told = json.loads(guard.read_text())
     assert told["factor"] > 0 and told["num_calibrated"] >= 9 and told["settings"]["alpha"] == 0
+    assert told["fingerprint"] == load_model(model).fingerprint and "model" not in told["settings"]
 
-    def report(limit):
+    def engine_of(model, limit):
         served = []
         monkeypatch.setattr(cli_serve, "run", lambda settings, *_: served.append(settings))
         options = ("--mode", "cachecraft", "--alpha", 0, "--guard", guard, "--max-damage", limit)
         typed("serve", "--model", model, *options, "-q")
-        engine, _ = served[0].open_engine()
+        return served[0].open_engine()[0]
+
+    def report(limit):
+        engine = engine_of(model, limit)
         short = SamplingParams(max_tokens=1)
         for order in ("abc", "cba"):
             done = engine.generate("", [f"text {name} " * 3 for name in order], "why?", params=short)
@@ -278,21 +309,48 @@ def test_a_guard_that_calibrate_measures_is_served(tmp_path, trace, model, capsy
     reused = report(1000)
     assert "reused" in {chunk.decision for chunk in reused.chunks} and 0 < reused.damage_bound < 1000
     print_report(reused)
-    assert f"guard: reuse may cost up to {reused.damage_bound:.3g}" in capsys.readouterr().out
+    assert f"reuse may cost up to {reused.damage_bound:.3g}, as measured by calibrate\n" in capsys.readouterr().out
     abstained = report(0)
     assert {chunk.decision for chunk in abstained.chunks} == {"computed"}
     assert abstained.chunks[0].reason.startswith("abstained") and abstained.damage_bound == reused.damage_bound
+    assert abstained.abstained and not reused.abstained
+    print_report(abstained)
+    assert "as measured by calibrate; that is too much" in capsys.readouterr().out
+    moved = shutil.copytree(model, tmp_path / "moved")
+    engine_of(moved, 1).stop(0)
+    weights = next(moved.glob("*.safetensors"))
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(InputError, match="guard: measured on another model"):
+        engine_of(moved, 1)
 
 
-def test_the_sample_of_the_documentation_calibrates(tmp_path, model):
+@pytest.fixture
+def sample(tmp_path):
+    """Options for the questions and chunks of the documentation."""
     text = (Path(__file__).parents[2] / "docs" / "ragcache.md").read_text("utf-8")
     samples = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     files = []
     for name, needed in (("asked.jsonl", '{"question"'), ("chunks.jsonl", '{"chunk_id"')):
         files.append(tmp_path / name)
         files[-1].write_text(next(sample for sample in samples if sample.startswith(needed)), "utf-8")
-    command = ("calibrate", "--questions", files[0], "--chunks", files[1], "--model", model, "--max-tokens", 2)
-    assert "reaches 0 on" in typed(*command, "--target", 0)
+    return ("--questions", files[0], "--chunks", files[1])
+
+
+def test_the_sample_of_the_documentation_calibrates(sample, model):
+    assert "reaches 0 on" in typed("calibrate", *sample, "--model", model, "--max-tokens", 2, "--target", 0)
+
+
+@pytest.mark.parametrize("scale", ["--quick", "--full"])
+def test_the_quality_of_the_modes_is_measured_on_the_sample_of_the_documentation(sample, model, tmp_path, scale):
+    found = tmp_path / "found.jsonl"
+    shown = typed("bench", scale, *sample, "--model", model, "--json", found, "-q")
+    findings = {one.name: one for one, _ in read_findings(found)}
+    assert {"kl_guided_30_asked", "kl_reuse_asked", "tokens_vs_full"} <= findings.keys()
+    assert all(name in shown for name in findings) and "logits_max_error" not in findings
+    assert all(one.promise is None for one in findings.values())
+    assert "4 questions, a store without limits, 30% of reused rows" in findings["tokens_vs_full"].input
 
 
 @pytest.fixture
@@ -420,7 +478,7 @@ def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, do
     assert "no folder for an index" in refused(capsys, "ingest", documents, "-o", tmp_path / "file", *own)
     assert "no documents in" in refused(capsys, "ingest", tmp_path / "empty", "-o", tmp_path / "new", *own)
     assert "no such file" in refused(capsys, "calibrate", *trace[2:], "--questions", tmp_path / "none", *own)
-    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a"]}\n' * 4)
+    (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "b"]}\n' * 4)
     assert "give more questions about these chunks" in refused(capsys, "calibrate", *trace, *own)
     (tmp_path / "asked.jsonl").write_text('{"question": "why?", "chunks": ["a", "zzz"]}\n')
     assert "asked.jsonl:1: chunk zzz is not in" in refused(capsys, "calibrate", *trace, *own)

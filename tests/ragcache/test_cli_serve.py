@@ -1,6 +1,7 @@
 """Options of `nonet ragcache serve`, and what LMCache's settings make of them."""
 
 import dataclasses
+import pickle
 
 import pytest
 from typer.testing import CliRunner
@@ -99,11 +100,14 @@ def test_replicas_are_started_from_the_same_settings(serve, monkeypatch):
 
 def test_a_guard_holds_for_the_settings_it_was_measured_with(serve, tmp_path):
     file = tmp_path / "guard.json"
-    measured = cli_options.guard_settings("smollm2", "float32", "guided", 0.225, "published")
-    write_guard(file, Guard(0.0, 0.5, 0.1, 40), measured)
+    measured = cli_options.guard_settings("float32", "guided", 0.225, "published")
+    write_guard(file, Guard(0.0, 0.5, 0.1, 40, "a model"), measured)
     own = ("--guard", str(file), "--alpha", "0.225")
     (settings, *_), _ = serve(*own, "--max-damage", "0.05")
-    assert settings.engine.guard == Guard(0.05, 0.5, 0.1, 40)
+    assert settings.engine.guard == Guard(0.05, 0.5, 0.1, 40, "a model")
+    assert pickle.loads(pickle.dumps(settings)) == settings  # as replicas get them
+    (settings, *_), _ = serve(*own, "--model", "./m.gguf")
+    assert settings.engine.guard.fingerprint == "a model"  # whose name may be another, which the engine checks
     (settings, *_), _ = serve(*own)
     assert settings.engine.guard.limit == 0.1
     for option, says in (
@@ -114,6 +118,10 @@ def test_a_guard_holds_for_the_settings_it_was_measured_with(serve, tmp_path):
     ):
         error, _ = serve(*own, *option)
         assert says in str(error)
+    blended = {"LMCACHE_ENABLE_BLENDING": "true", "LMCACHE_BLEND_RECOMPUTE_RATIOS": "0.3"}
+    write_guard(tmp_path / "blend.json", Guard(0.0, 0.5), {**measured, "mode": "blend"})
+    error, _ = serve("--guard", str(tmp_path / "blend.json"), "--alpha", "0.225", **blended)
+    assert "measured with recompute unset, not 0.3" in str(error)
     error, _ = serve("--max-damage", "0.1")
     assert "--max-damage needs --guard FILE" in str(error)
     error, _ = serve("--guard", str(tmp_path / "none"))

@@ -154,8 +154,9 @@ def _rival_cells(finding: Finding, rival: Rival | None) -> tuple[str, str, str]:
     if rival is None:
         return "", "", ""
     label = rival.name if rival.kind == "measured" else f"{rival.name} (published)"
-    ratio = f"{finding.value / rival.value:.3g}x" if rival.value else ""
-    return label, _with_unit(rival.value, finding.unit), ratio
+    unit = finding.unit_of(rival)
+    ratio = f"{finding.value / rival.value:.3g}x" if rival.value and unit == finding.unit else ""
+    return label, _with_unit(rival.value, unit), ratio
 
 
 def _with_unit(value: float, unit: str) -> str:
@@ -163,7 +164,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def print_findings(findings: Sequence[Finding], *, title: str = "") -> None:
-    """The findings on stdout: ours, each rival beside it, ours / theirs, the promise and whether it is kept.
+    """The findings on stdout: ours, each rival beside it, their ratio in one unit, the promise and whether it is kept.
 
     Below the table, a line a finding: the input it was measured on, its note, and where a published value is from. A
     measured rival ran in this command on this input.

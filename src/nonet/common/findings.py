@@ -23,19 +23,21 @@ Better = Literal["higher", "lower", "match"]
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A peer's value beside ours, in the finding's unit.
+    """A peer's value beside ours.
 
     Args:
         name: who, e.g. "drain3".
         value: its number.
         kind: "measured" (same run, same input) or "published" (then `source` is required).
         source: where the number, or the peer, comes from.
+        unit: of its number; "" for the finding's, which alone can be compared with ours.
     """
 
     name: str
     value: float
     kind: Literal["measured", "published"]
     source: str = ""
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if self.kind == "published" and not self.source:
@@ -84,9 +86,14 @@ class Finding:
             return self.value <= self.promise
         return self.value == self.promise
 
+    def unit_of(self, rival: Rival) -> str:
+        """The unit of a rival's value; ours can be compared with it where it is the same."""
+        return rival.unit or self.unit
+
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary, with `kept` beside the fields."""
-        return {**asdict(self), "kept": self.kept}
+        """A JSON-ready dictionary, with `kept` beside the fields; a rival has a unit only where it is another one."""
+        rivals = [{name: value for name, value in asdict(r).items() if name != "unit" or value} for r in self.rivals]
+        return {**asdict(self), "rivals": rivals, "kept": self.kept}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Finding:

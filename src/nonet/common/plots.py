@@ -15,7 +15,7 @@ from typing import Any
 import altair as alt
 
 from nonet.common.console import format_cell
-from nonet.common.findings import Finding
+from nonet.common.findings import Finding, Rival
 
 # Mid-tones that differ in lightness and stay apart for colour-blind readers, on white as on near-black.
 PALETTE = ("#3f87d2", "#e08a3a", "#35a37a", "#c26ab0", "#b39b2f", "#7f7fd4", "#d2605c", "#4fb0c4")
@@ -103,13 +103,17 @@ for (const place of document.querySelectorAll(".chart")) {
 
 
 def findings_chart(findings: Sequence[Finding]) -> alt.VConcatChart | None:
-    """Ours beside every rival, one small bar chart a finding (units differ); None when no finding has rivals."""
-    charts = [_finding_bars(finding) for finding in findings if finding.rivals]
+    """Ours beside every rival in its unit, one small bar chart a finding; None when no finding has such rivals."""
+    charts = []
+    for finding in findings:
+        rivals = [rival for rival in finding.rivals if finding.unit_of(rival) == finding.unit]
+        if rivals:
+            charts.append(_finding_bars(finding, rivals))
     return alt.vconcat(*charts, spacing=18) if charts else None
 
 
-def _finding_bars(finding: Finding) -> alt.LayerChart | alt.FacetChart:
-    numbers = [("nonet", finding.value, "ours"), *((r.name, r.value, r.kind) for r in finding.rivals)]
+def _finding_bars(finding: Finding, rivals: Sequence[Rival]) -> alt.LayerChart | alt.FacetChart:
+    numbers = [("nonet", finding.value, "ours"), *((r.name, r.value, r.kind) for r in rivals)]
     # A rival that could not be measured is NaN: it has no bar.
     bars = [
         {"who": who, "value": value, "kind": kind, "label": format_cell(value)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nonet.ragcache import cli_options as options
+
+if TYPE_CHECKING:
+    from nonet.ragcache.bench.quality import Trialled
+    from nonet.ragcache.reuse.calibrating import Calibration, Trial
 
 
 def ask(
@@ -84,7 +87,8 @@ def print_report(report: object) -> None:
     ]
     print_table(["chunk", "decision", "rows computed", "why"], rows)
     if told.get("damage_bound") is not None:
-        print(f"guard: reuse may cost up to {told['damage_bound']:.3g}, as measured by calibrate")
+        then = "; that is too much, so all but exact prefixes was computed" if told.get("abstained") else ""
+        print(f"guard: reuse may cost up to {told['damage_bound']:.3g}, as measured by calibrate{then}")
     for text in told["notes"]:
         print(text)
 
@@ -189,12 +193,12 @@ def calibrate(
 
         nonet ragcache calibrate --questions asked.jsonl --chunks chunks.jsonl --guard guard.json
     """
-    from nonet.common.console import emit_json, note, print_table
-    from nonet.common.errors import InputError
-    from nonet.ragcache.bench.quality import Trialled, damages_of, trial_of
+    from nonet.common.console import note
+    from nonet.ragcache.bench.quality import Trialled, trial_of
     from nonet.ragcache.bench.questions import evaluation_of, read_cases, shares_of
     from nonet.ragcache.reuse.abstain import check_number
     from nonet.ragcache.reuse.calibrating import calibrate as search
+    from nonet.ragcache.reuse.guard_file import check_place
     from nonet.ragcache.reuse.modes import MODES
 
     options.start(quiet, threads)
@@ -206,19 +210,29 @@ def calibrate(
         note(f"of {len(cases)} questions, {first} fill the store, and {len(evaluation.asked)} about the same are asked")
     if guard is not None:
         check_number(len(evaluation.asked))
-        if not guard.parent.is_dir():
-            raise InputError(f"{guard.parent}: no such folder for the guard")
+        check_place(guard)
     trialled = Trialled.prepare(evaluation, model, max_tokens=max_tokens, with_logits=guard is not None)
 
-    def evaluate(alpha: float) -> object:
+    def evaluate(alpha: float) -> Trial:
         note(f"alpha {alpha:g} ...")
         return trial_of(trialled, mode, alpha)
 
-    found = search(evaluate, target=target)  # type: ignore[arg-type]
+    found = search(evaluate, target=target)
+    _show_trials(found, len(evaluation.asked), as_json)
     if guard is not None and found.alpha is not None:
-        settings = options.guard_settings(model, "float32", mode, found.alpha, "published")
-        _measure_guard(guard, damages_of(trialled, mode, found.alpha), settings)
+        _measure_guard(guard, trialled, mode, found.alpha)
+        if not as_json:
+            print(f"{guard} is for: serve --alpha {found.alpha:g} --guard {guard} --max-damage LIMIT")
     trialled.close()
+    if found.alpha is None:
+        lost = "" if guard is None else f" ({guard} is not written)"
+        note(f"no alpha reaches {target:g}; ask more questions, or serve with mode full{lost}")
+        raise typer.Exit(1)
+
+
+def _show_trials(found: Calibration, num_asked: int, as_json: bool) -> None:
+    from nonet.common.console import emit_json, print_table
+
     if as_json:
         emit_json(found)
     else:
@@ -228,24 +242,21 @@ def calibrate(
         ]
         print_table(["alpha", "ROUGE-L", "low", "high", "rows computed", "reaches"], rows)
         if found.alpha is not None:
-            print(f"alpha {found.alpha:g} reaches {target:g} on {len(evaluation.asked)} questions")
-            if guard is not None:
-                print(f"{guard} is for: serve --alpha {found.alpha:g} --guard {guard} --max-damage LIMIT")
-    if found.alpha is None:
-        lost = "" if guard is None else f" ({guard} is not written)"
-        note(f"no alpha reaches {target:g}; ask more questions, or serve with mode full{lost}")
-        raise typer.Exit(1)
+            print(f"alpha {found.alpha:g} reaches {found.target:g} on {num_asked} questions")
+    sys.stdout.flush()  # measuring a guard, which may follow, takes a while and may fail
 
 
-def _measure_guard(
-    file: Path, measured: tuple[Sequence[float], Sequence[float]], settings: Mapping[str, str | float]
-) -> None:
+def _measure_guard(file: Path, trialled: Trialled, mode: str, alpha: float) -> None:
     from nonet.common.console import note
+    from nonet.ragcache.bench.quality import damages_of
     from nonet.ragcache.reuse.abstain import calibrated_guard
     from nonet.ragcache.reuse.guard_file import write_guard
 
-    exposures, damages = measured
-    guard = calibrated_guard(exposures, damages, limit=0.0)  # serve has the limit
+    model = trialled.engine.model
+    exposures, damages = damages_of(trialled, mode, alpha)
+    # The limit is for serve to choose.
+    guard = calibrated_guard(exposures, damages, limit=0.0, fingerprint=model.fingerprint)
+    settings = options.guard_settings(model.dtype, mode, alpha, trialled.engine.config.overlap)
     write_guard(file, guard, settings)
     bounds = sorted(map(guard.bound_at, exposures))
     middle, most = bounds[len(bounds) // 2], bounds[-1]

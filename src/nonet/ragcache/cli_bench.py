@@ -16,7 +16,8 @@ def bench(
         list[str] | None, typer.Option(metavar="NAME", help="These experiments only, such as quality or peers.")
     ] = None,
     questions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Your own: JSON lines with question, top5 (chunk ids), answer.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own, for quality: JSON lines with question, top5 (chunk ids), answer."),
     ] = None,
     chunks: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON lines with chunk_id and text.")] = None,
     arrivals: Annotated[
@@ -34,11 +35,13 @@ def bench(
 ) -> None:
     """Measure this room against its rivals and full recomputation; exit code 1 when a promise is not kept.
 
+    With --questions only quality is measured, with --arrivals only the load of that trace, unless --only says more.
+
     Examples:
 
         nonet ragcache bench --quick --json findings.jsonl
 
-        nonet ragcache bench --full --only quality --questions asked.jsonl --chunks chunks.jsonl
+        nonet ragcache bench --full --questions asked.jsonl --chunks chunks.jsonl
 
         nonet ragcache bench --arrivals AzureLLMInferenceTrace_conv.csv
     """

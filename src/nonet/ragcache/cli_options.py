@@ -77,14 +77,16 @@ def start(quiet: bool, threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def guard_settings(model: str, dtype: str, mode: str, alpha: float, overlap: str) -> dict[str, str | float]:
+def guard_settings(
+    dtype: str, mode: str, alpha: float, overlap: str, recompute: float | None = None
+) -> dict[str, str | float | None]:
     """The settings under which a guard is measured, and so the only ones under which it may be used.
 
     Args:
-        model: as given.
-        dtype: of its weights and KV.
+        dtype: of the weights and the KV.
         mode: of requests that do not say.
         alpha: factor of the fix overhead.
         overlap: the rule for new neighbours.
+        recompute: share of the reused rows that requests which do not say have computed anew, None for what alpha says.
     """
-    return {"model": model, "dtype": dtype, "mode": mode, "alpha": alpha, "overlap": overlap}
+    return {"dtype": dtype, "mode": mode, "alpha": alpha, "overlap": overlap, "recompute": recompute}

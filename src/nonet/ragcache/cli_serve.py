@@ -71,7 +71,7 @@ def with_guard(settings: ServeSettings, file: Path | None, max_damage: float | N
     """Let the engine abstain where a measured bound exceeds a limit.
 
     Args:
-        settings: from the flags; the guard must have been measured under them.
+        settings: from the flags and LMCache's; the guard must have been measured under them.
         file: that `calibrate --guard` wrote, None for no guard.
         max_damage: the limit in nats a token; None for 0.1, at which the shadow check raises its alarm, too.
 
@@ -87,7 +87,8 @@ def with_guard(settings: ServeSettings, file: Path | None, max_damage: float | N
             raise InputError("--max-damage needs --guard FILE, which calibrate --guard measures")
         return settings
     engine = settings.engine
-    here = guard_settings(settings.model, settings.dtype, engine.mode, engine.alpha, engine.overlap)
+    share = settings.server.default_recompute
+    here = guard_settings(settings.dtype, engine.mode, engine.alpha, engine.overlap, share)
     limit = _MAX_DAMAGE if max_damage is None else max_damage
     return replace(settings, engine=replace(engine, guard=read_guard(file, limit, here)))
 

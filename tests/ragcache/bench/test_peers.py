@@ -75,7 +75,7 @@ def test_reused_tokens_are_counted_on_both_sides(monkeypatch):
     first, again = made[0].asked[:3], made[0].asked[3:]
     assert len(again) == 6 and [sorted(one) for one in again[::2]] == [sorted(one) for one in first]
     assert all(one != two for one, two in zip(again[::2], first, strict=True))
-    assert apart.rivals[0].value == 60.0
+    assert (apart.rivals[0].value, apart.rivals[0].unit) == (60.0, "tokens")
     total = sum(map(len, first))
     ours = round(apart.value * 60)
     assert f"{ours} of {total} prompt tokens reused here" in apart.note and 0.5 * total < ours < total

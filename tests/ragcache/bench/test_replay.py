@@ -8,7 +8,7 @@ import pytest
 from nonet.common.errors import InputError
 from nonet.common.jsonable import dumps
 from nonet.ragcache.bench.arrivals import Arrival
-from nonet.ragcache.bench.replay import Goal, Record, TimedRequest, load_report, replay, sized_requests
+from nonet.ragcache.bench.replay import Goal, Record, TimedRequest, load_report, median_report, replay, sized_requests
 from nonet.ragcache.models.toy import toy_model
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.scheduling.request import BusyError, EndEvent, TokenEvent
@@ -97,6 +97,14 @@ def test_report_by_hand():
     assert report.p99_e2el_ms == pytest.approx(1400 + 0.98 * 1700)  # linear between the second and the third
     assert load_report(records).request_goodput is None
     assert load_report(records, Goal(tpot_ms=150)).request_goodput == pytest.approx(0.2)
+
+
+def test_several_runs_as_one():
+    reports = [load_report([Record(10, 0.0, 0.0, [ms / 1e3], ms / 1e3)]) for ms in (100, 900, 300, 500)]
+    one = median_report(reports)
+    assert one.mean_e2el_ms == pytest.approx(400) and one.p95_ttft_ms == pytest.approx(400)
+    assert one.duration == pytest.approx(0.4) and one.request_throughput == pytest.approx((1 / 0.3 + 2) / 2)
+    assert (one.completed, one.total_input_tokens, one.request_goodput) == (1, 10, None)
 
 
 def test_report_has_the_names_of_vllms_result_file():

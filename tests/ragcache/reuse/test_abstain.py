@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from nonet.common.errors import InputError
+from nonet.ragcache.models.toy import toy_decoder, toy_model
 from nonet.ragcache.reuse.abstain import EXPOSURE_FLOOR, Guard, calibrated_guard, exposure
 from nonet.ragcache.reuse.planner import Planner
+from nonet.ragcache.scheduling.engine import Engine
+from nonet.ragcache.scheduling.settings import EngineConfig
+from nonet.ragcache.store.chunk_store import ChunkStore
 from tests.ragcache.reuse.parts import SYSTEM, Index, make_meta, make_prompt
 
 PROMPT = make_prompt(("A", 10), ("B", 20), ("C", 30))
@@ -34,11 +38,11 @@ def test_above_the_limit_everything_but_exact_prefixes_is_computed():
     bound = 2.0 * (exposure(Planner(STORE).plan(PROMPT, "guided")) + EXPOSURE_FLOOR)
     served = Planner(STORE, guard=Guard(bound * 1.01, 2.0)).plan(PROMPT, "guided")
     assert (served.segments[3].decision, served.probe) == ("reused", "question")
-    assert served.damage_bound == pytest.approx(bound)
+    assert served.damage_bound == pytest.approx(bound) and not served.abstained
     refused = Planner(STORE, guard=Guard(bound * 0.99, 2.0)).plan(PROMPT, "guided")
     assert [part.decision for part in refused.segments] == ["prefix", "prefix", "computed", "computed", "computed"]
     assert (refused.probe, refused.budget, len(refused.active_rows)) == ("", 0, 53)
-    assert refused.damage_bound == pytest.approx(bound)
+    assert refused.damage_bound == pytest.approx(bound) and refused.abstained
     assert refused.segments[3].reason.startswith("abstained")
 
 
@@ -71,6 +75,33 @@ def test_too_few_requests_and_wrong_values():
     for x, y in (([0.1], [0.1, 0.2]), ([-1.0] * 9, [0.1] * 9), ([0.1] * 9, [math.nan] * 9), ([0.1] * 9, [-1.0] * 9)):
         with pytest.raises(InputError, match="guard"):
             calibrated_guard(x, y, limit=1)
-    for wrong in ({"limit": -1, "factor": 1}, {"limit": 1, "factor": math.nan}):
-        with pytest.raises(InputError, match="guard"):
-            Guard(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"limit": -1},
+        {"limit": math.nan},
+        {"factor": -1},
+        {"factor": math.nan},
+        {"factor": math.inf},
+        {"miss": 0},
+        {"miss": 5},
+        {"miss": math.nan},
+        {"num_calibrated": -1},
+    ],
+)
+def test_a_guard_has_numbers_within_their_ranges(wrong):
+    with pytest.raises(InputError, match="guard: "):
+        Guard(**{"limit": 1, "factor": 1, **wrong})
+
+
+def test_a_guard_is_for_the_model_that_it_was_measured_on():
+    model = toy_model()
+    measured = calibrated_guard([0.1] * 9, [0.2] * 9, limit=1, fingerprint=model.fingerprint)
+    other = toy_model(toy_decoder(seed=1))
+    for guard in (measured, Guard(1, 1)):
+        Engine(model, ChunkStore.from_spec("ram:10MB"), EngineConfig(guard=guard)).stop(0)
+    Engine(other, ChunkStore.from_spec("ram:10MB"), EngineConfig(guard=Guard(1, 1))).stop(0)
+    with pytest.raises(InputError, match="measured on another model; serve that one, or calibrate this one"):
+        Engine(other, ChunkStore.from_spec("ram:10MB"), EngineConfig(guard=measured))

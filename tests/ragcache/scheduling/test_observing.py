@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from nonet.common.errors import InputError
 from nonet.ragcache.engine.observing import Observer
@@ -115,3 +116,20 @@ def test_a_planner_for_a_prefix_cache_uses_both_kinds(make_engine):
     ]:
         plan = Planner(Half(), observed_only=observed_only).plan(prompt, mode)
         assert [part.decision for part in plan.segments[1:-1]] == decisions, (observed_only, mode)
+
+
+def test_what_was_observed_since_it_was_saved_is_forgotten():
+    observer = Observer(torch.tensor([0, 0, 1, 1]), num_segments=2, num_layers=3, question=1)
+
+    def sums():
+        return [one.clone() for one in (observer.sums, observer.onto, observer.received, observer.asked)]
+
+    def show():
+        observer.observe(1, torch.tensor([2, 3]), torch.arange(4), torch.full((2, 4), 0.25))
+
+    show()
+    before, saved = sums(), observer.saved()
+    show()
+    assert not any(torch.equal(one, other) for one, other in zip(sums(), before, strict=True))
+    observer.restore(saved)
+    assert all(torch.equal(one, other) for one, other in zip(sums(), before, strict=True))

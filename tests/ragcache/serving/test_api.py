@@ -465,9 +465,10 @@ def test_usage_comes_with_every_event_on_request(client):
         assert all(one is None for one in usages(**options)[0][:-1])
 
 
-def test_a_guards_bound_is_told_with_the_answer_and_its_explanation(client):
+@pytest.mark.parametrize("limit", [1000.0, 0.0])
+def test_a_guards_bound_is_told_with_the_answer_and_its_explanation(client, limit):
     assert chat(client, chunks=["a chunk"]).usage.nonet["damage_bound"] is None
-    engine = Engine(toy_model(), ChunkStore.from_spec("ram:100MB"), EngineConfig(guard=Guard(1000.0, 0.5)))
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:100MB"), EngineConfig(guard=Guard(limit, 0.5)))
     running = RagServer(engine, ServerConfig("toy", default_max_tokens=1), Address(port=0)).start()
     guarded = openai.OpenAI(base_url=f"{running.address}/v1", api_key="none", max_retries=0)
     try:
@@ -475,8 +476,10 @@ def test_a_guards_bound_is_told_with_the_answer_and_its_explanation(client):
         engine.finish_background()
         answer = chat(guarded, chunks=["and another", "a chunk"])
         bound = answer.usage.nonet["damage_bound"]
-        assert 0 < bound < 1
+        assert 0 < bound < 1 and answer.usage.nonet["abstained"] == (bound > limit)
         told = httpx2.get(f"{running.address}/v1/cache/explain", params={"request": answer.id}).json()
-        assert told["damage_bound"] == bound
+        assert told["damage_bound"] == bound and told["abstained"] == (bound > limit)
+        shown = httpx2.get(f"{running.address}/metrics").text
+        assert f'abstained_requests_total{{model_name="toy"}} {float(bound > limit)}' in shown
     finally:
         running.stop(0)

@@ -1,5 +1,7 @@
 """What the metrics count, without a server."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
@@ -36,6 +38,13 @@ def test_hit_rate_is_of_the_last_hundred_requests():
     assert value(metrics, "lmcache:retrieve_hit_rate") == 0.0
     assert value(metrics, "lmcache:num_hit_tokens_total") == 400.0
     assert value(metrics, "lmcache:num_requested_tokens_total") == 1200.0
+
+
+def test_requests_whose_reuse_was_refused_are_counted():
+    metrics = Metrics("m")
+    for abstained in (False, True, True):
+        metrics.finished(replace(report(0, 0, 0, 9), abstained=abstained), "stop")
+    assert value(metrics, "nonet_ragcache_abstained_requests_total") == 2
 
 
 def test_each_tier_counts_as_one_place_of_lmcaches():

@@ -42,17 +42,20 @@ def bench(
 
     Args:
         scale: which sizes.
-        only: names from `experiments()`; none means all.
+        only: names from `experiments()`; none means all, or the one that `questions` or `arrivals` ask for.
         model: a Llama, as `load_model` takes it.
-        questions: JSON lines with question, top5 and answer, instead of the published ones.
+        questions: JSON lines with question, top5 and answer, instead of the published ones; then `quality` is the only
+            experiment unless `only` says more.
         chunks: JSON lines with chunk_id and text; with `questions`.
-        arrivals: a published trace of requests; adds the experiment `trace_load`, the only one unless `only` says more.
+        arrivals: a published trace of requests; adds the experiment `trace_load`, then the only one unless `only` says
+            more.
 
     Raises:
         InputError: a name that is not one, or files that cannot be read.
     """
-    chosen = only or (("trace_load",) if arrivals is not None else ())
-    return run_experiments(experiments(model, questions, chunks, arrivals), scale, chosen)
+    given = {"trace_load": arrivals, "quality": questions}
+    asked_for = [name for name, file in given.items() if file is not None]
+    return run_experiments(experiments(model, questions, chunks, arrivals), scale, only or asked_for[:1])
 
 
 def experiments(
@@ -148,7 +151,7 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     evaluation = evaluation_of(name, few, met, num_warming=warming, num_asked=asked)
     calibrating = len(evaluation.asked) // 3 if is_full else 0
     findings, shares = quality_findings(model, evaluation, num_calibrating=calibrating)
-    if not is_full:
+    if not calibrating:
         # So few questions calibrate nothing, and nothing is promised.
         shares = {"": 0.3}
     for kind, share in shares.items():
@@ -160,7 +163,7 @@ def _quality(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
             recompute=share,
             source=told,
             kind=kind,
-            has_promise=is_full and not kind,
+            has_promise=calibrating > 0 and not kind,
             is_xquad=name == "xquad",
         )
     return findings
@@ -266,8 +269,8 @@ def _load(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
 def _trace_load(arrivals: Path, scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
     from nonet.ragcache.bench.trace_load import trace_load_findings
 
-    number = 60 if scale == "full" else 10
-    return trace_load_findings(model, arrivals, trace[2], num_warming=number, num_requests=number)
+    number, rounds = (60, 3) if scale == "full" else (10, 1)
+    return trace_load_findings(model, arrivals, trace[2], num_warming=number, num_requests=number, rounds=rounds)
 
 
 def _isolation(scale: Scale, model: LoadedModel, trace: Trace) -> list[Finding]:
@@ -296,7 +299,7 @@ def _eviction(_scale: Scale) -> list[Finding]:
 def _few(cases: Sequence[Case], texts: Mapping[str, str], num_chunks: int) -> tuple[Sequence[Case], Mapping[str, str]]:
     """A small part of a trace: the chunks that are retrieved most together, and questions with three of them or more.
 
-    A question keeps those of its chunks that are among them.
+    A question keeps those of its chunks that are among them. Where none has three, those with the most are taken.
     """
     from collections import Counter
     from dataclasses import replace
@@ -311,7 +314,8 @@ def _few(cases: Sequence[Case], texts: Mapping[str, str], num_chunks: int) -> tu
             break
         chosen.add(beside.most_common(1)[0][0])
     kept = [replace(case, chunks=tuple(chunk for chunk in case.chunks if chunk in chosen)) for case in cases]
-    return [case for case in kept if len(case.chunks) > 2], {one: texts[one] for one in sorted(chosen)}
+    fewest = min(3, max(len(case.chunks) for case in kept))
+    return [case for case in kept if len(case.chunks) >= fewest], {one: texts[one] for one in sorted(chosen)}
 
 
 def _prompts(model: LoadedModel, cases: Sequence[Case], texts: Mapping[str, str], number: int) -> list[list[int]]:

@@ -9,10 +9,9 @@ measured first with everything sent at once.
 from __future__ import annotations
 
 import random
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -22,7 +21,7 @@ from nonet.common.errors import InputError
 from nonet.common.findings import Finding, Rival
 from nonet.ragcache.bench.arrivals import poisson_times
 from nonet.ragcache.bench.questions import SYSTEM, Case
-from nonet.ragcache.bench.replay import LoadReport, TimedRequest
+from nonet.ragcache.bench.replay import LoadReport, TimedRequest, median_report
 from nonet.ragcache.bench.under_load import PREFIX, ModeUnderLoad
 from nonet.ragcache.models.loading import LoadedModel
 from nonet.ragcache.reuse.modes import DEFAULT_MODE
@@ -155,9 +154,9 @@ def findings_of(runs: Sequence[LoadRun], mode: str, described: str, base_per_s: 
         described: the input.
         base_per_s: requests a second at factor 1.
     """
-    prefix = _medians([run.report for run in runs if run.mode == PREFIX])
+    prefix = median_report([run.report for run in runs if run.mode == PREFIX])
     by_factor = {
-        factor: _medians([run.report for run in runs if run.mode == mode and run.factor == factor])
+        factor: median_report([run.report for run in runs if run.mode == mode and run.factor == factor])
         for factor in sorted({run.factor for run in runs if run.mode == mode})
     }
     latency = prefix.mean_e2el_ms / by_factor[1.0].mean_e2el_ms
@@ -187,7 +186,7 @@ def findings_of(runs: Sequence[LoadRun], mode: str, described: str, base_per_s: 
             "x",
             "higher",
             source,
-            (Rival("prefix mode (requests/s)", prefix.request_throughput, "measured"),),
+            (Rival("prefix mode", prefix.request_throughput, "measured", unit="requests/s"),),
             promise=None if is_latency else THROUGHPUT_PROMISE,
             note=f"{told}; p95 by rate {tried}",
         ),
@@ -198,7 +197,7 @@ def findings_of(runs: Sequence[LoadRun], mode: str, described: str, base_per_s: 
             "x",
             "higher",
             source,
-            (Rival("prefix mode (mean ms)", prefix.mean_e2el_ms, "measured"),),
+            (Rival("prefix mode, mean latency", prefix.mean_e2el_ms, "measured", unit="ms"),),
             promise=LATENCY_PROMISE if is_latency else None,
             note=told,
         ),
@@ -241,14 +240,6 @@ def _round(
         if report.p95_e2el_ms > prefix.p95_e2el_ms:
             break
     return runs
-
-
-def _medians(reports: Sequence[LoadReport]) -> LoadReport:
-    middle = {
-        name: statistics.median(getattr(report, name) for report in reports)
-        for name in ("mean_e2el_ms", "p95_e2el_ms", "request_throughput")
-    }
-    return replace(reports[0], **middle)
 
 
 def _prompt(engine: Engine, case: Case, texts: Mapping[str, str]) -> Prompt:

@@ -114,7 +114,7 @@ def ttft_vs_kvboost(
         "lower",
         f"{num_prompts} prompts of {num_chunks} chunks of {chunk_tokens} tokens in a new order, {runs} interleaved "
         f"runs each, {torch.get_num_threads()} threads, {mode} and cacheblend at {REPAIR:.0%}",
-        (Rival("KVBoost 0.9.0, cacheblend (s)", theirs, "measured"),),
+        (Rival("KVBoost 0.9.0, cacheblend", theirs, "measured", unit="s"),),
         promise=0.5,
         note=f"{ours:.3g} s and {statistics.mean(rows):.0%} of rows here; KVBoost says {statistics.mean(reused):.0%} "
         f"reused, {stats['approximate_hits']} hits moved and {stats['cache_hits']} in place, and takes {theirs:.3g} s "
@@ -348,7 +348,7 @@ def _reused(name: str, taken: Sequence[_Both], source: str, before: str, promise
         "x",
         "higher",
         source,
-        (Rival("llama.cpp, cache_n (tokens)", float(theirs), "measured"),),
+        (Rival("llama.cpp, cache_n", float(theirs), "measured", unit="tokens"),),
         promise=promise,
         note=f"{ours} of {total} prompt tokens reused here and {repaired} repaired, {theirs} by llama.cpp without "
         f"repair; {before}; warm {_median(taken, 'theirs_s'):.3g} s and {_median(taken, 'ours_s'):.3g} s",

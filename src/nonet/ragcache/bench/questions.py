@@ -141,6 +141,11 @@ def evaluation_of(
     met = {chunk for case in warming for chunk in case.chunks}
     contexts = {case.chunks for case in warming}
     asked = [case for case in rest if met.issuperset(case.chunks) and case.chunks not in contexts][:num_asked]
+    if not asked and all(len(case.chunks) < 2 for case in cases):
+        raise InputError(
+            f"{name}: no question has more than one chunk, and one alone is an exact prefix when it comes again; give "
+            "questions with two chunks or more"
+        )
     if not asked:
         raise InputError(
             f"{name}: {len(warming)} of {len(order)} questions fill the store, and no other has chunks that all came "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Protocol
 
@@ -228,6 +229,17 @@ def load_report(records: Sequence[Record], goal: Goal | None = None) -> LoadRepo
         total_token_throughput=(num_input + num_output) / duration,
         **{key: value for name, values in spread.items() for key, value in _spread(name, values).items()},
     )
+
+
+def median_report(reports: Sequence[LoadReport]) -> LoadReport:
+    """Several runs of the same requests as one: the median of each measured number; counts are the first run's.
+
+    Args:
+        reports: of at least one run.
+    """
+    first = reports[0]
+    measured = [one.name for one in fields(first) if isinstance(getattr(first, one.name), float)]
+    return replace(first, **{name: statistics.median(getattr(one, name) for one in reports) for name in measured})
 
 
 def sized_requests(

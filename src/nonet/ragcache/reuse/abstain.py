@@ -64,9 +64,10 @@ class Guard:
         factor: damage for each unit of exposure; `calibrated_guard` finds it.
         miss: share of requests whose damage may exceed its bound.
         num_calibrated: requests behind the factor.
+        fingerprint: of the model that the factor was measured on (`LoadedModel.fingerprint`); "" for any.
 
     Raises:
-        InputError: a negative limit or factor.
+        InputError: a value outside its range.
 
     >>> from nonet.ragcache import ChunkStore, Engine, EngineConfig, toy_model
     >>> config = EngineConfig(guard=Guard(limit=0.1, factor=0.5))
@@ -80,10 +81,27 @@ class Guard:
     factor: float
     miss: float = MISS
     num_calibrated: int = 0
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        if not (self.limit >= 0 and self.factor >= 0):
-            raise InputError(f"guard: limit {self.limit:g} and factor {self.factor:g} must not be negative")
+        if not (self.limit >= 0 and 0 <= self.factor < math.inf):
+            text = f"limit {self.limit:g} must be 0 or more, and factor {self.factor:g} 0 or more and finite"
+            raise InputError(f"guard: {text}")
+        if not (0 < self.miss < 1 and self.num_calibrated >= 0):
+            text = f"miss {self.miss:g} must be above 0 and below 1, and {self.num_calibrated} requests 0 or more"
+            raise InputError(f"guard: {text}")
+
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse a model on which nothing was measured.
+
+        Args:
+            fingerprint: of the model.
+
+        Raises:
+            InputError: the guard is another model's.
+        """
+        if self.fingerprint not in ("", fingerprint):
+            raise InputError("guard: measured on another model; serve that one, or calibrate this one with --guard")
 
     def bound(self, plan: Plan) -> float:
         """Damage that a share `miss` of requests exceeds; 0 for a plan that takes over exact prefixes only."""
@@ -101,7 +119,7 @@ class Guard:
         if bound > self.limit:
             why = f"abstained: reuse might cost {bound:.3g}, more than the limit {self.limit:g}"
             plan = plan.all_computed(why)
-        return replace(plan, damage_bound=bound)
+        return replace(plan, damage_bound=bound, abstained=bound > self.limit)
 
 
 def check_number(num_requests: int, miss: float = MISS) -> None:
@@ -120,7 +138,7 @@ def check_number(num_requests: int, miss: float = MISS) -> None:
 
 
 def calibrated_guard(
-    exposures: Sequence[float], damages: Sequence[float], *, limit: float, miss: float = MISS
+    exposures: Sequence[float], damages: Sequence[float], *, limit: float, miss: float = MISS, fingerprint: str = ""
 ) -> Guard:
     """A guard from measured requests that were served without one.
 
@@ -132,6 +150,7 @@ def calibrated_guard(
         damages: measured afterwards.
         limit: damage that is accepted.
         miss: share of requests whose damage may exceed its bound.
+        fingerprint: of the model; "" does not tell.
 
     Raises:
         InputError: too few requests for this share, or values that are negative or no numbers.
@@ -147,4 +166,4 @@ def calibrated_guard(
     check_number(len(x), miss)
     rank = math.ceil((len(x) + 1) * (1 - miss) - 1e-9)
     scores = np.sort(np.maximum(y, 0.0) / (x + EXPOSURE_FLOOR))
-    return Guard(limit, float(scores[rank - 1]), miss, len(x))
+    return Guard(limit, float(scores[rank - 1]), miss, len(x), fingerprint)

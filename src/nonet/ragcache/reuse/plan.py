@@ -72,6 +72,7 @@ class Plan:
             "deviation" (all rows in question run through the first layers), or "" when all are chosen.
         considered: by chunk id, the variants that were looked at, each with its overlap.
         damage_bound: what `Guard` says of this plan; None without one.
+        abstained: whether `Guard` had everything but exact prefixes computed.
         carries: whether the rows of a chunk that are not repaired follow the mean change of those that are.
 
     >>> from nonet.ragcache import ChunkStore, Engine, toy_model
@@ -88,6 +89,7 @@ class Plan:
     probe: ProbeKind = ""
     considered: tuple[tuple[str, tuple[tuple[VariantMeta, Overlap], ...]], ...] = ()
     damage_bound: float | None = None
+    abstained: bool = False
     carries: bool = False
 
     @cached_property

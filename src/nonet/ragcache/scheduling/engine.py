@@ -67,7 +67,7 @@ class Engine:
         on_gap: told the seconds between each two tokens of a request, from the engine's thread.
 
     Raises:
-        InputError: sizes that do not fit the model.
+        InputError: sizes that do not fit the model, or a guard of another one.
 
     >>> from nonet.ragcache.models.toy import toy_model
     >>> engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
@@ -78,6 +78,8 @@ class Engine:
 
     def __init__(self, model: LoadedModel, store: ChunkStore, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
+        if self.config.guard is not None:
+            self.config.guard.check_model(model.fingerprint)
         self.model, self.store = model, store
         self.max_model_len = min(self.config.max_model_len or model.config.max_context, model.config.max_context)
         tokens = self.config.pool_tokens or 4 * self.max_model_len

@@ -157,6 +157,7 @@ class RequestReport:
         chunks: one entry a chunk, in the order of the prompt.
         notes: what went otherwise than planned (a stored variant that could not be read).
         damage_bound: what `Guard` says that reuse may cost, in the unit of its calibration; None without a guard.
+        abstained: whether that was too much, so that everything but exact prefixes was computed.
 
     >>> done = RequestReport("7d", "guided", 1000, 100, 700, 50, 150, 0, 20, 0.0, 0.3, 0.9, chunks=())
     >>> done.cached_tokens, done.active_rows
@@ -178,6 +179,7 @@ class RequestReport:
     chunks: tuple[ChunkReport, ...]
     notes: tuple[str, ...] = ()
     damage_bound: float | None = None
+    abstained: bool = False
 
     @property
     def cached_tokens(self) -> int:

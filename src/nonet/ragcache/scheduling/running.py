@@ -176,6 +176,7 @@ class Running:
             chunks=self._chunk_reports(),
             notes=tuple(self.notes),
             damage_bound=plan.damage_bound if plan else None,
+            abstained=plan.abstained if plan else False,
         )
 
     def _chunk_reports(self) -> tuple[ChunkReport, ...]:

@@ -53,6 +53,7 @@ def usage(reports: Sequence[RequestReport]) -> dict[str, Any]:
             "mode": reports[0].mode,
             "notes": [note for one in reports for note in one.notes],
             "damage_bound": max((one.damage_bound for one in reports if one.damage_bound is not None), default=None),
+            "abstained": any(one.abstained for one in reports),
         },
     }
 

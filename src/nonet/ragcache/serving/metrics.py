@@ -44,6 +44,7 @@ class Metrics:
         self._chunks = counter("chunks", "Chunks of prompts by what was decided for them.", "decision")
         self._generated = counter("generation_tokens", "Generated tokens.")
         self._faults = counter("faults", "Stored variants that could not be used, and other mishaps that were mended.")
+        self._abstained = counter("abstained_requests", "Requests whose reuse the guard refused.")
         self._ttft = histogram("time_to_first_token_seconds", "From arrival to the first token.")
         self._e2e = histogram("e2e_request_latency_seconds", "From arrival to the end.")
         self._gap = histogram("inter_token_latency_seconds", "Between two tokens of a request.")
@@ -108,6 +109,7 @@ class Metrics:
             self._chunks.labels(name, chunk.decision).inc()
         self._generated.labels(name).inc(report.output_tokens)
         self._faults.labels(name).inc(len(report.notes))
+        self._abstained.labels(name).inc(int(report.abstained))
         if report.output_tokens:
             self._ttft.labels(name).observe(report.ttft_s)
         self._e2e.labels(name).observe(report.e2e_s)
