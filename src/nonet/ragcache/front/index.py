@@ -7,7 +7,6 @@ searched, which takes less time than loading a model. Both rankings are merged b
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ import numpy as np
 
 from nonet.common.errors import InputError
 from nonet.ragcache.front.chunking import Chunk, Encode, cut_document
+from nonet.ragcache.front.database import Database
 from nonet.ragcache.front.documents import Document
 from nonet.ragcache.models.tokenizer import well_formed
 
@@ -27,23 +27,12 @@ if TYPE_CHECKING:
 
 Method = Literal["hybrid", "bm25", "vector"]
 INDEX_FILE = "chunks.sqlite"
-_VERSION = 2
 _RANK_OFFSET = 60
 """Reciprocal rank fusion's constant, as published (Cormack et al., SIGIR 2009)."""
 _POOL = 50
 """Chunks of each ranking that are merged."""
 _REST = 4.0
 """After a rebuild for what another process wrote, so many times as long without one: it writes document by document."""
-_FILE = "file TEXT NOT NULL DEFAULT ''"
-"""Where a document is from; "" where that is not known."""
-_SCHEMA = f"""
-CREATE TABLE documents (id TEXT PRIMARY KEY, title TEXT NOT NULL, sha256 TEXT NOT NULL, {_FILE});
-CREATE TABLE chunks (
-    id TEXT PRIMARY KEY,
-    document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
-    number INTEGER NOT NULL, text TEXT NOT NULL, vector BLOB);
-CREATE INDEX chunks_document ON chunks(document);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +79,8 @@ class ChunkIndex:
         embedder: for vectors; without one, chunks are found by words only.
 
     Raises:
-        InputError: the file is not such an index, or one of another version.
+        InputError: from here and from every method: the file is damaged, no such index, or one of another version, or
+            another process goes on writing to it.
 
     >>> import tempfile
     >>> from nonet.ragcache.front.documents import Document
@@ -105,31 +95,17 @@ class ChunkIndex:
     def __init__(self, folder: str | Path, embedder: Embedder | None = None) -> None:
         self.folder = Path(folder)
         self._embedder = embedder
-        path = self.folder / INDEX_FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.folder}: no folder for an index ({error.strerror})") from error
-        try:
-            self._database = sqlite3.connect(path, check_same_thread=False)
-            self._database.execute("PRAGMA foreign_keys = ON")
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA} PRAGMA user_version = {_VERSION};")
-            elif version == 1:
-                self._database.executescript(
-                    f"BEGIN; ALTER TABLE documents ADD COLUMN {_FILE}; PRAGMA user_version = {_VERSION}; COMMIT;"
-                )
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{path}: not an index of chunks ({error})") from error
-        if version not in (0, 1, _VERSION):
-            raise InputError(f"{path}: written by another version ({version}); ingest the documents anew")
+        self._database = Database(self.folder / INDEX_FILE)
         self._building = threading.Lock()
         self._searcher: _Searcher | None = None
         self._own_changes = self._others_version = 0  # at which it was built
 
     def __len__(self) -> int:
-        return int(self._database.execute("SELECT count(*) FROM chunks").fetchone()[0])
+        return int(self._database.query("SELECT count(*) FROM chunks")[0][0])
 
     def ingest(self, documents: Iterable[Document], encode: Encode, max_tokens: int = 300) -> Ingested:
         """Take documents in; a document whose text is unchanged costs nothing, one that changed is replaced.
@@ -152,11 +128,11 @@ class ChunkIndex:
         for given in documents:
             document = self._named(given)
             digest = hashlib.sha256(f"{max_tokens}\0{document.title}\0{document.text}".encode()).hexdigest()
-            found = self._database.execute("SELECT sha256, file FROM documents WHERE id = ?", (document.document_id,))
-            before = found.fetchone()
-            if before and before[0] == digest and not self._lacks_vectors(document.document_id):
+            name = document.document_id
+            before = self._database.query("SELECT sha256, file FROM documents WHERE id = ?", name)
+            if before and before[0][0] == digest and not self._lacks_vectors(document.document_id):
                 unchanged.append(document.document_id)
-                if before[1] != _file_of(document):
+                if before[0][1] != _file_of(document):
                     self._move(document)
                 continue
             chunks = cut_document(document, encode, max_tokens)
@@ -167,9 +143,8 @@ class ChunkIndex:
 
     def remove(self, document_id: str) -> bool:
         """Remove a document and its chunks; False when there is none of that name."""
-        with self._database:
-            gone = self._database.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount
-        return gone > 0
+        with self._database.writing() as connection:
+            return connection.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount > 0
 
     def search(self, question: str, k: int = 5, method: Method = "hybrid") -> list[Hit]:
         """The k best chunks for a question, best first.
@@ -189,16 +164,16 @@ class ChunkIndex:
 
     def chunks(self) -> list[Chunk]:
         """All chunks, document by document."""
-        rows = self._database.execute("SELECT id, document, text FROM chunks ORDER BY document, number")
+        rows = self._database.query("SELECT id, document, text FROM chunks ORDER BY document, number")
         return [Chunk(*row) for row in rows]
 
     def documents(self) -> list[str]:
         """The ids of all documents."""
-        return [row[0] for row in self._database.execute("SELECT id FROM documents ORDER BY id")]
+        return [row[0] for row in self._database.query("SELECT id FROM documents ORDER BY id")]
 
     def files(self) -> dict[str, Path]:
         """The files of the documents that are from files, by the documents' ids."""
-        rows = self._database.execute("SELECT id, file FROM documents WHERE file != '' ORDER BY id")
+        rows = self._database.query("SELECT id, file FROM documents WHERE file != '' ORDER BY id")
         return {name: Path(file) for name, file in rows}
 
     def close(self) -> None:
@@ -208,8 +183,7 @@ class ChunkIndex:
     def _current(self) -> _Searcher:
         """Both rankings of what is in the database now, or, while another process writes, was a moment ago."""
         with self._building:
-            own = self._database.total_changes
-            (others,) = self._database.execute("PRAGMA data_version").fetchone()
+            own, others = self._database.own_changes, self._database.others_version
             found = self._searcher
             if found is not None and own == self._own_changes:
                 rested = time.monotonic() - found.built_at_s >= _REST * found.build_s
@@ -226,29 +200,29 @@ class ChunkIndex:
         if document.file is None:
             return document
         query = "SELECT file FROM documents WHERE id = ?"
-        owners = {name: self._database.execute(query, (name,)).fetchone() for name in document.ids()}
-        free = [name for name, owner in owners.items() if owner is None or not owner[0] or _is_gone(owner[0])]
-        own = [name for name, owner in owners.items() if owner == (_file_of(document),)]
+        owners = {name: self._database.query(query, name) for name in document.ids()}
+        free = [name for name, owner in owners.items() if not owner or not owner[0][0] or _is_gone(owner[0][0])]
+        own = [name for name, owner in owners.items() if owner == [(_file_of(document),)]]
         return replace(document, document_id=(own or free)[0])
 
     def _hit(self, chunk_id: str, score: float) -> Hit | None:
-        row = self._database.execute(
+        rows = self._database.query(
             "SELECT chunks.id, document, text, title FROM chunks JOIN documents ON documents.id = document"
             " WHERE chunks.id = ?",
-            (chunk_id,),
-        ).fetchone()
-        return Hit(Chunk(*row[:3]), row[3], score) if row is not None else None
+            chunk_id,
+        )
+        return Hit(Chunk(*rows[0][:3]), rows[0][3], score) if rows else None
 
     def _lacks_vectors(self, document_id: str) -> bool:
         if self._embedder is None:
             return False
         query = "SELECT 1 FROM chunks WHERE document = ? AND vector IS NULL LIMIT 1"
-        return self._database.execute(query, (document_id,)).fetchone() is not None
+        return bool(self._database.query(query, document_id))
 
     def _move(self, document: Document) -> None:
         row = (_file_of(document), document.document_id)
-        with self._database:
-            self._database.execute("UPDATE documents SET file = ? WHERE id = ?", row)
+        with self._database.writing() as connection:
+            connection.execute("UPDATE documents SET file = ? WHERE id = ?", row)
 
     def _write(self, document: Document, digest: str, chunks: list[Chunk]) -> None:
         vectors: list[bytes | None] = [None] * len(chunks)
@@ -258,21 +232,21 @@ class ChunkIndex:
             (chunk.chunk_id, document.document_id, number, chunk.text, vector)
             for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
         ]
-        with self._database:
-            self._database.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
-            row = (document.document_id, document.title, digest, _file_of(document))
-            self._database.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
-            self._database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+        row = (document.document_id, document.title, digest, _file_of(document))
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
+            connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
+            connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
 
 
 class _Searcher:
     """Both rankings, in memory."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         import bm25s
 
         begun_s = time.monotonic()
-        rows = database.execute("SELECT id, text, vector FROM chunks ORDER BY document, number").fetchall()
+        rows = database.query("SELECT id, text, vector FROM chunks ORDER BY document, number")
         if not rows:
             raise InputError("the index is empty: ingest documents first (nonet ragcache ingest)")
         self.ids = [row[0] for row in rows]
