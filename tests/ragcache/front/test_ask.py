@@ -1,6 +1,7 @@
 """Files and folders into an index: what is new, what is gone, what has the same name, what cannot be read."""
 
 import shutil
+import sqlite3
 
 import pytest
 
@@ -58,6 +59,46 @@ def test_a_file_that_is_below_two_of_the_folders_is_one_document(tmp_path, index
     folder = write(tmp_path / "docs", README="outer", sub__README="inner", sub__x="deep")
     taken(folder, folder / "sub")
     assert texts(index) == {"README.md": "outer", "sub/README.md": "inner", "sub/x.md": "deep"}
+
+
+def test_a_document_whose_file_is_away_is_not_overwritten(tmp_path, index, taken):
+    a, b = write(tmp_path / "a", README="first"), write(tmp_path / "b", README="second")
+    taken(a)
+    away = a.rename(tmp_path / "away")
+    assert taken(b).added == ("b/README.md",)
+    a.mkdir()
+    assert taken(a, b).unchanged == ("b/README.md",)
+    assert texts(index) == {"README.md": "first", "b/README.md": "second"}
+    a.rmdir()
+    away.rename(a)
+    done = taken(a, b)
+    assert (done.unchanged, done.removed) == (("README.md", "b/README.md"), ())
+
+
+@pytest.mark.parametrize("runs", [(("sub", "."),), (("sub",), (".",))])
+def test_a_document_that_was_taken_in_from_a_folder_below_keeps_its_name(tmp_path, index, taken, runs):
+    folder = write(tmp_path / "docs", top="top", sub__x="deep")
+    (folder / "sub" / "lines.jsonl").write_text('{"id": "a/b", "text": "line"}')
+    for paths in runs:
+        done = taken(*(folder / path for path in paths))
+    assert texts(index) == {"x.md": "deep", "lines.jsonl:a/b": "line", "top.md": "top"}
+    assert {"x.md", "lines.jsonl:a/b"} <= {*done.unchanged} and not (done.changed or done.removed)
+    write(folder, x="another")
+    assert taken(folder).added == ("docs/x.md",)
+    (folder / "sub" / "x.md").unlink()
+    assert taken(folder).removed == ("x.md",)
+
+
+def test_of_a_document_that_an_index_has_twice_one_is_left(tmp_path, index, taken):
+    folder = write(tmp_path / "docs", sub__x="deep")
+    taken(folder / "sub")
+    database = sqlite3.connect(index.folder / "chunks.sqlite")
+    with database:
+        row = ("sub/x.md", "", "", str(folder / "sub" / "x.md"))
+        database.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
+    database.close()
+    done = taken(folder)
+    assert (done.unchanged, done.removed, index.documents()) == (("x.md",), ("sub/x.md",), ["x.md"])
 
 
 def test_a_folder_that_was_moved_keeps_its_names(tmp_path, index, taken):

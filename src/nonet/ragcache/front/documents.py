@@ -56,6 +56,18 @@ class Document:
         for folder in (self.folder, *self.folder.parents) if self.folder is not None else ():
             yield (longer := f"{folder.name}/{longer}")
 
+    def known_ids(self) -> Iterator[str]:
+        """What it may be called already: less of its path, where a folder below was taken in before, or one of `ids`.
+
+        >>> list(Document("sub/a.md", "", "", Path("/docs/sub/a.md"), Path("/docs")).known_ids())
+        ['a.md', 'sub/a.md', 'docs/sub/a.md', '/docs/sub/a.md']
+        """
+        if self.file is not None and self.folder is not None:
+            num_folders = len(self.file.relative_to(self.folder).parts) - 1
+            parts = self.document_id.split("/", num_folders)  # what follows the name in the file is kept whole
+            yield from ("/".join(parts[first:]) for first in range(num_folders, 0, -1))
+        yield from self.ids()
+
 
 def read_documents(paths: Iterable[str | Path], on_skip: OnSkip | None = None) -> Iterator[Document]:
     """Read files, and all files of known kinds in folders (hidden ones left out), in the order of their names.

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nonet.ragcache.front.embedding import Embedder
 
 Method = Literal["hybrid", "bm25", "vector"]
+_Outcome = Literal["added", "changed", "unchanged"]
 INDEX_FILE = "chunks.sqlite"
 _RANK_OFFSET = 60
 """Reciprocal rank fusion's constant, as published (Cormack et al., SIGIR 2009)."""
@@ -71,6 +73,13 @@ class Hit:
     score: float
 
 
+class _Entry(NamedTuple):
+    """What is kept of a document beside its chunks: what its text is known by, and its file, "" where none is known."""
+
+    digest: str
+    file: str
+
+
 class ChunkIndex:
     """The chunks of a folder of documents. Several threads may search it, while another process ingests.
 
@@ -111,7 +120,9 @@ class ChunkIndex:
         """Take documents in; a document whose text is unchanged costs nothing, one that changed is replaced.
 
         Of documents from files of one name in several folders, the first to come has the plain name; the others have
-        folders before it, as many as tell them apart, and keep that name. A name whose file is gone is free again.
+        folders before it, as many as tell them apart. All keep their names, also where a folder above or below is taken
+        in later. The name of a document whose file is gone goes over to another file with the same text, since a folder
+        may have been moved, but to no other text: a disk may not be mounted.
 
         Args:
             documents: each is written in a transaction of its own, so an interrupted run goes on where it stopped.
@@ -121,25 +132,15 @@ class ChunkIndex:
         Raises:
             InputError: max_tokens too small.
         """
-        added: list[str] = []
-        changed: list[str] = []
-        unchanged: list[str] = []
+        names: dict[_Outcome, list[str]] = {"added": [], "changed": [], "unchanged": []}
         num_chunks = 0
-        for given in documents:
-            document = self._named(given)
-            digest = hashlib.sha256(f"{max_tokens}\0{document.title}\0{document.text}".encode()).hexdigest()
-            name = document.document_id
-            before = self._database.query("SELECT sha256, file FROM documents WHERE id = ?", name)
-            if before and before[0][0] == digest and not self._lacks_vectors(document.document_id):
-                unchanged.append(document.document_id)
-                if before[0][1] != _file_of(document):
-                    self._move(document)
-                continue
-            chunks = cut_document(document, encode, max_tokens)
-            self._write(document, digest, chunks)
-            (changed if before else added).append(document.document_id)
-            num_chunks += len(chunks)
-        return Ingested(tuple(added), tuple(changed), tuple(unchanged), num_chunks)
+        for document in map(_storable, documents):
+            while (taken := self._take(document, encode, max_tokens)) is None:
+                continue  # another process has given the id away
+            outcome, name, num_written = taken
+            names[outcome].append(name)
+            num_chunks += num_written
+        return Ingested(tuple(names["added"]), tuple(names["changed"]), tuple(names["unchanged"]), num_chunks)
 
     def remove(self, document_id: str) -> bool:
         """Remove a document and its chunks; False when there is none of that name."""
@@ -193,17 +194,39 @@ class ChunkIndex:
             self._own_changes, self._others_version = own, others
             return found
 
-    def _named(self, document: Document) -> Document:
-        """A document that SQLite can hold, under an id that is its own."""
-        title, text = well_formed(document.title), well_formed(document.text)
-        document = replace(document, document_id=well_formed(document.document_id), title=title, text=text)
+    def _take(self, given: Document, encode: Encode, max_tokens: int) -> tuple[_Outcome, str, int] | None:
+        """What became of a document, its id and its number of chunks; None when another process took the id."""
+        digest = hashlib.sha256(f"{max_tokens}\0{given.title}\0{given.text}".encode()).hexdigest()
+        name, before = self._name_for(given, digest)
+        document = replace(given, document_id=name)
+        if before is not None and before.digest == digest and not self._lacks_vectors(name):
+            if before.file != _file_of(document):
+                self._move(document)
+            return "unchanged", name, 0
+        chunks = cut_document(document, encode, max_tokens)
+        if not self._write(document, digest, chunks, before):
+            return None
+        return ("added" if before is None else "changed"), name, len(chunks)
+
+    def _name_for(self, document: Document, digest: str) -> tuple[str, _Entry | None]:
+        """The id that a document has, or had where its file was before, or the first that is free; and its entry."""
+        known, ids = list(document.known_ids()), list(document.ids())
+        entries = self._entries(known)
         if document.file is None:
-            return document
-        query = "SELECT file FROM documents WHERE id = ?"
-        owners = {name: self._database.query(query, name) for name in document.ids()}
-        free = [name for name, owner in owners.items() if not owner or not owner[0][0] or _is_gone(owner[0][0])]
-        own = [name for name, owner in owners.items() if owner == [(_file_of(document),)]]
-        return replace(document, document_id=(own or free)[0])
+            return document.document_id, entries.get(document.document_id)
+        file = _file_of(document)
+        own = (name for name in known if name in entries and entries[name].file == file)
+        moved = (
+            name for name in ids if name in entries and entries[name].digest == digest and _is_gone(entries[name].file)
+        )
+        free = (name for name in ids if name not in entries or not entries[name].file)
+        name = next(chain(own, moved, free))  # there is one: the longest id is the path of this very file
+        return name, entries.get(name)
+
+    def _entries(self, names: Sequence[str]) -> dict[str, _Entry]:
+        marks = ", ".join("?" * len(names))
+        rows = self._database.query(f"SELECT id, sha256, file FROM documents WHERE id IN ({marks})", *names)
+        return {name: _Entry(digest, file) for name, digest, file in rows}
 
     def _hit(self, chunk_id: str, score: float) -> Hit | None:
         rows = self._database.query(
@@ -224,7 +247,8 @@ class ChunkIndex:
         with self._database.writing() as connection:
             connection.execute("UPDATE documents SET file = ? WHERE id = ?", row)
 
-    def _write(self, document: Document, digest: str, chunks: list[Chunk]) -> None:
+    def _write(self, document: Document, digest: str, chunks: list[Chunk], before: _Entry | None) -> bool:
+        """False, and nothing is written, when another process has written a document of this id meanwhile."""
         vectors: list[bytes | None] = [None] * len(chunks)
         if self._embedder is not None:
             vectors = [row.tobytes() for row in self._embedder.encode([chunk.text for chunk in chunks])]
@@ -234,9 +258,12 @@ class ChunkIndex:
         ]
         row = (document.document_id, document.title, digest, _file_of(document))
         with self._database.writing() as connection:
+            if self._entries([document.document_id]).get(document.document_id) != before:
+                return False
             connection.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
             connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
             connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+        return True
 
 
 class _Searcher:
@@ -281,6 +308,12 @@ class _Searcher:
         tokens = bm25s.tokenize([question], stopwords="en", show_progress=False)
         places, scores = self._words.retrieve(tokens, k=min(k, len(self.ids)), show_progress=False)
         return [(int(place), float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+
+
+def _storable(document: Document) -> Document:
+    """A document that SQLite can hold."""
+    name, title, text = map(well_formed, (document.document_id, document.title, document.text))
+    return replace(document, document_id=name, title=title, text=text)
 
 
 def _file_of(document: Document) -> str:
