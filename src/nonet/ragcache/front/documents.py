@@ -78,7 +78,8 @@ def read_documents(paths: Iterable[str | Path], on_skip: OnSkip | None = None) -
 
     Raises:
         InputError: a path that does not exist, a file of unknown kind, too large, in another encoding than it says
-            (UTF-8, unless a byte order mark or an HTML page's charset says otherwise), or not what its name says.
+            (UTF-8, unless a byte order mark or an HTML page's charset says otherwise), with NUL characters, or not what
+            its name says.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -151,6 +152,8 @@ def _decoded(content: bytes, path: Path, declared: str | None = None) -> str:
         raise InputError(f"{path}: not {encoding} at byte {error.start}; convert it first") from error
     except (LookupError, ValueError) as error:
         raise InputError(f"{path}: its charset {encoding!r} is not known; convert it to UTF-8") from error
+    if "\0" in text:
+        raise InputError(f"{path}: has NUL characters; UTF-16 without a byte order mark? convert it to UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
