@@ -428,9 +428,12 @@ def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, do
     assert "asked.jsonl:1: not JSON" in refused(capsys, "calibrate", *trace, *own)
 
 
-def test_serve_refuses_modes_names_and_addresses(model, capsys):
+def test_serve_refuses_modes_names_indexes_and_addresses(tmp_path, model, capsys):
     own = ("--model", model, "-q")
     assert "unknown mode" in refused(capsys, "serve", "--mode", "fastest", *own)
+    nowhere = tmp_path / "nowhere"
+    assert f"ragcache ingest DOCUMENTS -o {nowhere}" in refused(capsys, "serve", "--index", nowhere, *own)
+    assert not nowhere.exists()
     assert "--metrics-compat takes vllm" in refused(capsys, "serve", "--metrics-compat", "sglang", *own)
     assert "token" in refused(capsys, "serve", "--host", "0.0.0.0", "--port", 0, *own)
     with socket.create_server(("127.0.0.1", 0)) as taken:

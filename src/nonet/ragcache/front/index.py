@@ -266,6 +266,23 @@ class ChunkIndex:
         return True
 
 
+def check_index(folder: str | Path) -> None:
+    """Refuse a folder that is no index, which `ChunkIndex` would make one of.
+
+    Args:
+        folder: that should have been made by `ingest`.
+
+    Raises:
+        InputError: there is no index.
+
+    >>> check_index("nowhere")
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: nowhere: no index there; make one with: nonet ragcache ingest DOCUMENTS -o nowhere
+    """
+    if not (Path(folder) / INDEX_FILE).is_file():
+        raise InputError(f"{folder}: no index there; make one with: nonet ragcache ingest DOCUMENTS -o {folder}")
+
+
 class _Searcher:
     """Both rankings, in memory."""
 
