@@ -117,7 +117,19 @@ def test_ingest_counts_what_is_new_changed_and_the_same(tmp_path, documents, mod
     assert "0 removed, 1 skipped" in typed(*command)
 
 
-@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_ingest_removes_what_it_is_told_to(tmp_path, index, documents, model, capsys):
+    shown = typed("ingest", "-o", index, "--remove", "rows.md", "--remove", documents / "pods.html", "-q")
+    assert shown == f"documents: 0 added, 0 changed, 0 unchanged, 2 removed, 0 skipped\n1 chunks in {index}\n"
+    more = ("--remove", "brake.txt", "--model", model, "--words-only", "-q", "--json")
+    told = json.loads(typed("ingest", "-o", index, documents, *more))
+    assert (told["added"], told["removed"]) == (["brake.txt", "pods.html", "rows.md"], ["brake.txt"])
+    assert "'rows.txt': no document of" in refused(capsys, "ingest", "-o", index, "--remove", "rows.txt", "-q")
+    assert "nothing to do: give files and folders" in refused(capsys, "ingest", "-o", index, "-q")
+    assert "no index there" in refused(capsys, "ingest", "-o", tmp_path / "new", "--remove", "rows.md", "-q")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("what", ["changed", "gone", "removed"])
 def test_ingest_drops_the_kv_of_documents_that_changed_or_are_gone(index, documents, model, what):
     asked(index, model)
     tier = DiskTier(index / "kv")
@@ -125,11 +137,12 @@ def test_ingest_drops_the_kv_of_documents_that_changed_or_are_gone(index, docume
     (changed,) = {one.chunk_key for one in before if one.documents == (document_name("", "rows.md"),)}
     kept = {one.variant_id for one in before if changed not in (one.chunk_key, *one.prefix_keys)}
     assert 0 < len(kept) < len(before)
-    if what == "gone":
-        (documents / "rows.md").unlink()
-    else:
+    if what == "changed":
         (documents / "rows.md").write_text("A row has a budget of 300 kW.")
-    typed("ingest", documents, "-o", index, "--model", model, "--words-only", "-q")
+    else:
+        (documents / "rows.md").unlink()
+    which = ("--remove", documents / "rows.md") if what == "removed" else (documents, "--model", model, "--words-only")
+    typed("ingest", *which, "-o", index, "-q")
     assert tier.ids() == kept
 
 

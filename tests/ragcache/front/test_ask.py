@@ -147,9 +147,58 @@ def test_an_empty_folder_wipes_nothing(tmp_path, index, taken, capsys):
     a.mkdir()
     with pytest.raises(InputError, match="no documents in"):
         taken(a)
+    assert f"those in the index stay; ingest --remove {a} drops them" in capsys.readouterr().err
     assert taken(a, b).removed == ()
     assert f"{a}: no documents there now; those in the index stay" in capsys.readouterr().err
     assert texts(index) == {"one.md": "1", "two.md": "2"}
+
+
+@pytest.fixture
+def removed(index, monkeypatch, tmp_path):
+    """Remove from an index, in the folder of what it has, and give the names."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *names: take_in(index, [], str.split, remove=names).removed
+
+
+def test_what_is_gone_for_good_is_removed_by_name_or_path(tmp_path, index, taken, removed):
+    a, b = write(tmp_path / "a", one="1", sub__two="2"), write(tmp_path / "b", one="b1", three="3", four="4")
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text("".join(f'{{"id": "x/{n}", "text": "{n}"}}\n' for n in range(3)))
+    taken(a, b, lines)
+    shutil.rmtree(a)
+    lines.unlink()
+    assert removed("lines.jsonl:x/1") == ("lines.jsonl:x/1",)
+    assert removed("lines.jsonl", f"{b}/three.md") == ("lines.jsonl:x/0", "lines.jsonl:x/2", "three.md")
+    assert index.documents() == ["b/one.md", "four.md", "one.md", "sub/two.md"]
+    assert removed("a/", "one.md") == ("one.md", "sub/two.md")
+    assert texts(index) == {"b/one.md": "b1", "four.md": "4"}
+
+
+def test_what_is_a_name_and_a_path_removes_what_has_the_name(tmp_path, index, taken, removed, monkeypatch):
+    a, b = write(tmp_path / "a", one="1"), write(tmp_path / "b", one="2")
+    taken(a, b)
+    monkeypatch.chdir(b)
+    assert (removed("one.md"), removed("./one.md")) == (("one.md",), ("b/one.md",))
+
+
+def test_what_removes_nothing_is_named_and_then_nothing_is_removed(tmp_path, index, taken, removed):
+    taken(write(tmp_path / "a", one="1"))
+    for name in ("two.md", "on", "b", "", "a/two.md"):
+        with pytest.raises(InputError, match=f"'{name}': no document of .*index, nor the path of where any are from"):
+            removed("one.md", name)
+    with pytest.raises(InputError, match="nothing to do: give files and folders"):
+        removed()
+    assert texts(index) == {"one.md": "1"}
+
+
+def test_removal_comes_before_what_is_taken_in(tmp_path, index, taken):
+    a, b = write(tmp_path / "a", one="1"), write(tmp_path / "b", one="2", two="2")
+    taken(a)
+    a.rename(tmp_path / "away")
+    done = take_in(index, [b], str.split, remove=[str(a)])
+    assert (done.added, done.removed) == (("one.md", "two.md"), ("one.md",))
+    (b / "two.md").unlink()
+    assert take_in(index, [b], str.split, remove=["one.md"]).removed == ("one.md", "two.md")
 
 
 def test_asking_a_folder_leaves_out_what_cannot_be_read(tmp_path, monkeypatch, capsys):

@@ -46,7 +46,7 @@ class Ingested:
         changed: documents whose text is another now; the cached KV of their old chunks should be dropped.
         unchanged: documents that were there already.
         num_chunks: chunks written.
-        removed: documents that were dropped, since their files are gone; see `take_in`.
+        removed: documents that were dropped, since their files are gone or since they were named; see `take_in`.
         skipped: files and folders that could not be read.
     """
 
