@@ -123,7 +123,19 @@ def test_ingest_counts_what_is_new_changed_and_the_same(tmp_path, documents, mod
     assert "0 removed, 1 skipped" in typed(*command)
 
 
-@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_ingest_removes_what_it_is_told_to(tmp_path, index, documents, model, capsys):
+    shown = typed("ingest", "-o", index, "--remove", "rows.md", "--remove", documents / "pods.html", "-q")
+    assert shown == f"documents: 0 added, 0 changed, 0 unchanged, 2 removed, 0 skipped\n1 chunks in {index}\n"
+    more = ("--remove", "brake.txt", "--model", model, "--words-only", "-q", "--json")
+    told = json.loads(typed("ingest", "-o", index, documents, *more))
+    assert (told["added"], told["removed"]) == (["brake.txt", "pods.html", "rows.md"], ["brake.txt"])
+    assert "'rows.txt': no document of" in refused(capsys, "ingest", "-o", index, "--remove", "rows.txt", "-q")
+    assert "nothing to do: give files and folders" in refused(capsys, "ingest", "-o", index, "-q")
+    assert "no index there" in refused(capsys, "ingest", "-o", tmp_path / "new", "--remove", "rows.md", "-q")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("what", ["changed", "gone", "removed"])
 def test_ingest_drops_the_kv_of_documents_that_changed_or_are_gone(index, documents, model, what):
     asked(index, model)
     tier = DiskTier(index / "kv")
@@ -131,11 +143,12 @@ def test_ingest_drops_the_kv_of_documents_that_changed_or_are_gone(index, docume
     (changed,) = {one.chunk_key for one in before if one.documents == (document_name("", "rows.md"),)}
     kept = {one.variant_id for one in before if changed not in (one.chunk_key, *one.prefix_keys)}
     assert 0 < len(kept) < len(before)
-    if what == "gone":
-        (documents / "rows.md").unlink()
-    else:
+    if what == "changed":
         (documents / "rows.md").write_text("A row has a budget of 300 kW.")
-    typed("ingest", documents, "-o", index, "--model", model, "--words-only", "-q")
+    else:
+        (documents / "rows.md").unlink()
+    which = ("--remove", documents / "rows.md") if what == "removed" else (documents, "--model", model, "--words-only")
+    typed("ingest", *which, "-o", index, "-q")
     assert tier.ids() == kept
 
 
@@ -486,9 +499,12 @@ def test_stores_indexes_and_traces_that_are_none_are_refused(tmp_path, index, do
     assert "asked.jsonl:1: not JSON" in refused(capsys, "calibrate", *trace, *own)
 
 
-def test_serve_refuses_modes_names_and_addresses(model, capsys):
+def test_serve_refuses_modes_names_indexes_and_addresses(tmp_path, model, capsys):
     own = ("--model", model, "-q")
     assert "unknown mode" in refused(capsys, "serve", "--mode", "fastest", *own)
+    nowhere = tmp_path / "nowhere"
+    assert f"ragcache ingest DOCUMENTS -o {nowhere}" in refused(capsys, "serve", "--index", nowhere, *own)
+    assert not nowhere.exists()
     assert "--metrics-compat takes vllm" in refused(capsys, "serve", "--metrics-compat", "sglang", *own)
     assert "token" in refused(capsys, "serve", "--host", "0.0.0.0", "--port", 0, *own)
     with socket.create_server(("127.0.0.1", 0)) as taken:

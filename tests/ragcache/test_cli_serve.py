@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -88,6 +89,8 @@ def test_replicas_are_started_from_the_same_settings(serve, monkeypatch):
     assert (host, port, index, replicas, threads) == ("127.0.0.1", 8000, None, 3, 2)
     with pytest.raises(InputError, match="keeps every replica's KV to itself"):
         cli_serve.run(settings, host, port, index, replicas, threads)
+    with pytest.raises(InputError, match="nowhere: no index there"):
+        cli_serve.run(settings, host, port, Path("nowhere"), replicas, threads)
     started = []
     monkeypatch.setattr(replicas_module.ReplicatedServer, "__init__", lambda _, *given: started.extend(given))
     monkeypatch.setattr(replicas_module.ReplicatedServer, "run", lambda _: None)

@@ -101,8 +101,19 @@ def serve(
 
 @app.command()
 def ingest(
-    documents: Annotated[list[Path], typer.Argument(help="Files and folders: text, Markdown, HTML, PDF, JSON lines.")],
     index: Annotated[Path, typer.Option("--index", "-o", metavar="FOLDER", help="Where the index is written.")],
+    documents: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files and folders: text, Markdown, HTML, PDF, JSON lines.", show_default=False),
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="Drop a document, or all of a file or folder, be it gone or not; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     model: options.Model = "smollm2",
     max_tokens: Annotated[int, typer.Option(min=8, help="Tokens of a chunk.")] = 300,
     words_only: Annotated[bool, typer.Option(help="No embeddings: chunks are found by words only.")] = False,
@@ -112,26 +123,36 @@ def ingest(
     """Take documents into an index of chunks; unchanged ones cost nothing.
 
     What is gone from a folder since it was last taken in is dropped; what cannot be read there is named, and left out.
+    A folder that is gone as a whole keeps its documents until --remove names it.
 
-    Example: nonet ragcache ingest docs/ handbook.pdf -o index/
+    Examples:
+
+        nonet ragcache ingest docs/ handbook.pdf -o index/
+
+        nonet ragcache ingest -o index/ --remove old-docs/ --remove handbook.pdf
     """
+    from functools import cache
+
     from nonet.common.console import emit_json
     from nonet.ragcache.front.ask import take_in
     from nonet.ragcache.front.embedding import Embedder, packaged_model
-    from nonet.ragcache.front.index import ChunkIndex
+    from nonet.ragcache.front.index import ChunkIndex, check_index
     from nonet.ragcache.models.loading import load_tokenizer
 
     options.start(quiet, None)
-    embedder = Embedder() if not words_only and packaged_model() is not None else None
+    if not documents:
+        check_index(index)
+    embedder = Embedder() if documents and not words_only and packaged_model() is not None else None
     place = ChunkIndex(index, embedder)
-    done = take_in(place, documents, load_tokenizer(model).encode, max_tokens)
+    tokenizer = cache(load_tokenizer)  # read for the first document that is new; there may be none
+    done = take_in(place, documents or [], lambda text: tokenizer(model).encode(text), max_tokens, remove=remove or [])
     what = {kind: getattr(done, kind) for kind in ("added", "changed", "unchanged", "removed", "skipped")}
     if as_json:
         emit_json({**what, "chunks": len(place)})
         return
-    how = "words and meaning" if embedder is not None else "words"
     print("documents:", ", ".join(f"{len(names)} {kind}" for kind, names in what.items()))
-    print(f"{len(place)} chunks in {index}, found by {how}")
+    how = ", found by words and meaning" if embedder is not None else ", found by words" if documents else ""
+    print(f"{len(place)} chunks in {index}{how}")
 
 
 app.command()(cli_ask.ask)

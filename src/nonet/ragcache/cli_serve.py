@@ -110,11 +110,14 @@ def run(settings: ServeSettings, host: str, port: int, index: Path | None, repli
         threads: of each replica's model; None shares this machine's processors out.
 
     Raises:
-        InputError: settings that cannot be served.
+        InputError: settings that cannot be served, or no index in that folder.
         MissingExtraError: replicas without Ray Serve.
     """
+    from nonet.ragcache.front.index import check_index
     from nonet.ragcache.serving.server import Address, RagServer
 
+    if index is not None:
+        check_index(index)  # before the store makes a folder inside
     place = Address(host, port)
     if replicas > 1:
         from nonet.ragcache.serving.replicas import ReplicaSettings, ReplicatedServer

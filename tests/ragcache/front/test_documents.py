@@ -49,6 +49,11 @@ def test_reads_every_kind_of_a_folder_in_order_and_leaves_hidden_and_unknown_fil
     [
         ("a.txt", b"caf\xe9", "not UTF-8 at byte 3"),
         ("a.txt", "café".encode("utf-16")[:-1], "not UTF-16 at byte"),
+        ("a.txt", "plain".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("a.md", "# plain".encode("utf-16-be"), "UTF-16 without a byte order mark"),
+        ("a.html", "<p>plain".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("a.html", b'<meta charset="iso-8859-1">a\0b', "has NUL characters"),
+        ("a.jsonl", "{}".encode("utf-16-le"), "UTF-16 without a byte order mark"),
         ("a.html", b"caf\xe9", "not UTF-8 at byte 3"),
         ("a.html", b'<meta charset="shift_jis">caf\xe9', "not shift_jis at byte 29"),
         ("a.html", b'<meta charset="klingon">x', "charset 'klingon' is not known"),

@@ -140,6 +140,17 @@ def test_threads_may_search_while_another_process_writes(index, other, monkeypat
     assert not failed
 
 
+def test_a_name_that_another_process_takes_meanwhile_is_left_to_it(tmp_path, index, other):
+    ours, theirs = (Document("README.md", "", name, tmp_path / name / "README.md", tmp_path / name) for name in "ab")
+
+    def encode(text):
+        other.ingest([theirs], str.split)
+        return text.split()
+
+    assert index.ingest([ours], encode).added == ("a/README.md",)
+    assert {name: file.parent.name for name, file in index.files().items()} == {"README.md": "b", "a/README.md": "a"}
+
+
 def test_reads_half_surrogate_pairs_as_the_engine_does(index):
     done = index.ingest([Document("\ud83d", "\ud83d", "A pump \ud83d has a valve.")], str.split, 8)
     assert done.added == ("\ufffd",)

@@ -11,6 +11,7 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nonet.common.errors import InputError
 from nonet.ragcache.front.documents import Document
 from nonet.ragcache.front.index import ChunkIndex
 from nonet.ragcache.models.toy import toy_model
@@ -244,3 +245,10 @@ def test_health_is_open_and_unknown_requests_are_not_found(server):
     with pytest.raises(urllib.error.HTTPError) as caught:
         get(server, "/v1/cache/explain?request=chatcmpl-none")
     assert caught.value.code == 404 and "not known" in caught.value.read().decode()
+
+
+def test_a_folder_that_is_no_index_is_not_made_one(tmp_path):
+    engine = Engine(toy_model(), ChunkStore.from_spec("ram:10MB"))
+    with pytest.raises(InputError, match="no index there; make one with: nonet ragcache ingest"):
+        RagServer(engine, ServerConfig("toy"), Address(port=0), index_folder=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,22 +63,32 @@ def open_library(source: str | Path, encode: Encode, max_tokens: int = 300) -> L
     return Library(index, beside(folder))
 
 
-def take_in(index: ChunkIndex, paths: Sequence[Path], encode: Encode, max_tokens: int = 300) -> Ingested:
+def take_in(
+    index: ChunkIndex, paths: Sequence[Path], encode: Encode, max_tokens: int = 300, remove: Sequence[str] = ()
+) -> Ingested:
     """Bring an index up to date with files and folders, and drop what the store beside it holds of what is not now.
 
     Documents whose files are gone from these folders are dropped; those of other folders stay. What cannot be read is
     named on stderr and keeps the documents that it had, and so does a folder without any documents: it may be a disk
-    that is not mounted.
+    that is not mounted. What is gone for good is dropped by `remove`.
 
     Args:
         index: to bring up to date.
         paths: files and folders.
         encode: the model's tokenizer, for the size of chunks.
         max_tokens: of a chunk.
+        remove: before that, documents by name, and all of a file or folder by its path, be it gone or not. What is both
+            is taken as a name.
 
     Raises:
-        InputError: a path that does not exist, one given by name that cannot be read, or no documents at all.
+        InputError: a path that does not exist, one given by name that cannot be read, no documents at all, or nothing
+            to `remove` under a name (then nothing is removed).
     """
+    if not paths and not remove:
+        raise InputError("nothing to do: give files and folders to take in, or --remove what is to be dropped")
+    dropped = _drop(index, remove) if remove else ()
+    if not paths:
+        return Ingested((), (), (), 0, dropped)
     skipped: list[Path] = []
 
     def skip(path: Path, error: InputError) -> None:
@@ -88,13 +98,29 @@ def take_in(index: ChunkIndex, paths: Sequence[Path], encode: Encode, max_tokens
     documents = track(read_documents(paths, skip), f"reading {', '.join(map(str, paths))}")
     done = index.ingest(documents, encode, max_tokens)
     here = {*done.added, *done.changed, *done.unchanged}
+    removed = _gone(index, paths, here, skipped)
     if not here:
         raise InputError(f"no documents in {', '.join(map(str, paths))}; known kinds are {', '.join(KNOWN_KINDS)}")
-    removed = _gone(index, paths, here, skipped)
     for name in removed:
         index.remove(name)
     forget(index.folder, [*done.changed, *removed])
-    return replace(done, removed=tuple(removed), skipped=tuple(well_formed(str(path)) for path in skipped))
+    return replace(done, removed=(*dropped, *removed), skipped=tuple(well_formed(str(path)) for path in skipped))
+
+
+def _drop(index: ChunkIndex, unwanted: Sequence[str]) -> tuple[str, ...]:
+    """Drop documents by name or path, and what the store holds of them."""
+    names, files = set(index.documents()), index.files()
+    found: set[str] = set()
+    for one in unwanted:
+        meant = [one] if one in names else _below(files, Path(one)) if one else []  # "" would be the working folder
+        if not meant:
+            raise InputError(f"{one!r}: no document of {index.folder}, nor the path of where any are from")
+        found.update(meant)
+    dropped = sorted(found)
+    forget(index.folder, dropped)  # first: when this is interrupted, the documents are there to be dropped again
+    for name in dropped:
+        index.remove(name)
+    return tuple(dropped)
 
 
 def _gone(index: ChunkIndex, paths: Sequence[Path], here: set[str], skipped: Sequence[Path]) -> list[str]:
@@ -103,14 +129,18 @@ def _gone(index: ChunkIndex, paths: Sequence[Path], here: set[str], skipped: Seq
     unknown = [_absolute(path) for path in skipped]
     gone: set[str] = set()
     for path in paths:
-        place = _absolute(path)
-        below = [name for name, file in files.items() if file.is_relative_to(place)]
+        below = _below(files, path)
         if here.isdisjoint(below):
             if below:
-                note(f"{path}: no documents there now; those in the index stay")
+                note(f"{path}: no documents there now; those in the index stay; ingest --remove {path} drops them")
             continue
         gone.update(name for name in below if name not in here)
     return [name for name in sorted(gone) if not any(files[name].is_relative_to(place) for place in unknown)]
+
+
+def _below(files: Mapping[str, Path], path: Path) -> list[str]:
+    place = _absolute(path)
+    return [name for name, file in files.items() if file.is_relative_to(place)]
 
 
 def _absolute(path: Path) -> Path:

@@ -56,6 +56,18 @@ class Document:
         for folder in (self.folder, *self.folder.parents) if self.folder is not None else ():
             yield (longer := f"{folder.name}/{longer}")
 
+    def known_ids(self) -> Iterator[str]:
+        """What it may be called already: less of its path, where a folder below was taken in before, or one of `ids`.
+
+        >>> list(Document("sub/a.md", "", "", Path("/docs/sub/a.md"), Path("/docs")).known_ids())
+        ['a.md', 'sub/a.md', 'docs/sub/a.md', '/docs/sub/a.md']
+        """
+        if self.file is not None and self.folder is not None:
+            num_folders = len(self.file.relative_to(self.folder).parts) - 1
+            parts = self.document_id.split("/", num_folders)  # what follows the name in the file is kept whole
+            yield from ("/".join(parts[first:]) for first in range(num_folders, 0, -1))
+        yield from self.ids()
+
 
 def read_documents(paths: Iterable[str | Path], on_skip: OnSkip | None = None) -> Iterator[Document]:
     """Read files, and all files of known kinds in folders (hidden ones left out), in the order of their names.
@@ -66,7 +78,8 @@ def read_documents(paths: Iterable[str | Path], on_skip: OnSkip | None = None) -
 
     Raises:
         InputError: a path that does not exist, a file of unknown kind, too large, in another encoding than it says
-            (UTF-8, unless a byte order mark or an HTML page's charset says otherwise), or not what its name says.
+            (UTF-8, unless a byte order mark or an HTML page's charset says otherwise), with NUL characters, or not what
+            its name says.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -139,6 +152,8 @@ def _decoded(content: bytes, path: Path, declared: str | None = None) -> str:
         raise InputError(f"{path}: not {encoding} at byte {error.start}; convert it first") from error
     except (LookupError, ValueError) as error:
         raise InputError(f"{path}: its charset {encoding!r} is not known; convert it to UTF-8") from error
+    if "\0" in text:
+        raise InputError(f"{path}: has NUL characters; UTF-16 without a byte order mark? convert it to UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

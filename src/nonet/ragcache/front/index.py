@@ -7,18 +7,19 @@ searched, which takes less time than loading a model. Both rankings are merged b
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from nonet.common.errors import InputError
 from nonet.ragcache.front.chunking import Chunk, Encode, cut_document
+from nonet.ragcache.front.database import Database
 from nonet.ragcache.front.documents import Document
 from nonet.ragcache.models.tokenizer import well_formed
 
@@ -26,24 +27,14 @@ if TYPE_CHECKING:
     from nonet.ragcache.front.embedding import Embedder
 
 Method = Literal["hybrid", "bm25", "vector"]
+_Outcome = Literal["added", "changed", "unchanged"]
 INDEX_FILE = "chunks.sqlite"
-_VERSION = 2
 _RANK_OFFSET = 60
 """Reciprocal rank fusion's constant, as published (Cormack et al., SIGIR 2009)."""
 _POOL = 50
 """Chunks of each ranking that are merged."""
 _REST = 4.0
 """After a rebuild for what another process wrote, so many times as long without one: it writes document by document."""
-_FILE = "file TEXT NOT NULL DEFAULT ''"
-"""Where a document is from; "" where that is not known."""
-_SCHEMA = f"""
-CREATE TABLE documents (id TEXT PRIMARY KEY, title TEXT NOT NULL, sha256 TEXT NOT NULL, {_FILE});
-CREATE TABLE chunks (
-    id TEXT PRIMARY KEY,
-    document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
-    number INTEGER NOT NULL, text TEXT NOT NULL, vector BLOB);
-CREATE INDEX chunks_document ON chunks(document);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ class Ingested:
         changed: documents whose text is another now; the cached KV of their old chunks should be dropped.
         unchanged: documents that were there already.
         num_chunks: chunks written.
-        removed: documents that were dropped, since their files are gone; see `take_in`.
+        removed: documents that were dropped, since their files are gone or since they were named; see `take_in`.
         skipped: files and folders that could not be read.
     """
 
@@ -82,6 +73,13 @@ class Hit:
     score: float
 
 
+class _Entry(NamedTuple):
+    """What is kept of a document beside its chunks: what its text is known by, and its file, "" where none is known."""
+
+    digest: str
+    file: str
+
+
 class ChunkIndex:
     """The chunks of a folder of documents. Several threads may search it, while another process ingests.
 
@@ -90,7 +88,8 @@ class ChunkIndex:
         embedder: for vectors; without one, chunks are found by words only.
 
     Raises:
-        InputError: the file is not such an index, or one of another version.
+        InputError: from here and from every method: the file is damaged, no such index, or one of another version, or
+            another process goes on writing to it.
 
     >>> import tempfile
     >>> from nonet.ragcache.front.documents import Document
@@ -105,37 +104,25 @@ class ChunkIndex:
     def __init__(self, folder: str | Path, embedder: Embedder | None = None) -> None:
         self.folder = Path(folder)
         self._embedder = embedder
-        path = self.folder / INDEX_FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.folder}: no folder for an index ({error.strerror})") from error
-        try:
-            self._database = sqlite3.connect(path, check_same_thread=False)
-            self._database.execute("PRAGMA foreign_keys = ON")
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._database.executescript(f"PRAGMA journal_mode = WAL; {_SCHEMA} PRAGMA user_version = {_VERSION};")
-            elif version == 1:
-                self._database.executescript(
-                    f"BEGIN; ALTER TABLE documents ADD COLUMN {_FILE}; PRAGMA user_version = {_VERSION}; COMMIT;"
-                )
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{path}: not an index of chunks ({error})") from error
-        if version not in (0, 1, _VERSION):
-            raise InputError(f"{path}: written by another version ({version}); ingest the documents anew")
+        self._database = Database(self.folder / INDEX_FILE)
         self._building = threading.Lock()
         self._searcher: _Searcher | None = None
         self._own_changes = self._others_version = 0  # at which it was built
 
     def __len__(self) -> int:
-        return int(self._database.execute("SELECT count(*) FROM chunks").fetchone()[0])
+        return int(self._database.query("SELECT count(*) FROM chunks")[0][0])
 
     def ingest(self, documents: Iterable[Document], encode: Encode, max_tokens: int = 300) -> Ingested:
         """Take documents in; a document whose text is unchanged costs nothing, one that changed is replaced.
 
         Of documents from files of one name in several folders, the first to come has the plain name; the others have
-        folders before it, as many as tell them apart, and keep that name. A name whose file is gone is free again.
+        folders before it, as many as tell them apart. All keep their names, also where a folder above or below is taken
+        in later. The name of a document whose file is gone goes over to another file with the same text, since a folder
+        may have been moved, but to no other text: a disk may not be mounted.
 
         Args:
             documents: each is written in a transaction of its own, so an interrupted run goes on where it stopped.
@@ -145,31 +132,20 @@ class ChunkIndex:
         Raises:
             InputError: max_tokens too small.
         """
-        added: list[str] = []
-        changed: list[str] = []
-        unchanged: list[str] = []
+        names: dict[_Outcome, list[str]] = {"added": [], "changed": [], "unchanged": []}
         num_chunks = 0
-        for given in documents:
-            document = self._named(given)
-            digest = hashlib.sha256(f"{max_tokens}\0{document.title}\0{document.text}".encode()).hexdigest()
-            found = self._database.execute("SELECT sha256, file FROM documents WHERE id = ?", (document.document_id,))
-            before = found.fetchone()
-            if before and before[0] == digest and not self._lacks_vectors(document.document_id):
-                unchanged.append(document.document_id)
-                if before[1] != _file_of(document):
-                    self._move(document)
-                continue
-            chunks = cut_document(document, encode, max_tokens)
-            self._write(document, digest, chunks)
-            (changed if before else added).append(document.document_id)
-            num_chunks += len(chunks)
-        return Ingested(tuple(added), tuple(changed), tuple(unchanged), num_chunks)
+        for document in map(_storable, documents):
+            while (taken := self._take(document, encode, max_tokens)) is None:
+                continue  # another process has given the id away
+            outcome, name, num_written = taken
+            names[outcome].append(name)
+            num_chunks += num_written
+        return Ingested(tuple(names["added"]), tuple(names["changed"]), tuple(names["unchanged"]), num_chunks)
 
     def remove(self, document_id: str) -> bool:
         """Remove a document and its chunks; False when there is none of that name."""
-        with self._database:
-            gone = self._database.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount
-        return gone > 0
+        with self._database.writing() as connection:
+            return connection.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount > 0
 
     def search(self, question: str, k: int = 5, method: Method = "hybrid") -> list[Hit]:
         """The k best chunks for a question, best first.
@@ -189,16 +165,16 @@ class ChunkIndex:
 
     def chunks(self) -> list[Chunk]:
         """All chunks, document by document."""
-        rows = self._database.execute("SELECT id, document, text FROM chunks ORDER BY document, number")
+        rows = self._database.query("SELECT id, document, text FROM chunks ORDER BY document, number")
         return [Chunk(*row) for row in rows]
 
     def documents(self) -> list[str]:
         """The ids of all documents."""
-        return [row[0] for row in self._database.execute("SELECT id FROM documents ORDER BY id")]
+        return [row[0] for row in self._database.query("SELECT id FROM documents ORDER BY id")]
 
     def files(self) -> dict[str, Path]:
         """The files of the documents that are from files, by the documents' ids."""
-        rows = self._database.execute("SELECT id, file FROM documents WHERE file != '' ORDER BY id")
+        rows = self._database.query("SELECT id, file FROM documents WHERE file != '' ORDER BY id")
         return {name: Path(file) for name, file in rows}
 
     def close(self) -> None:
@@ -208,8 +184,7 @@ class ChunkIndex:
     def _current(self) -> _Searcher:
         """Both rankings of what is in the database now, or, while another process writes, was a moment ago."""
         with self._building:
-            own = self._database.total_changes
-            (others,) = self._database.execute("PRAGMA data_version").fetchone()
+            own, others = self._database.own_changes, self._database.others_version
             found = self._searcher
             if found is not None and own == self._own_changes:
                 rested = time.monotonic() - found.built_at_s >= _REST * found.build_s
@@ -219,38 +194,61 @@ class ChunkIndex:
             self._own_changes, self._others_version = own, others
             return found
 
-    def _named(self, document: Document) -> Document:
-        """A document that SQLite can hold, under an id that is its own."""
-        title, text = well_formed(document.title), well_formed(document.text)
-        document = replace(document, document_id=well_formed(document.document_id), title=title, text=text)
+    def _take(self, given: Document, encode: Encode, max_tokens: int) -> tuple[_Outcome, str, int] | None:
+        """What became of a document, its id and its number of chunks; None when another process took the id."""
+        digest = hashlib.sha256(f"{max_tokens}\0{given.title}\0{given.text}".encode()).hexdigest()
+        name, before = self._name_for(given, digest)
+        document = replace(given, document_id=name)
+        if before is not None and before.digest == digest and not self._lacks_vectors(name):
+            if before.file != _file_of(document):
+                self._move(document)
+            return "unchanged", name, 0
+        chunks = cut_document(document, encode, max_tokens)
+        if not self._write(document, digest, chunks, before):
+            return None
+        return ("added" if before is None else "changed"), name, len(chunks)
+
+    def _name_for(self, document: Document, digest: str) -> tuple[str, _Entry | None]:
+        """The id that a document has, or had where its file was before, or the first that is free; and its entry."""
+        known, ids = list(document.known_ids()), list(document.ids())
+        entries = self._entries(known)
         if document.file is None:
-            return document
-        query = "SELECT file FROM documents WHERE id = ?"
-        owners = {name: self._database.execute(query, (name,)).fetchone() for name in document.ids()}
-        free = [name for name, owner in owners.items() if owner is None or not owner[0] or _is_gone(owner[0])]
-        own = [name for name, owner in owners.items() if owner == (_file_of(document),)]
-        return replace(document, document_id=(own or free)[0])
+            return document.document_id, entries.get(document.document_id)
+        file = _file_of(document)
+        own = (name for name in known if name in entries and entries[name].file == file)
+        moved = (
+            name for name in ids if name in entries and entries[name].digest == digest and _is_gone(entries[name].file)
+        )
+        free = (name for name in ids if name not in entries or not entries[name].file)
+        name = next(chain(own, moved, free))  # there is one: the longest id is the path of this very file
+        return name, entries.get(name)
+
+    def _entries(self, names: Sequence[str]) -> dict[str, _Entry]:
+        marks = ", ".join("?" * len(names))
+        rows = self._database.query(f"SELECT id, sha256, file FROM documents WHERE id IN ({marks})", *names)
+        return {name: _Entry(digest, file) for name, digest, file in rows}
 
     def _hit(self, chunk_id: str, score: float) -> Hit | None:
-        row = self._database.execute(
+        rows = self._database.query(
             "SELECT chunks.id, document, text, title FROM chunks JOIN documents ON documents.id = document"
             " WHERE chunks.id = ?",
-            (chunk_id,),
-        ).fetchone()
-        return Hit(Chunk(*row[:3]), row[3], score) if row is not None else None
+            chunk_id,
+        )
+        return Hit(Chunk(*rows[0][:3]), rows[0][3], score) if rows else None
 
     def _lacks_vectors(self, document_id: str) -> bool:
         if self._embedder is None:
             return False
         query = "SELECT 1 FROM chunks WHERE document = ? AND vector IS NULL LIMIT 1"
-        return self._database.execute(query, (document_id,)).fetchone() is not None
+        return bool(self._database.query(query, document_id))
 
     def _move(self, document: Document) -> None:
         row = (_file_of(document), document.document_id)
-        with self._database:
-            self._database.execute("UPDATE documents SET file = ? WHERE id = ?", row)
+        with self._database.writing() as connection:
+            connection.execute("UPDATE documents SET file = ? WHERE id = ?", row)
 
-    def _write(self, document: Document, digest: str, chunks: list[Chunk]) -> None:
+    def _write(self, document: Document, digest: str, chunks: list[Chunk], before: _Entry | None) -> bool:
+        """False, and nothing is written, when another process has written a document of this id meanwhile."""
         vectors: list[bytes | None] = [None] * len(chunks)
         if self._embedder is not None:
             vectors = [row.tobytes() for row in self._embedder.encode([chunk.text for chunk in chunks])]
@@ -258,21 +256,41 @@ class ChunkIndex:
             (chunk.chunk_id, document.document_id, number, chunk.text, vector)
             for number, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True))
         ]
-        with self._database:
-            self._database.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
-            row = (document.document_id, document.title, digest, _file_of(document))
-            self._database.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
-            self._database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+        row = (document.document_id, document.title, digest, _file_of(document))
+        with self._database.writing() as connection:
+            if self._entries([document.document_id]).get(document.document_id) != before:
+                return False
+            connection.execute("DELETE FROM documents WHERE id = ?", (document.document_id,))
+            connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?)", row)
+            connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+        return True
+
+
+def check_index(folder: str | Path) -> None:
+    """Refuse a folder that is no index, which `ChunkIndex` would make one of.
+
+    Args:
+        folder: that should have been made by `ingest`.
+
+    Raises:
+        InputError: there is no index.
+
+    >>> check_index("nowhere")
+    Traceback (most recent call last):
+    nonet.common.errors.InputError: nowhere: no index there; make one with: nonet ragcache ingest DOCUMENTS -o nowhere
+    """
+    if not (Path(folder) / INDEX_FILE).is_file():
+        raise InputError(f"{folder}: no index there; make one with: nonet ragcache ingest DOCUMENTS -o {folder}")
 
 
 class _Searcher:
     """Both rankings, in memory."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         import bm25s
 
         begun_s = time.monotonic()
-        rows = database.execute("SELECT id, text, vector FROM chunks ORDER BY document, number").fetchall()
+        rows = database.query("SELECT id, text, vector FROM chunks ORDER BY document, number")
         if not rows:
             raise InputError("the index is empty: ingest documents first (nonet ragcache ingest)")
         self.ids = [row[0] for row in rows]
@@ -307,6 +325,12 @@ class _Searcher:
         tokens = bm25s.tokenize([question], stopwords="en", show_progress=False)
         places, scores = self._words.retrieve(tokens, k=min(k, len(self.ids)), show_progress=False)
         return [(int(place), float(score)) for place, score in zip(places[0], scores[0], strict=True)]
+
+
+def _storable(document: Document) -> Document:
+    """A document that SQLite can hold."""
+    name, title, text = map(well_formed, (document.document_id, document.title, document.text))
+    return replace(document, document_id=name, title=title, text=text)
 
 
 def _file_of(document: Document) -> str:

@@ -257,8 +257,9 @@ def _index(folder: Path | None) -> Any:
     if folder is None:
         return None
     from nonet.ragcache.front.embedding import Embedder, packaged_model
-    from nonet.ragcache.front.index import ChunkIndex
+    from nonet.ragcache.front.index import ChunkIndex, check_index
 
+    check_index(folder)
     return ChunkIndex(folder, Embedder() if packaged_model() is not None else None)
 
 

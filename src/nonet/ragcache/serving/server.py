@@ -11,7 +11,7 @@ from pathlib import Path
 from nonet.common.console import note
 from nonet.common.service import Service
 from nonet.ragcache.front.embedding import Embedder, packaged_model
-from nonet.ragcache.front.index import ChunkIndex
+from nonet.ragcache.front.index import ChunkIndex, check_index
 from nonet.ragcache.scheduling.engine import Engine
 from nonet.ragcache.serving.app import ServerConfig, build_app
 from nonet.ragcache.serving.metrics import Metrics
@@ -44,6 +44,9 @@ class ServedEngine:
         index_folder: chunks for requests with `retrieve`.
         metrics_compat: whose metric names are shown beside ours, of `COMPAT`.
 
+    Raises:
+        InputError: no index in that folder.
+
     Attributes:
         app: the ASGI application.
         metrics: what it shows.
@@ -57,6 +60,8 @@ class ServedEngine:
         index_folder: str | Path | None = None,
         metrics_compat: Collection[str] = (),
     ) -> None:
+        if index_folder is not None:
+            check_index(index_folder)
         self.engine = engine
         embedder = Embedder() if packaged_model() is not None else None
         self._index = ChunkIndex(index_folder, embedder) if index_folder is not None else None
@@ -96,7 +101,7 @@ class RagServer:
         metrics_compat: whose metric names are shown beside ours, of `COMPAT`.
 
     Raises:
-        InputError: the address cannot be bound, or is wide without a token.
+        InputError: the address cannot be bound, or is wide without a token; or no index in that folder.
 
     >>> import urllib.request
     >>> from nonet.ragcache import ChunkStore, ServerConfig, toy_model
