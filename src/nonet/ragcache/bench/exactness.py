@@ -128,7 +128,8 @@ def endpoint_findings(model: LoadedModel, evaluation: Evaluation, *, mode: str =
         mode: of the row count.
     """
     config = EngineConfig(background=False, step_tokens=4096)
-    engine = Engine(model, ChunkStore.from_spec("ram:4GB"), config)
+    # Every prefix of a chunk is kept, so that what warmed comes back behind the same one.
+    engine = Engine(model, ChunkStore.from_spec("ram:4GB", max_variants=len(evaluation.warming)), config)
     for case in track(evaluation.warming, "warming"):
         engine.warm(SYSTEM, [[ChunkText(evaluation.texts[chunk], chunk) for chunk in case.chunks]])
     engine.finish_background()
@@ -152,7 +153,7 @@ def endpoint_findings(model: LoadedModel, evaluation: Evaluation, *, mode: str =
         answer = engine.complete(prompt, mode="full", params=params, keep=False).token_ids
         full, _ = engine.score(prompt, answer, mode="full")
         logits, report = engine.score(prompt, answer, mode="reuse")
-        if report.active_rows == prompt.question.num_tokens:
+        if report.prefix_tokens + prompt.question.num_tokens == report.prompt_tokens:
             same.append(kl_divergence(full, logits))
     engine.stop(0)
     source = f"{evaluation.name}, {len(evaluation.asked)} questions, {_STEPS} steps"
